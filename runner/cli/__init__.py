@@ -1,0 +1,71 @@
+"""The command line: parse, call, and turn what comes back into text and an exit code.
+
+Only here something is printed. Heavy rooms are imported when a command needs them, so ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+
+from runner.cli.parser import build_parser
+from runner.errors import RunnerError
+
+_BUG = 3
+
+
+def entry() -> None:
+    """Run the command line and end the process, even with a thread stuck in a socket."""
+    code = main()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        os._exit(code)  # the executor would join its threads, and a dead server's socket may hold one for minutes
+    sys.exit(code)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error becomes one here."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as done:
+        if done.code == 2 and words[:1] in (["run"], ["generate"]):
+            _answer("wrong usage: see the message on stderr")
+        return int(done.code or 0)
+    from runner.cli import commands
+
+    try:
+        return int(getattr(commands, arguments.command)(arguments))
+    except RunnerError as error:
+        print(f"runner: error: {error}", file=sys.stderr)
+        if arguments.command in ("run", "generate"):
+            _answer(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("runner: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that the exit does not raise it again
+        return 141
+    except Exception:  # noqa: BLE001 - the last border: a bug gets its traceback and its exit code
+        traceback.print_exc()
+        print("runner: this is a bug in runner; please report it with the lines above", file=sys.stderr)
+        if arguments.command in ("run", "generate"):
+            _answer("a bug in runner: see the traceback on stderr")
+        return _BUG
+
+
+def _answer(error: str) -> None:
+    """Print the JSON line of a run that never began."""
+    from runner import report
+    from runner.records import Summary
+
+    print(report.answer_json(Summary(0, 0, 0, 0, 0, 0.0, "", error=error)))

@@ -1,0 +1,117 @@
+"""What a person sees while a run goes on: the log on stderr, and how far it is."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from runner.batch import LOG_FORMAT, log
+from runner.errors import UsageError
+from runner.records import Event, Outcome
+from runner.report import Tally
+
+LINE_EVERY_S = 30.0
+"""Without a terminal there is no bar: one line of progress this often, so that a cron log stays readable."""
+
+_BAR = "{n_fmt}/{total_fmt} |{bar}| {percentage:3.0f}% [{elapsed}<{remaining}, {rate_fmt}]{postfix}"
+
+
+@contextmanager
+def logging_to_stderr(*, verbose: bool, quiet: bool, log_file: str | None) -> Iterator[None]:
+    """Send the log to stderr, above the progress bar if there is one, and to ``log_file``."""
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    handlers: list[logging.Handler] = [_Stderr(level)]
+    handlers[0].setFormatter(logging.Formatter(LOG_FORMAT) if verbose else _Plain())
+    if log_file:
+        try:
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise UsageError(f"--log-file {log_file}: can't be written: {error.strerror}") from error
+        handlers[1].setFormatter(logging.Formatter(LOG_FORMAT))
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+class Progress:
+    """Shows how far a run is: a bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: tqdm[Any] | None = None
+        self._next_line = time.monotonic() + LINE_EVERY_S
+
+    def observe(self, tally: Tally, event: Event | None) -> None:
+        """Take note of an event, or of time that passed."""
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            self._show_bar(tally, event)
+        elif time.monotonic() >= self._next_line:
+            self._next_line += LINE_EVERY_S
+            log.info("%s", progress_line(tally))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show_bar(self, tally: Tally, event: Event | None) -> None:
+        if self._bar is None:
+            self._bar = self._new_bar(tally)
+        if isinstance(event, Outcome):
+            self._bar.set_postfix_str(f" saved {tally.saved} failed {tally.failed}", refresh=False)
+            self._bar.update(tally.total - tally.pending - self._bar.n)
+        elif event is None:
+            self._bar.refresh()
+
+    def _new_bar(self, tally: Tally) -> tqdm[Any]:
+        return tqdm(
+            total=tally.total,
+            initial=tally.skipped,
+            unit="prompt",
+            smoothing=0.1,
+            bar_format=_BAR,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+
+
+def progress_line(tally: Tally) -> str:
+    """Say in one line how far a run is.
+
+    >>> progress_line(Tally(run="r", total=10, skipped=2, endpoints=[]))
+    'Progress: 2/10 (0 saved, 0 failed), 0.0/min, ETA unknown'
+    """
+    finished = tally.saved + tally.failed
+    per_minute = 60 * finished / tally.seconds if tally.seconds else 0.0
+    eta = tqdm.format_interval(tally.pending * 60 / per_minute) if finished else "unknown"
+    done = tally.total - tally.pending
+    counts = f"({tally.saved} saved, {tally.failed} failed)"
+    return f"Progress: {done}/{tally.total} {counts}, {per_minute:.1f}/min, ETA {eta}"
+
+
+class _Stderr(logging.Handler):
+    """Writes lines to stderr without tearing the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _Plain(logging.Formatter):
+    """The ancestor's lines: the message alone, with its level only if something is wrong."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"

@@ -1,0 +1,16 @@
+"""Seconds that passed, and the time of day in UTC."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+
+def since(begun: float, until: float | None = None) -> float:
+    """Return the seconds from ``begun`` (of ``time.monotonic``) until now, or ``until``, to the microsecond."""
+    return round((time.monotonic() if until is None else until) - begun, 6)
+
+
+def utc_now() -> str:
+    """Return the time of day as ISO 8601 in UTC, to the millisecond: ``2026-01-31T23:59:59.999Z``."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

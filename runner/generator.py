@@ -1,0 +1,77 @@
+"""The ancestor's class: the same arguments, over ``run``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from runner.batch import log, run
+from runner.config import config_from
+from runner.records import Summary
+from runner.stop import Stop
+
+
+class Generator:
+    """Send image URLs (or paths) to one or many endpoints, and save what they generate.
+
+    ``endpoint`` is a URL or a list of URLs; ``output_folder`` is relative to the current folder; ``echo`` gets
+    every line of the log. Further options are those of the YAML, for example ``retry={"attempts": 5}``. Raises
+    UsageError if an option is wrong.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | Sequence[str],
+        seed: int = 42,
+        output_folder: str | Path = "results",
+        echo: Callable[[str], object] | None = None,
+        **options: object,
+    ) -> None:
+        endpoints = [endpoint] if isinstance(endpoint, str) else list(endpoint)
+        self._echo = echo
+        self._config = config_from(
+            {
+                "endpoints": endpoints,
+                "prompts": ["-"],
+                "seed": seed,
+                "output_folder": str(output_folder),
+                **options,
+            },
+            name="Generator",
+        )
+
+    def run(self, image_urls: Iterable[str], *, stop: Stop | None = None) -> Summary:
+        """Generate for every URL, block until all are done, and return the summary; what is saved is skipped."""
+        handler = _Echo(self._echo) if self._echo else logging.NullHandler()
+        log.addHandler(handler)
+        try:
+            return run(self._config, images=image_urls, stop=stop)
+        finally:
+            log.removeHandler(handler)
+
+    async def generate_all(self, image_urls: Iterable[str]) -> Summary:
+        """Do as ``run`` does, without blocking the event loop.
+
+        When the task is cancelled, nothing new is started; what is in flight is finished and saved first.
+        """
+        stop = Stop()
+        working = asyncio.get_running_loop().run_in_executor(None, lambda: self.run(image_urls, stop=stop))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            stop.ask("cancelled")
+            await working
+            raise
+
+
+class _Echo(logging.Handler):
+    """Hands every log line to a function."""
+
+    def __init__(self, echo: Callable[[str], object]) -> None:
+        super().__init__()
+        self._say = echo
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())

@@ -1,0 +1,161 @@
+"""The memory of an output folder: one JSON line an outcome, appended; replayed after a crash; the lock.
+
+A line is flushed to the operating system as soon as it is written (a killed run loses none) and to the disk at least
+once a second (a power cut loses at most that second's lines; their prompts are then done again).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.errors import LockedError
+from runner.records import Outcome
+from runner.storage import refusals
+
+LEDGER = "ledger.jsonl"
+LOCK = "lock"
+_SYNC_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a ledger line says, as far as later runs need it."""
+
+    key: str
+    index: int
+    prompt: str
+    outcome: str
+    endpoint: str
+    fingerprint: str
+    seed: int | None
+    protocol: str
+    attempts: int
+    file: str | None
+    size_bytes: int | None
+    sha256: str | None
+    image: Mapping[str, Any] | None
+    error: str | None
+
+
+@dataclass(slots=True)
+class History:
+    """The last word on every key. A later failure does not undo a result that was saved before."""
+
+    saved: dict[str, Recorded] = field(default_factory=dict)
+    failed: dict[str, Recorded] = field(default_factory=dict)
+    unreadable: int = 0
+
+
+def replay(path: Path) -> History:
+    """Read a ledger; lines that are torn or no outcome are counted and passed over. No file: no history."""
+    history = History()
+    if not path.exists():
+        return history
+    with refusals(f"{path} can't be read"), open(path, "rb") as lines:
+        for line in lines:
+            recorded = _recorded(line)
+            if recorded is None:
+                history.unreadable += 1
+            elif recorded.outcome == "saved":
+                history.saved[recorded.key] = recorded
+                history.failed.pop(recorded.key, None)
+            elif recorded.outcome == "failed":
+                history.failed[recorded.key] = recorded
+    return history
+
+
+class Ledger:
+    """The open ledger of a run; only the main thread writes it. Raises StorageError when the disk refuses."""
+
+    def __init__(self, path: Path, *, run: str, redact: Callable[[str], str]) -> None:
+        self._path = path
+        self._run = run
+        self._redact = redact
+        self._synced = time.monotonic()
+        with refusals(f"{path} can't be written"):
+            _cut_torn_line(path)
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed in close()
+
+    def append(self, outcome: Outcome) -> None:
+        """Write one outcome as one line."""
+        line = {"run": self._run} | asdict(outcome)
+        text = self._redact(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+        with refusals(f"{self._path} can't be written"):
+            self._file.write(text.encode(errors="surrogateescape") + b"\n")
+            if time.monotonic() - self._synced >= _SYNC_EVERY_S:
+                self.sync()
+
+    def sync(self) -> None:
+        """Put what was written on the disk."""
+        with refusals(f"{self._path} can't be written"):
+            os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel gives it back when the process dies, however it dies.
+
+    Raises LockedError, naming the holder, if another living run has it.
+    """
+    with refusals(f"{path} can't be written"):
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed by the with below
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read(200).strip() or "an unnamed process"
+            raise LockedError(
+                f"{path.parent.parent} is held by another run ({holder}); try again when it has ended, "
+                "or use another output folder"
+            ) from error
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _recorded(line: bytes) -> Recorded | None:
+    try:
+        found = json.loads(line)
+        return Recorded(
+            **{name: found[name] for name in Recorded.__dataclass_fields__ if name != "attempts"},
+            attempts=len(found["attempts"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove what a killed run left behind the last whole line, so that the next line stands alone."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep != end:
+            file.truncate(keep)

@@ -1,0 +1,208 @@
+"""The records that travel between the rooms: frozen, flat, and filled whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["saved", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One HTTP server that generates, usually one GPU on one port.
+
+    ``label`` is how log lines name it: ``port 10006``, or ``host:port`` where two endpoints share a port.
+    """
+
+    index: int
+    url: str
+    name: str
+    label: str
+    slots: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One line of the prompts input.
+
+    ``index`` counts from 0 over the whole input. ``key`` is the result's file name without its extension.
+    ``image`` is an http(s) URL or an absolute path.
+    """
+
+    index: int
+    key: str
+    image: str
+
+    @property
+    def is_url(self) -> bool:
+        return self.image.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A prompt's image as it was read. ``mtime_ns`` is 0 for a downloaded one."""
+
+    name: str
+    content: bytes
+    sha256: str
+    mtime_ns: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a protocol wants sent to an endpoint. ``files``: field → (file name, bytes, content type)."""
+
+    method: str
+    path: str
+    files: Mapping[str, tuple[str, bytes, str]]
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A body that arrived to its end; whether it is a whole result, its structure tells."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request and what came of it. ``number`` counts from 1; durations are in seconds.
+
+    ``wait_s`` is the time the request stood ready before the endpoint's slot was free, ``generate_s`` runs from
+    sending it to the answer's headers, ``receive_s`` from there to the last byte. ``started_at`` (UTC,
+    ISO 8601) is when the request was sent. ``error`` is None for the attempt that succeeded.
+    """
+
+    number: int
+    endpoint: str
+    started_at: str
+    wait_s: float = 0.0
+    generate_s: float = 0.0
+    receive_s: float = 0.0
+    status: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one prompt ended in this run; one line of the ledger.
+
+    ``prompt`` is the image's URL without secrets, or its path. ``file`` is the result's name in the output
+    folder. ``image`` tells of a local image ``size_bytes``, ``mtime_ns`` and ``sha256``, so that the next run
+    sees whether it changed. ``blame`` is set when it failed: ``endpoint`` or ``prompt``.
+    """
+
+    key: str
+    index: int
+    prompt: str
+    outcome: Kind
+    endpoint: str
+    fingerprint: str
+    seed: int
+    protocol: str
+    attempts: tuple[Attempt, ...] = ()
+    image: Mapping[str, Any] | None = None
+    file: str | None = None
+    format: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    image_s: float = 0.0
+    save_s: float = 0.0
+    seconds: float = 0.0
+    finished_at: str = ""
+    error: str | None = None
+    blame: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A hand took up a prompt."""
+
+    prompt: Prompt
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed and another will follow after ``wait_s`` seconds."""
+
+    prompt: Prompt
+    endpoint: Endpoint
+    error: str
+    attempt: int
+    wait_s: float
+
+
+Event = Started | Retrying | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTotals:
+    """What one endpoint did in this run. ``busy_s``: seconds it was generating for us."""
+
+    name: str
+    url: str
+    saved: int = 0
+    failed: int = 0
+    attempts: int = 0
+    busy_s: float = 0.0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A prompt that has no result, for the summary."""
+
+    key: str
+    index: int
+    prompt: str
+    endpoint: str
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The truth about a run: ``saved + skipped + failed + pending == total``, always.
+
+    ``seconds`` is wall-clock time. ``stopped`` says why the run ended with work pending: ``SIGINT``,
+    ``SIGTERM``, ``window`` (``max_runtime_s``), ``failures`` (``max_failures``) or ``error``. ``failures`` is
+    capped (see ``report``); the ledger has them all.
+    """
+
+    total: int
+    saved: int
+    skipped: int
+    failed: int
+    pending: int
+    seconds: float
+    output_folder: str
+    error: str | None = None
+    stopped: str | None = None
+    run: str = ""
+    started_at: str = ""
+    endpoints: tuple[EndpointTotals, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def success(self) -> bool:
+        """True only if every prompt has a verified result on disk and all of it could be written down."""
+        return self.failed == 0 and self.pending == 0 and self.error is None
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1, 75, 130 or 143, as the contract lists them."""
+        if self.success:
+            return 0
+        if self.stopped in ("SIGINT", "SIGTERM"):
+            return 130 if self.stopped == "SIGINT" else 143
+        return 75 if self.failed == 0 and self.stopped == "window" else 1

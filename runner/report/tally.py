@@ -1,0 +1,90 @@
+"""Count outcomes as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runner.clock import utc_now
+from runner.records import Endpoint, EndpointTotals, Failure, Outcome, Summary
+
+FAILURES_KEPT = 1000
+"""So many failed prompts are named in the summary; the ledger has them all."""
+
+
+class Tally:
+    """The counts of a run that is going on; a constant cost an outcome, however long the list."""
+
+    def __init__(self, *, run: str, total: int, skipped: int, endpoints: Sequence[Endpoint]) -> None:
+        self.total = total
+        self.skipped = skipped
+        self.saved = 0
+        self.failed = 0
+        self._run = run
+        self._started_at = utc_now()
+        self._begun = time.monotonic()
+        self._endpoints = {one.name: EndpointTotals(one.name, one.url) for one in endpoints}
+        self._failures: list[Failure] = []
+
+    @property
+    def pending(self) -> int:
+        return self.total - self.skipped - self.saved - self.failed
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome; an interrupted prompt stays pending."""
+        if outcome.outcome == "saved":
+            self.saved += 1
+        elif outcome.outcome == "failed":
+            self.failed += 1
+            self._name(outcome)
+        self._add_attempts(outcome)
+
+    def summary(self, *, output_folder: str, stopped: str | None = None, error: str | None = None) -> Summary:
+        """Return the state of affairs as the record that ends a run."""
+        return Summary(
+            total=self.total,
+            saved=self.saved,
+            skipped=self.skipped,
+            failed=self.failed,
+            pending=self.pending,
+            seconds=round(self.seconds, 1),
+            output_folder=output_folder,
+            error=error,
+            stopped=stopped,
+            run=self._run,
+            started_at=self._started_at,
+            endpoints=tuple(self._endpoints.values()),
+            failures=tuple(self._failures),
+        )
+
+    def _name(self, outcome: Outcome) -> None:
+        if len(self._failures) < FAILURES_KEPT:
+            self._failures.append(
+                Failure(
+                    outcome.key,
+                    outcome.index,
+                    outcome.prompt,
+                    outcome.endpoint,
+                    len(outcome.attempts),
+                    outcome.error or "",
+                )
+            )
+
+    def _add_attempts(self, outcome: Outcome) -> None:
+        for attempt in outcome.attempts:
+            old = self._endpoints[attempt.endpoint]
+            self._endpoints[attempt.endpoint] = replace(
+                old, attempts=old.attempts + 1, busy_s=round(old.busy_s + attempt.generate_s, 3)
+            )
+        old = self._endpoints[outcome.endpoint]
+        self._endpoints[outcome.endpoint] = replace(
+            old,
+            saved=old.saved + (outcome.outcome == "saved"),
+            failed=old.failed + (outcome.outcome == "failed"),
+            bytes=old.bytes + (outcome.size_bytes or 0),
+        )

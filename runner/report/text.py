@@ -1,0 +1,88 @@
+"""Say a summary as JSON and as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from runner.records import Summary
+
+_ANSWER = ("total", "saved", "skipped", "failed", "pending", "seconds", "output_folder")
+
+
+def answer_json(summary: Summary) -> str:
+    """Return the one line that goes to stdout: the counts, and ``error`` unless all went well."""
+    answer: dict[str, Any] = {"success": summary.success}
+    answer |= {name: getattr(summary, name) for name in _ANSWER}
+    if not summary.success:
+        answer["error"] = verdict(summary)
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def summary_json(summary: Summary) -> str:
+    """Return all that is known about the run, for ``summary.json``."""
+    return json.dumps({"success": summary.success} | asdict(summary), ensure_ascii=False, indent=2) + "\n"
+
+
+def verdict(summary: Summary) -> str:
+    """Say in one sentence how the run ended."""
+    if summary.error:
+        return summary.error
+    parts = []
+    if summary.failed:
+        parts.append(f"{summary.failed} of {summary.total} prompts failed")
+        if summary.failures:
+            first = summary.failures[0]
+            parts[-1] += f" (first: {first.key}: {first.error})"
+    if summary.pending:
+        parts.append(f"{summary.pending} still pending: {why(summary.stopped)}")
+    return "; ".join(parts) or f"{summary.saved + summary.skipped} of {summary.total} prompts have a verified result"
+
+
+def why(stopped: str | None) -> str:
+    """Say in words why a run ended early."""
+    reasons = {"window": "max_runtime_s is over", "failures": "max_failures is reached", None: "not begun"}
+    return reasons.get(stopped) or str(stopped)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows as aligned columns; numbers stand right.
+
+    >>> print(table(["name", "n"], [["a", 5], ["long", 10]]))
+    name   n
+    a      5
+    long  10
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
+    right = [
+        bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))
+    ]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in [list(header), *cells]
+    )
+
+
+def endpoint_table(summary: Summary) -> str:
+    """Return one line an endpoint: what it saved, how often it was asked, how busy it was."""
+    return table(
+        ["endpoint", "saved", "failed", "attempts", "busy s", "busy %", "MB"],
+        [
+            [
+                one.name,
+                one.saved,
+                one.failed,
+                one.attempts,
+                round(one.busy_s, 1),
+                round(100 * one.busy_s / summary.seconds) if summary.seconds else 0,
+                round(one.bytes / 1e6, 1),
+            ]
+            for one in summary.endpoints
+        ],
+    )

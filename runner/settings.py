@@ -1,0 +1,118 @@
+"""Every option of a run, declared once: its name, default, bounds and description.
+
+The YAML, the flags, the JSON schema and the starter config all draw on this room. Durations are in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _one_or_many(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+def _url_or_mapping(given: Any) -> Any:
+    return {"url": given} if isinstance(given, str) else given
+
+
+def _not_a_bool(given: Any) -> Any:
+    """Refuse YAML's ``yes`` and ``true`` where a number is meant: Python would read them as 1."""
+    if isinstance(given, bool):
+        raise ValueError(f"expected a number, got {str(given).lower()}")
+    return given
+
+
+Int = Annotated[int, BeforeValidator(_not_a_bool)]
+Seconds = Annotated[float, BeforeValidator(_not_a_bool)]
+
+
+class Section(BaseModel):
+    """A mapping of the YAML in which every key is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class EndpointSettings(Section):
+    """One generation server. A plain string is its URL."""
+
+    url: str = Field(description="Base URL, http or https; /generate is added to it.")
+    name: str | None = Field(None, min_length=1, description="How the report names it; default: host:port.")
+    slots: Int = Field(1, ge=1, description="Generations it runs at a time.")
+    headers: dict[str, str] = Field({}, description="Sent with every request, for example Authorization.")
+
+
+class Retry(Section):
+    """When an attempt fails and trying again may help."""
+
+    attempts: Int = Field(3, ge=1, description="Requests per prompt at the most, the first included.")
+    backoff_s: Seconds = Field(1.5, ge=0, description="Wait before the second attempt; doubles each time.")
+    backoff_max_s: Seconds = Field(10, ge=0, description="The longest wait between two attempts.")
+
+
+class Timeouts(Section):
+    """How long each part of an exchange may take."""
+
+    connect_s: Seconds = Field(30, gt=0, description="To open the connection.")
+    first_byte_s: Seconds = Field(300, gt=0, description="From the request sent to the answer's headers.")
+    stall_s: Seconds = Field(60, gt=0, description="Without a byte while the result arrives.")
+    total_s: Seconds = Field(1800, gt=0, description="One attempt from its start to its last byte.")
+    image_s: Seconds = Field(60, gt=0, description="To download a prompt's image.")
+
+
+class Health(Section):
+    """When an endpoint counts as out, and how it comes back."""
+
+    wait_ready_s: Seconds = Field(0, ge=0, description="Wait so long for servers that are still loading.")
+    failures_to_open: Int = Field(3, ge=1, description="Consecutive failures that take an endpoint out.")
+    probe_every_s: Seconds = Field(15, gt=0, description="Pause between two health probes of one that is out.")
+    all_down_s: Seconds = Field(600, ge=0, description="With every endpoint out, wait so long for one.")
+
+
+class Output(Section):
+    """What a result must be and how its file is named."""
+
+    extension: str = Field(
+        "auto", pattern=r"^[a-z0-9]{1,16}$", description="auto: by content; else this one, such as ply."
+    )
+    verify: Literal["auto", "ply", "glb", "none"] = Field(
+        "auto", description="auto: any known format, whole; a format: only that one; none: anything but an error."
+    )
+    keys: Literal["name", "index-name"] = Field(
+        "name", description="name: chair; index-name: 000007-chair, for lists with equal names."
+    )
+    max_bytes: Int = Field(2_000_000_000, gt=0, description="A larger result is a failed attempt.")
+
+
+class RunConfig(Section):
+    """Everything one run needs. Only ``endpoints`` and ``prompts`` are required."""
+
+    endpoints: Annotated[
+        list[Annotated[EndpointSettings, BeforeValidator(_url_or_mapping)]], BeforeValidator(_one_or_many)
+    ] = Field(min_length=1, description="The servers; their order fixes the modulo.")
+    prompts: Annotated[list[str], BeforeValidator(_one_or_many)] = Field(
+        min_length=1, description='A prompts file, an image, a folder, a glob, "-" for stdin, or a list of them.'
+    )
+    output_folder: str = Field("results", min_length=1, description="Where the results and the ledger go.")
+    seed: Int = Field(42, description="Sent with every request.")
+    protocol: Literal["404-splat"] = Field("404-splat", description="How the servers speak.")
+    assignment: Literal["modulo", "steal"] = Field("modulo", description="Which endpoint gets which prompt.")
+    failover: bool = Field(True, description="Others take the prompts of an endpoint that is out.")
+    retry: Retry = Retry()
+    timeouts: Timeouts = Timeouts()
+    health: Health = Health()
+    output: Output = Output()
+    processes: Int = Field(1, ge=1, description="Worker processes the endpoints are shared out over.")
+    max_failures: Int | None = Field(None, ge=1, description="Stop early after so many failed prompts.")
+    max_runtime_s: Seconds | None = Field(
+        None, gt=0, description="The time window: then finish what is in flight and leave the rest pending."
+    )
+
+
+NOT_YET = (
+    "assignment", "failover", "processes", "timeouts.stall_s", "timeouts.total_s",
+    "health.wait_ready_s", "health.failures_to_open", "health.probe_every_s", "health.all_down_s",
+)  # fmt: skip
+"""Options of the contract that are read and checked, but that this version does not act on yet."""

@@ -1,0 +1,35 @@
+"""The wish to stop: set once by a signal, a limit or an error; heard by every wait of the run."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Stop:
+    """Tell every thread of a run to begin nothing new.
+
+    The first reason given stays. ``now`` is set when even what is in flight should be left behind.
+    """
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self.reason: str | None = None
+        self.now = False
+
+    def ask(self, reason: str) -> None:
+        """Begin nothing new; finish what is in flight."""
+        self.reason = self.reason or reason
+        self._asked.set()
+
+    def leave(self, reason: str) -> None:
+        """Wait for nothing any more."""
+        self.now = True
+        self.ask(reason)
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for ``seconds`` or until asked to stop; return True in the second case."""
+        return self._asked.wait(seconds)

@@ -1,0 +1,124 @@
+"""Where a result lives, and how it gets there: temp file, flush, rename. A result appears whole or not at all.
+
+::
+
+    output_folder/KEY.EXT                 a verified result
+    output_folder/.KEY.01234567.part      a body on its way; swept by the next run if this one dies
+    output_folder/.runner/                ledger.jsonl summary.json config.yaml run.log lock
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from runner.errors import StorageError
+
+STATE = ".runner"
+_PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
+
+
+class OutputFolder:
+    """The folder of one run's results. Only ``prepare``, ``sweep``, ``temp`` and ``write`` change it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = path / STATE
+
+    def prepare(self) -> None:
+        """Create the folder and its state folder. Raises StorageError."""
+        with refusals(f"the output folder {self.path} can't be made"):
+            self.state.mkdir(parents=True, exist_ok=True)
+
+    def files(self) -> dict[str, int]:
+        """Return the size of every visible file, read in one pass; {} if there is no folder."""
+        sizes = {}
+        with refusals(f"the output folder {self.path} can't be read"), suppress(FileNotFoundError):
+            for entry in os.scandir(self.path):
+                if not entry.name.startswith(".") and entry.is_file():
+                    sizes[entry.name] = entry.stat().st_size
+        return sizes
+
+    def sweep(self) -> int:
+        """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
+        stale = [name for name in os.listdir(self.path) if _PART.match(name)]
+        for name in stale:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path / name)
+        return len(stale)
+
+    def temp(self, key: str) -> Temp:
+        """Open a temp file for one result; use it as a context manager."""
+        return Temp(self.path, key)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the state folder, whole or not at all. Raises StorageError."""
+        path = self.state / name
+        part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
+        with refusals(f"{path} can't be written"):
+            try:
+                with open(part, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+
+
+class Temp:
+    """A result on its way: gone at the end of the ``with`` block unless it was kept."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self.path = folder / f".{key}.{secrets.token_hex(4)}.part"
+        self._file: BinaryIO
+
+    def __enter__(self) -> Temp:
+        with refusals(f"{self.path} can't be written"):
+            self._file = open(self.path, "xb")
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes. Raises StorageError."""
+        with refusals(f"{self.path} can't be written"):
+            self._file.write(chunk)
+
+    def flushed(self) -> Path:
+        """Return the path, at which now every byte written so far can be read. Raises StorageError."""
+        with refusals(f"{self.path} can't be written"):
+            self._file.flush()
+        return self.path
+
+    def keep(self, name: str) -> None:
+        """Flush the bytes to the disk, then give them their name, replacing an older result. Raises StorageError.
+
+        The flush comes first: after a power cut a name must never stand for bytes that were not written.
+        """
+        with refusals(f"{self._folder / name} can't be written"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            os.replace(self.path, self._folder / name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):  # a full disk refuses the last bytes once more
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that begins with ``what``."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{what}: {error.strerror or error}") from error

@@ -1,0 +1,86 @@
+"""Servers, folders and a way to run the command line, shared by all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server import ScriptedServer
+
+REPOSITORY = Path(__file__).parents[1]
+QUICK = {"retry": {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}}
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """One scripted server."""
+    with ScriptedServer() as one:
+        yield one
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[..., list[ScriptedServer]]]:
+    """Makes any number of scripted servers."""
+    with ExitStack() as stack:
+        yield lambda count, **options: [stack.enter_context(ScriptedServer(**options)) for _ in range(count)]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The environment of a command under test."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def start(here: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts ``runner ARGUMENTS`` in the current folder; whatever is left at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "runner", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        started.append(subprocess.Popen(command, text=True, cwd=here, env=environment, **{**pipes, **options}))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def runner(
+    start: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``runner ARGUMENTS`` to its end."""
+
+    def complete(*arguments: object, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, **({"stdin": subprocess.PIPE} if given is not None else {}))
+        out, err = process.communicate(given, timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return complete
+
+
+def ledger_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of an output folder's ledger."""
+    return [json.loads(line) for line in (folder / ".runner" / "ledger.jsonl").read_text().splitlines()]
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    """Return the visible files of an output folder."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith(".")}

@@ -1,0 +1,158 @@
+import io
+import socket
+import threading
+
+import pytest
+import responses
+from server import IMAGE, Answer, ScriptedServer, splat_ply
+
+from runner.client import Client, ImageClient
+from runner.errors import ImageError, ResultError, TransportError
+from runner.protocols import PRESETS, generation_request
+from runner.records import Endpoint, Image
+from runner.settings import Timeouts
+
+REQUEST = generation_request(PRESETS["404-splat"], Image("chair.png", IMAGE, "0"), 7)
+
+
+def client_of(url: str, *, headers: dict[str, str] | None = None, **timeouts: float) -> Client:
+    endpoint = Endpoint(0, url, "one", "port 1", headers=headers or {})
+    return Client(endpoint, Timeouts(**timeouts), connections=2)
+
+
+def body_of(client: Client, max_bytes: int = 10**9) -> tuple[bytes, str]:
+    file = io.BytesIO()
+    with client.send(client.prepare(REQUEST)) as answer:
+        reply = answer.receive(file, max_bytes)
+    assert reply.size_bytes == len(file.getvalue())
+    return file.getvalue(), reply.sha256
+
+
+def test_the_request_is_the_ancestors_multipart(server: ScriptedServer) -> None:
+    body_of(client_of(server.url, headers={"Authorization": "Bearer x"}))
+    (received,) = server.received
+    assert received.fields == {"seed": "7", "file:prompt_image_file": "chair.png"}
+    assert received.image == IMAGE
+    assert received.headers["Authorization"] == "Bearer x"
+    assert received.headers["User-Agent"].startswith("multiport-runner/")
+
+
+@pytest.mark.parametrize("length", ["exact", "none", "chunked"])
+def test_a_whole_body_arrives_whatever_tells_its_end(server: ScriptedServer, length: str) -> None:
+    server.script["chair"] = [Answer(body=splat_ply(5000), length=length)]
+    body, sha256 = body_of(client_of(server.url))
+    assert body == splat_ply(5000)
+    assert len(sha256) == 64
+
+
+@pytest.mark.parametrize("length", ["exact", "chunked"])
+def test_a_body_cut_short_of_its_announced_length_is_a_transport_error(server: ScriptedServer, length: str) -> None:
+    server.script["chair"] = [Answer(body=splat_ply(5000), length=length, cut=100_001)]
+    with pytest.raises(TransportError, match="the body was cut"):
+        body_of(client_of(server.url))
+
+
+def test_one_connection_serves_many_requests(server: ScriptedServer) -> None:
+    client = client_of(server.url)
+    for _ in range(5):
+        body_of(client)
+    assert server.connections == 1
+
+
+def test_a_body_over_max_bytes_is_refused_while_it_arrives(server: ScriptedServer) -> None:
+    with pytest.raises(ResultError, match=r"longer than output.max_bytes \(100\)"):
+        body_of(client_of(server.url), max_bytes=100)
+
+
+def test_a_refused_connection_says_so_and_may_be_tried_again() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(TransportError, match=f"http://127.0.0.1:{port}: Connection refused") as refused:
+        body_of(client_of(f"http://127.0.0.1:{port}"))
+    assert refused.value.again
+    assert refused.value.blame == "endpoint"
+
+
+def test_a_server_that_never_answers_is_left_after_first_byte_s(server: ScriptedServer) -> None:
+    hold = threading.Event()
+    server.script["chair"] = [Answer(hold=hold)]
+    try:
+        with pytest.raises(TransportError, match="no byte within"):
+            body_of(client_of(server.url, first_byte_s=0.1))
+    finally:
+        hold.set()
+
+
+@responses.activate
+def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    responses.post("http://h:1/generate", status=302, headers={"Location": "http://elsewhere/"})
+    client = client_of("http://h:1")
+    with client.send(client.prepare(REQUEST)) as answer:
+        assert answer.status == 302
+    assert len(responses.calls) == 1
+
+
+@responses.activate
+def test_the_head_of_an_error_answer_is_short() -> None:
+    responses.post("http://h:1/generate", status=500, body="x" * 100_000)
+    client = client_of("http://h:1")
+    with client.send(client.prepare(REQUEST)) as answer:
+        assert answer.status == 500
+        assert 0 < len(answer.head()) <= 4096
+
+
+def test_a_hostile_image_name_injects_no_header(server: ScriptedServer) -> None:
+    client = client_of(server.url)
+    request = generation_request(PRESETS["404-splat"], Image('a"\r\nX-Evil: 1\r\n\r\n.png', IMAGE, "0"), 7)
+    with client.send(client.prepare(request)) as answer:
+        assert answer.status == 200
+    (received,) = server.received
+    assert received.image == IMAGE
+    assert "X-Evil" not in received.headers
+
+
+def fetch(url: str, **timeouts: float) -> Image:
+    return ImageClient(Timeouts(**timeouts), connections=1).fetch(url)
+
+
+def test_an_image_is_downloaded_through_redirects_and_named_by_its_url(server: ScriptedServer) -> None:
+    server.script["images/old"] = [Answer(status=302, body=b"", headers={"Location": "/images/new.png"})]
+    image = fetch(server.image("old"))
+    assert image.content == IMAGE
+    assert image.name == "old.png"
+    assert server.images_asked == ["old", "new"]
+
+
+@responses.activate
+def test_a_redirect_to_a_local_file_is_refused() -> None:
+    responses.get("http://h/a.png", status=302, headers={"Location": "file:///etc/passwd"})
+    with pytest.raises(ImageError, match="image: "):
+        fetch("http://h/a.png")
+
+
+@pytest.mark.parametrize(("status", "again"), [(404, False), (403, False), (410, False), (429, True), (503, True)])
+def test_an_image_that_is_not_there_is_the_prompts_fault(server: ScriptedServer, status: int, again: bool) -> None:
+    server.script["images/a"] = [Answer(status=status, body=b"")]
+    with pytest.raises(ImageError, match=f"answers {status}") as refused:
+        fetch(server.image("a") + "?token=secret1")
+    assert refused.value.again is again
+    assert refused.value.blame == "prompt"
+    assert "secret1" not in str(refused.value)
+
+
+def test_an_empty_or_cut_image_may_be_asked_for_again(server: ScriptedServer) -> None:
+    server.script["images/a"] = [Answer(body=b""), Answer(cut=20)]
+    for said in ("is empty", "the body was cut"):
+        with pytest.raises(ImageError, match=said) as refused:
+            fetch(server.image("a"))
+        assert refused.value.again
+
+
+def test_the_environments_proxy_and_netrc_are_not_asked_for_an_endpoint(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert body_of(client_of(server.url))[0] == splat_ply()

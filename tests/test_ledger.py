@@ -1,0 +1,140 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from runner.errors import LockedError
+from runner.ledger import Ledger, locked, replay
+from runner.records import Attempt, Outcome
+from runner.redact import Redactor
+
+SAVED = Outcome(
+    key="chair",
+    index=3,
+    prompt="https://h/chair.png",
+    outcome="saved",
+    endpoint="one",
+    fingerprint="f",
+    seed=42,
+    protocol="404-splat",
+    attempts=(Attempt(1, "one", "2026-01-01T00:00:00.000Z", status=200),),
+    file="chair.ply",
+    size_bytes=7,
+    sha256="s",
+)
+FAILED = replace(SAVED, outcome="failed", file=None, size_bytes=None, error="500", attempts=SAVED.attempts * 3)
+
+
+def write(path: Path, *outcomes: Outcome, redact: Redactor | None = None) -> None:
+    ledger = Ledger(path, run="r1", redact=(redact or Redactor()).text)
+    for outcome in outcomes:
+        ledger.append(outcome)
+    ledger.close()
+
+
+def test_what_was_appended_is_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, SAVED, replace(FAILED, key="lamp"))
+    history = replay(path)
+    assert history.saved["chair"].file == "chair.ply"
+    assert history.saved["chair"].size_bytes == 7
+    assert history.failed["lamp"].attempts == 3
+    assert history.failed["lamp"].error == "500"
+    assert history.unreadable == 0
+
+
+def test_each_outcome_is_one_line_of_json_naming_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, replace(SAVED, prompt="https://h/caf\u00e9\n.png"))
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["run"] == "r1"
+    assert json.loads(line)["attempts"][0]["status"] == 200
+
+
+def test_a_line_is_readable_as_soon_as_it_is_appended(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, run="r1", redact=str)
+    ledger.append(SAVED)
+    assert "chair" in replay(path).saved
+    ledger.close()
+
+
+def test_a_later_success_forgets_the_failure_and_a_later_failure_keeps_the_result(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, FAILED, SAVED)
+    assert replay(path).failed == {}
+    write(path, FAILED)
+    assert replay(path).saved["chair"].file == "chair.ply"
+    assert replay(path).failed["chair"].error == "500"
+
+
+@pytest.mark.parametrize("keep", [1, 50, -1])
+def test_a_torn_last_line_is_passed_over_and_cut_before_the_next_is_written(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, SAVED)
+    whole = path.read_bytes()
+    line = whole.replace(b"chair", b"torn")
+    path.write_bytes(whole + line[:keep])
+    assert replay(path).unreadable == 1 or keep == -1
+    write(path, replace(SAVED, key="lamp"))
+    history = replay(path)
+    assert sorted(history.saved) == ["chair", "lamp"]
+    assert history.unreadable == 0
+
+
+def test_a_ledger_that_is_one_torn_line_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"x" * 200_000)
+    write(path, SAVED)
+    assert replay(path).unreadable == 0
+    assert list(replay(path).saved) == ["chair"]
+
+
+def test_lines_that_are_no_outcome_are_counted_and_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, SAVED)
+    path.write_bytes(b'{"key": "x"}\nnonsense\n[1]\n\xff\xfe\n' + path.read_bytes())
+    assert replay(path).unreadable == 4
+    assert list(replay(path).saved) == ["chair"]
+
+
+def test_no_ledger_is_no_history(tmp_path: Path) -> None:
+    assert replay(tmp_path / "none.jsonl").saved == {}
+
+
+def test_known_secrets_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, replace(FAILED, error="401: Bearer hunter2hunter2"), redact=Redactor({"TOKEN": "hunter2hunter2"}))
+    assert "hunter2" not in path.read_text()
+    assert replay(path).failed["chair"].error == "401: Bearer ${TOKEN}"
+
+
+_HOLD = "import sys; from pathlib import Path; from runner.ledger import locked\n"
+_HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_folder_is_held_by_one_process_and_a_dead_one_holds_nothing(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    path = tmp_path / "lock"
+    other = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=REPOSITORY,
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError, match=f"pid {other.pid} on"), locked(path):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with locked(path):
+        assert "pid" in path.read_text()

@@ -1,0 +1,158 @@
+import io
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import UsageError
+from runner.prompts import fingerprint, key_of, prompts_from, read_prompts
+from runner.records import Prompt
+
+
+def keys(prompts: list[Prompt]) -> list[str]:
+    return [prompt.key for prompt in prompts]
+
+
+def test_a_text_file_gives_one_prompt_a_line_and_skips_blank_lines_comments_bom_and_crlf(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(
+        b"\xef\xbb\xbfhttps://h/a.png\r\n\r\n# a comment\r\n  https://h/b.png  \r\nHTTP://h/c.png"
+    )
+    prompts = read_prompts(["list.txt"], base=tmp_path)
+    assert prompts == [
+        Prompt(0, "a", "https://h/a.png"),
+        Prompt(1, "b", "https://h/b.png"),
+        Prompt(2, "c", "http://h/c.png"),
+    ]
+
+
+def test_a_relative_image_in_a_list_is_relative_to_the_list(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "list.txt").write_text("../images/chair.png\n")
+    assert read_prompts(["lists/list.txt"], base=tmp_path)[0].image == str(tmp_path / "images" / "chair.png")
+
+
+def test_a_folder_gives_its_images_by_name_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    assert keys(read_prompts([str(tmp_path)], base=Path("/"))) == ["a", "b"]
+
+
+def test_a_glob_gives_its_matches_in_order_and_the_index_runs_through_all_sources(tmp_path: Path) -> None:
+    for name in ("y.png", "x.png", "z.webp"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("https://h/first.png\n")
+    prompts = read_prompts(["list.txt", "*.png", "z.webp"], base=tmp_path)
+    assert [(prompt.index, prompt.key) for prompt in prompts] == [(0, "first"), (1, "x"), (2, "y"), (3, "z")]
+
+
+def test_stdin_is_a_text_file(tmp_path: Path) -> None:
+    assert keys(read_prompts(["-"], base=tmp_path, stdin=io.StringIO("https://h/a.png\nlocal.png\n"))) == [
+        "a",
+        "local",
+    ]
+
+
+def test_an_empty_list_has_no_prompts(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# nothing yet\n\n")
+    assert read_prompts(["list.txt"], base=tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "key"),
+    [
+        ("https://h/set/chair.png", "chair"),
+        ("https://h/a.b.png", "a.b"),
+        ("https://h/a%20b.png?x=1.2#frag.png", "a b"),
+        ("https://h/photo", "photo"),
+        ("https://h/dir/", "dir"),
+        ("https://h/..%2f..%2fetc%2fpasswd.png", "_.._etc_passwd"),
+        ("https://h/%2e%2e", "prompt-"),
+        ("https://h/%00%0a.png", "__"),
+        ("https://h/.htaccess", "htaccess"),
+        ("https://h/a%5Cb.png", "a_b"),
+        ("https://h/%E2%80%AEgnp.exe.png", "_gnp.exe"),
+        ("/data/caf\u00e9.png", "caf\u00e9"),
+        ("/data/cafe\u0301.png", "caf\u00e9"),
+        ("https://h", "prompt-"),
+        ("https://h/?id=3", "prompt-"),
+    ],
+)
+def test_the_key_is_the_last_segment_without_its_last_extension_made_safe(image: str, key: str) -> None:
+    made = key_of(image)
+    assert made == key or (key.endswith("-") and made.startswith(key))
+
+
+def test_a_long_name_keeps_its_start_and_stays_different_from_its_like() -> None:
+    one, two = key_of(f"https://h/{'é' * 150}1.png"), key_of(f"https://h/{'é' * 150}2.png")
+    assert one != two
+    assert len(one.encode()) <= 200
+    assert one.startswith("é" * 90)
+
+
+@given(st.text(min_size=1))
+def test_no_name_makes_a_key_that_leaves_the_folder_or_hides_in_it(name: str) -> None:
+    for image in (f"https://host/{name}", f"/data/{name}"):
+        key = key_of(image.replace("\x00", ""))
+        assert key
+        assert os.sep not in key and "\\" not in key and "\0" not in key
+        assert not key.startswith(".")
+        assert len(key.encode()) <= 200
+        assert key.isprintable() or "\u00a0" in key or any(character.isspace() for character in key)
+
+
+def test_two_prompts_with_one_key_stop_the_run_naming_both_lines_and_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("https://h/a.png\n# x\nhttps://other/a.jpg\n")
+    with pytest.raises(UsageError) as refused:
+        read_prompts(["list.txt"], base=tmp_path)
+    assert "list.txt:3" in str(refused.value)
+    assert "list.txt:1" in str(refused.value)
+    assert "index-name" in str(refused.value)
+
+
+def test_index_name_keys_are_numbered_and_never_clash(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("https://h/a.png\nhttps://other/a.jpg\n")
+    assert keys(read_prompts(["list.txt"], base=tmp_path, keys="index-name")) == ["000000-a", "000001-a"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("missing.txt", "does not exist"),
+        ("*.nothing", "matches no file"),
+        ("https://h/list.txt", "put URLs into a text file"),
+        ("list.csv", "not .csv files"),
+        ("binary.txt", "expected UTF-8 text"),
+        ("scheme.txt", "scheme.txt:1: expected an http or https URL"),
+        ("nohost.txt", "names no host"),
+        ("control.txt", "control characters"),
+    ],
+)
+def test_what_is_no_prompts_input_is_refused_with_its_place(tmp_path: Path, source: str, said: str) -> None:
+    (tmp_path / "list.csv").write_text("a,b\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00a")
+    (tmp_path / "scheme.txt").write_text("file:///etc/passwd\n")
+    (tmp_path / "nohost.txt").write_text("https:///a.png\n")
+    (tmp_path / "control.txt").write_bytes(b"https://h/a\x01.png\n")
+    with pytest.raises(UsageError, match=said.replace(".", r"\.")):
+        read_prompts([source], base=tmp_path)
+
+
+def test_prompts_from_python_follow_the_same_rules(tmp_path: Path) -> None:
+    assert prompts_from(["https://h/a.png", "b.png"], base=tmp_path)[1].image == str(tmp_path / "b.png")
+    with pytest.raises(UsageError, match="image_urls:2"):
+        prompts_from(["https://h/a.png", "ftp://h/b.png"], base=tmp_path, where="image_urls")
+
+
+def test_the_fingerprint_changes_with_what_shapes_the_result_and_not_with_place_or_signature() -> None:
+    prompt = Prompt(0, "a", "https://h/a.png?v=1&X-Amz-Signature=old")
+    same = fingerprint(prompt, seed=1, protocol="404-splat")
+    assert (
+        fingerprint(Prompt(9, "a", "https://h/a.png?v=1&X-Amz-Signature=new"), seed=1, protocol="404-splat") == same
+    )
+    assert fingerprint(Prompt(0, "a", "https://h/a.png?v=2"), seed=1, protocol="404-splat") != same
+    assert fingerprint(prompt, seed=2, protocol="404-splat") != same
+    assert fingerprint(prompt, seed=1, protocol="other") != same
+    moved = [fingerprint(Prompt(0, "a", f"/{folder}/a.png"), seed=1, protocol="p") for folder in ("x", "y")]
+    assert moved[0] == moved[1]
