@@ -43,11 +43,14 @@ class Writable(Protocol):
 
 
 class Answer:
-    """An answer whose headers have arrived. Its body is still on the way; use it as a context manager."""
+    """An answer whose headers have arrived. Its body is still on the way; use it as a context manager.
+
+    ``url`` is the server's, as errors may show it.
+    """
 
     def __init__(self, response: requests.Response, url: str) -> None:
         self._response = response
-        self._url = url
+        self.url = url
         self.status = response.status_code
 
     def __enter__(self) -> Answer:
@@ -63,7 +66,7 @@ class Answer:
         """
         digest = hashlib.sha256()
         size_bytes = 0
-        with _translated(self._url, self.status):
+        with _translated(self.url, self.status):
             while chunk := self._response.raw.read(CHUNK_BYTES, decode_content=True):
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
@@ -85,6 +88,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, *, connections: int) -> None:
         self._url = endpoint.url
+        self._shown = public_url(endpoint.url)
         self._timeout = (timeouts.connect_s, timeouts.first_byte_s)
         self._session = _session(connections, endpoint.headers)
         self._session.trust_env = False
@@ -102,15 +106,15 @@ class Client:
 
         Redirects are answers like any other: a generation is not sent on to where nobody asked for it.
         """
-        with _translated(self._url):
+        with _translated(self._shown):
             response = self._session.send(prepared, stream=True, timeout=self._timeout, allow_redirects=False)
-        return Answer(response, self._url)
+        return Answer(response, self._shown)
 
     def get(self, path: str, *, timeout_s: float) -> tuple[int, bytes]:
         """Return status and the first bytes of a small page such as ``/health``. Raises TransportError."""
-        with _translated(self._url):
+        with _translated(self._shown):
             response = self._session.get(self._url + path, stream=True, timeout=timeout_s, allow_redirects=False)
-        with Answer(response, self._url) as answer:
+        with Answer(response, self._shown) as answer:
             return answer.status, answer.head()
 
     def close(self) -> None:

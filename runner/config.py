@@ -153,7 +153,7 @@ def _config(
         settings=settings,
         base=Path.cwd() if "prompts" in overrides else base,
         output_folder=Path(os.path.abspath(output_base / settings.output_folder)),
-        redactor=Redactor(used, _literal_secrets(settings)),
+        redactor=Redactor(used, _literal_secrets(settings, used)),
         ignored=tuple(option for option in NOT_YET if _differs(settings, option)),
     )
 
@@ -379,13 +379,13 @@ def _differs(settings: RunConfig, option: str) -> bool:
     return bool(given != default)
 
 
-def _literal_secrets(settings: RunConfig) -> Iterator[str]:
-    """Yield the secrets that stand in the config itself: secret headers and the URLs' user info."""
+def _literal_secrets(settings: RunConfig, named: Mapping[str, str]) -> Iterator[str]:
+    """Yield the secrets that stand in the config itself: secret headers, their tokens, and the URLs' user info."""
     for endpoint in settings.endpoints:
-        yield from (value for name, value in endpoint.headers.items() if is_secret_header(name))
-        user_info = urlsplit(endpoint.url).netloc.rpartition("@")[0]
-        if user_info:
-            yield user_info
+        secrets = [urlsplit(endpoint.url).netloc.rpartition("@")[0]]
+        for name, value in endpoint.headers.items():
+            secrets += [value, value.rpartition(" ")[2]] if is_secret_header(name) else []
+        yield from (one for one in secrets if one and not any(value in one for value in named.values() if value))
 
 
 def _base_url(url: str) -> str:

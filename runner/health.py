@@ -11,6 +11,7 @@ from runner.errors import TransportError
 from runner.formats import words
 from runner.protocols import Protocol
 from runner.records import Endpoint
+from runner.redact import public_url
 
 PROBE_TIMEOUT_S = 10.0
 
@@ -37,7 +38,7 @@ def probe(endpoint: Endpoint, protocol: Protocol, client: Client) -> Health:
         status = said or ("healthy" if healthy else f"{code}: {words(body)}")
         version_code, version = client.get(protocol.version_path, timeout_s=PROBE_TIMEOUT_S)
     except TransportError as error:
-        return Health(endpoint, False, str(error).removeprefix(f"{endpoint.url}: "))
+        return Health(endpoint, False, str(error).removeprefix(f"{public_url(endpoint.url)}: "))
     named = (_field(version, "version") or words(version)) if version_code == 200 else ""
     return Health(endpoint, healthy, status, named, latency_s)
 

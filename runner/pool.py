@@ -11,6 +11,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Semaphore
 
@@ -47,22 +48,32 @@ def work_through(lanes: Sequence[Lane], work: Work, stop: Stop) -> Iterator[Even
     """Work through all lanes and yield every event as it comes, and None whenever ``TICK_S`` passes without one.
 
     Ends when every hand has ended: all backlogs are empty, or ``stop`` was asked and what was in flight is done.
-    When ``stop.now`` is set it ends at once and leaves the threads behind. Raises what a hand raised. A caller
-    that closes the iterator early leaves the hands to finish what they hold.
+    When ``stop.now`` is set it yields what is there, ends, and leaves the threads behind. Raises what a hand raised.
+    When the caller closes the iterator early, the hands end after what they hold.
     """
     hands = sum(lane.hands for lane in lanes)
     if not hands:
         return
     events: queue.Queue[Event | Future[None]] = queue.Queue(maxsize=4 * hands)
     executor = ThreadPoolExecutor(max_workers=hands, thread_name_prefix="hand")
+
+    def put(event: Event | Future[None]) -> None:
+        """Wait for room in the queue, but for nobody who has left."""
+        while not stop.now:
+            with suppress(queue.Full):
+                events.put(event, timeout=TICK_S)
+                return
+
     try:
         for lane in lanes:
             for _ in range(lane.hands):
-                executor.submit(_hand, lane, work, stop, events.put).add_done_callback(events.put)
-        while hands and not stop.now:
+                executor.submit(_hand, lane, work, stop, put).add_done_callback(put)
+        while hands:
             try:
-                event = events.get(timeout=TICK_S)
+                event = events.get(timeout=0 if stop.now else TICK_S)
             except queue.Empty:
+                if stop.now:
+                    return
                 yield None
                 continue
             if isinstance(event, Future):

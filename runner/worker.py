@@ -126,7 +126,7 @@ class Worker:
     def _result(self, job: _Job, answer: Answer) -> Outcome:
         """Receive, verify and save the body of an answer."""
         if status_class(answer.status) != "ok":
-            raise _status_error(answer, job.lane.endpoint.url)
+            raise _status_error(answer)
         with self._folder.temp(job.prompt.key) as temp:
             arrived = time.monotonic()
             try:
@@ -192,10 +192,10 @@ def _local_image(job: _Job) -> dict[str, object] | None:
     return {"size_bytes": image.size_bytes, "mtime_ns": image.mtime_ns, "sha256": image.sha256}
 
 
-def _status_error(answer: Answer, url: str) -> StatusError:
+def _status_error(answer: Answer) -> StatusError:
     said = formats.words(answer.head())
     return StatusError(
-        f"{url} answers {answer.status}" + (f": {said}" if said else ""),
+        f"{answer.url} answers {answer.status}" + (f": {said}" if said else ""),
         again=status_class(answer.status) == "retry",
         blame="prompt" if answer.status in _PROMPT_STATUSES else "endpoint",
         status=answer.status,

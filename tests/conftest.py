@@ -52,8 +52,9 @@ def start(here: Path, environment: dict[str, str]) -> Iterator[Callable[..., sub
 
     def begin(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "runner", *map(str, arguments)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        started.append(subprocess.Popen(command, text=True, cwd=here, env=environment, **{**pipes, **options}))
+        usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        usual |= {"text": True, "cwd": here, "env": environment}
+        started.append(subprocess.Popen(command, **(usual | options)))
         return started[-1]
 
     yield begin

@@ -1,6 +1,5 @@
 import threading
 from collections import deque
-from collections.abc import Callable
 
 import pytest
 
@@ -58,6 +57,9 @@ def test_a_lane_has_one_hand_more_than_slots_and_generates_slots_at_a_time(slots
         nonlocal holding, waiting, most_holding
         with lock:
             waiting += 1
+            if holding == slots:
+                proof.set()
+            lock.notify_all()
         with where.slot, lock:
             waiting -= 1
             holding += 1
@@ -130,12 +132,19 @@ def test_what_a_hand_raises_ends_the_run_and_is_raised() -> None:
     assert stop.now
 
 
-def test_a_caller_that_goes_away_stops_the_hands() -> None:
+def test_a_caller_that_goes_away_stops_the_hands_even_with_a_full_queue() -> None:
+    before = set(threading.enumerate())
     stop, one = Stop(), lane(10_000)
-    events: Callable[[], object] = iter(work_through([one], quick, stop)).__next__
-    events()
-    del events
-    assert stop.asked
+    events = work_through([one], quick, stop)
+    next(events)
+    hands = set(threading.enumerate()) - before
+    assert hands
+    while len(one.backlog) > 9_996:  # the queue holds 8 events of 2 hands: then they are blocked
+        threading.Event().wait(0.001)
+    events.close()  # type: ignore[attr-defined]
+    for hand in hands:
+        hand.join(10)
+        assert not hand.is_alive()
     assert len(one.backlog) > 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from runner.clock import utc_now
 from runner.records import Endpoint, EndpointTotals, Failure, Outcome, Summary
+from runner.redact import public_url
 
 FAILURES_KEPT = 1000
 """So many failed prompts are named in the summary; the ledger has them all."""
@@ -24,7 +25,7 @@ class Tally:
         self._run = run
         self._started_at = utc_now()
         self._begun = time.monotonic()
-        self._endpoints = {one.name: EndpointTotals(one.name, one.url) for one in endpoints}
+        self._endpoints = {one.name: EndpointTotals(one.name, public_url(one.url)) for one in endpoints}
         self._failures: list[Failure] = []
 
     @property

@@ -1,0 +1,73 @@
+# `make help` lists the targets. Everything is installed into .venv; nothing outside this folder is touched.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG ?= configs/four-gpus.yaml
+FOLDER ?= results
+N ?= 4
+PORT ?= 10006
+
+.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  CONFIG=$(CONFIG)  FOLDER=$(FOLDER)  N=$(N)  PORT=$(PORT)  ARGS=(flags for the command)"
+
+demo: .venv/server ## Four generation servers turn twelve images into 3D splats (results in demo/)
+	@PYTHON=$(CURDIR)/$(BIN)/python scripts/demo.sh
+
+demo-smoke: ## Run the demo twice and check what it left
+	@scripts/demo_smoke.sh
+
+test: .venv/all ## Run the tests
+	@$(BIN)/python -m pytest -q
+
+check: .venv/all ## Lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/mypy
+
+format: .venv/all ## Format the code
+	@$(BIN)/ruff check --fix -q .
+	@$(BIN)/ruff format -q .
+
+run: .venv/server ## Run CONFIG
+	@$(BIN)/runner run $(CONFIG) $(ARGS)
+
+plan: .venv/server ## Show which prompt of CONFIG goes where
+	@$(BIN)/runner plan $(CONFIG) $(ARGS)
+
+check-config: .venv/server ## Check CONFIG and ask its endpoints how they are
+	@$(BIN)/runner check $(CONFIG) $(ARGS)
+
+status: .venv/server ## Count what is saved, failed and missing in FOLDER
+	@$(BIN)/runner status $(FOLDER) $(ARGS)
+
+start-servers: .venv/server ## Start N reference servers from PORT on (SERVER_COMMAND starts others)
+	@N=$(N) PORT=$(PORT) PYTHON=$(CURDIR)/$(BIN)/python scripts/start_multi_port.sh
+
+stop-servers: ## Stop them
+	@scripts/stop_multi_port.sh
+
+bench: .venv/all ## Measure idle time and memory beside a plain requests script
+	@$(BIN)/python benchmarks/pause.py --json benchmarks/out/pause.json
+	@$(BIN)/python benchmarks/memory.py
+
+clean: ## Remove what make made, but no results
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "runner needs Python 3.10 or newer; set PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "No venv: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+
+.venv/server: .venv/bin/python setup.cfg
+	@echo "Installing into .venv …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[server]'
+	@touch $@
+
+.venv/all: .venv/bin/python setup.cfg
+	@echo "Installing into .venv …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[all]'
+	@touch $@ .venv/server

@@ -1,0 +1,361 @@
+"""The command line as its users meet it: a process, its two streams and its exit code."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ledger_of, results_of
+from server import IMAGE, Answer, ScriptedServer, splat_ply
+
+Completed = subprocess.CompletedProcess[str]
+Run = Callable[..., Completed]
+Start = Callable[..., subprocess.Popen[str]]
+
+KEYS = ["success", "total", "saved", "skipped", "failed", "pending", "seconds", "output_folder"]
+
+
+@pytest.fixture
+def listed(server: ScriptedServer, here: Path) -> Callable[..., str]:
+    """Writes prompts.txt and run.yaml for these names; returns the config's name."""
+
+    def write(*names: str, **options: Any) -> str:
+        (here / "prompts.txt").write_text("".join(f"{server.image(name)}\n" for name in names))
+        document = {"endpoints": [server.url], "prompts": "prompts.txt", "retry": {"backoff_s": 0.01}} | options
+        (here / "run.yaml").write_text(yaml.safe_dump(document))
+        return "run.yaml"
+
+    return write
+
+
+def answer(done: Completed) -> dict[str, Any]:
+    """stdout is one line of JSON and nothing else."""
+    assert done.stdout.count("\n") == 1 and done.stdout.endswith("\n")
+    return dict(json.loads(done.stdout))
+
+
+def test_run_answers_with_one_json_line_and_logs_on_stderr(listed, runner: Run, here: Path) -> None:
+    done = runner("run", listed("a", "b"))
+    assert done.returncode == 0
+    assert list(answer(done)) == KEYS
+    assert {name: answer(done)[name] for name in KEYS[:6]} == {
+        "success": True, "total": 2, "saved": 2, "skipped": 0, "failed": 0, "pending": 0,
+    }  # fmt: skip
+    assert answer(done)["output_folder"] == "results"
+    lines = done.stderr.splitlines()
+    assert lines[0] == "Found 2 prompts to process"
+    assert "Generation completed" in lines
+
+
+def test_the_ancestors_command_works(server: ScriptedServer, listed, runner: Run, here: Path) -> None:
+    listed("a", "b")
+    arguments = ["--prompts-file", "prompts.txt", "--endpoint", server.url, "--seed", 7, "--output-folder", "out"]
+    done = runner("generate", *arguments)
+    assert (done.returncode, answer(done)["saved"]) == (0, 2)
+    assert server.received[0].fields["seed"] == "7"
+    assert sorted(results_of(here / "out")) == ["a.ply", "b.ply"]
+
+
+def test_a_failed_prompt_is_exit_1_and_named(server: ScriptedServer, listed, runner: Run) -> None:
+    server.script["b"] = [Answer(status=422, body=b"no object")]
+    done = runner("run", listed("a", "b"))
+    assert done.returncode == 1
+    assert answer(done)["failed"] == 1
+    assert "b: " in answer(done)["error"] and "422: no object" in answer(done)["error"]
+    assert "error: Prompt b [port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "missing.yaml"], "missing.yaml: can't be read: No such file or directory"),
+        (["run", "run.yaml", "--seed", "x"], "argument --seed: invalid int value"),
+        (["run", "run.yaml", "--attempts", "0"], "the command line: retry.attempts: expected an integer ≥ 1, got 0"),
+        (["run", "run.yaml", "--set", "retry.atempts=1"], "did you mean 'attempts'?"),
+        (["run", "run.yaml", "--prompts-file", "no.txt"], "no.txt does not exist"),
+        (
+            ["run", "run.yaml", "--log-file", "/no/such/folder/log"],
+            "--log-file /no/such/folder/log: can't be written",
+        ),
+        (["run"], "the following arguments are required: CONFIG"),
+        (["generate", "--endpoint", "http://h:1"], "the following arguments are required: --prompts-file"),
+    ],
+)
+def test_wrong_usage_is_exit_2_one_clear_message_and_nothing_sent(
+    server: ScriptedServer, listed, runner: Run, arguments: list[str], said: str
+) -> None:
+    listed("a")
+    done = runner(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert answer(done)["success"] is False and answer(done)["error"]
+    assert not server.received
+
+
+def test_an_unknown_command_is_exit_2(runner: Run) -> None:
+    done = runner("rum")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "invalid choice: 'rum'" in done.stderr
+
+
+def test_flags_win_over_the_config(server: ScriptedServer, listed, runner: Run, here: Path) -> None:
+    listed("a", seed=1, output_folder="one")
+    done = runner(
+        "run", "run.yaml", "--seed", 2, "--output-folder", "two", "--prompts-file", "-", given=server.image("z")
+    )
+    assert done.returncode == 0
+    assert server.received[0].fields["seed"] == "2"
+    assert list(results_of(here / "two")) == ["z.ply"]
+    assert not (here / "one").exists()
+
+
+def test_a_dry_run_prints_the_plan_and_sends_nothing(server: ScriptedServer, listed, runner: Run, here: Path) -> None:
+    done = runner("run", listed("a", "b"), "--dry-run")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].split() == ["index", "key", "endpoint", "state"]
+    assert f"0  a    127.0.0.1:{server.port}  pending" in done.stdout
+    assert "2 prompts: 0 saved, 2 pending" in done.stdout
+    assert not server.received and not (here / "results").exists()
+
+
+def test_plan_knows_what_is_saved_and_speaks_json(listed, runner: Run) -> None:
+    runner("run", listed("a"))
+    listed("b", "a")
+    rows = [json.loads(line) for line in runner("plan", "run.yaml", "--json").stdout.splitlines()]
+    assert [(row["index"], row["key"], row["state"]) for row in rows] == [(0, "b", "pending"), (1, "a", "saved")]
+
+
+def test_check_says_who_is_up_and_is_exit_1_if_one_is_not(server: ScriptedServer, listed, runner: Run) -> None:
+    listed("a")
+    good = runner("check", "run.yaml")
+    assert good.returncode == 0
+    assert "run.yaml: valid, 1 prompts, 1 endpoints" in good.stdout
+    assert "up" in good.stdout and "healthy" in good.stdout and "test-1" in good.stdout
+    bad = runner("check", "run.yaml", "--endpoint", server.url, "--endpoint", "http://127.0.0.1:1", "--json")
+    assert bad.returncode == 1
+    rows = [json.loads(line) for line in bad.stdout.splitlines()]
+    assert [row["healthy"] for row in rows] == [True, False]
+    assert rows[1]["status"] == "Connection refused"
+
+
+def test_status_counts_and_writes_the_prompts_still_to_do(
+    server: ScriptedServer, listed, runner: Run, here: Path
+) -> None:
+    server.script["b"] = [Answer(status=422, body=b"no object")]
+    runner("run", listed("a", "b"))
+    listed("a", "b", "c")
+    (here / "results" / "notes.txt").write_text("mine")
+    done = runner("status", "results", "--missing-file", "todo.txt")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "results: 3 total, 1 saved, 1 failed, 1 missing, 1 unknown"
+    assert "422: no object" in done.stdout and "notes.txt" in done.stdout
+    assert (here / "todo.txt").read_text() == f"{server.image('b')}\n{server.image('c')}\n"
+    assert json.loads(runner("status", "results", "--json").stdout)["missing"] == 1
+    again = runner("run", "run.yaml", "--prompts-file", "todo.txt", "--output-folder", "results")
+    assert (again.returncode, answer(again)["saved"]) == (0, 2)
+    assert runner("status", "results").returncode == 0
+
+
+def test_status_never_writes_over_the_prompts_file(listed, runner: Run, here: Path) -> None:
+    runner("run", listed("a"))
+    before = (here / "prompts.txt").read_text()
+    done = runner("status", "results", "--missing-file", "prompts.txt")
+    assert done.returncode == 2
+    assert "the run's own prompts file" in done.stderr
+    assert (here / "prompts.txt").read_text() == before
+
+
+def test_status_needs_no_secrets(
+    server: ScriptedServer, listed, start: Start, runner: Run, environment: dict[str, str]
+) -> None:
+    listed("a", endpoints=[{"url": server.url, "headers": {"Authorization": "Bearer ${RUNNER_TEST_TOKEN}"}}])
+    assert runner("run", "run.yaml").returncode == 2
+    process = start("run", "run.yaml", env={**environment, "RUNNER_TEST_TOKEN": "hunter2hunter2"})
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert runner("status", "results").returncode == 0
+
+
+def test_status_of_what_is_no_output_folder_is_exit_2(runner: Run) -> None:
+    done = runner("status", "nowhere")
+    assert done.returncode == 2
+    assert "nowhere is no output folder of a run" in done.stderr
+
+
+def test_init_writes_a_config_that_is_valid_and_never_over_one(runner: Run, here: Path) -> None:
+    assert runner("init").returncode == 0
+    (here / "prompts.txt").write_text("https://h/a.png\n")
+    assert runner("plan", "runner.yaml").returncode == 0
+    again = runner("init")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    assert runner("init", "-").stdout == (here / "runner.yaml").read_text()
+
+
+def test_schema_is_a_json_schema(runner: Run) -> None:
+    assert json.loads(runner("schema").stdout)["required"] == ["endpoints", "prompts"]
+
+
+@pytest.mark.parametrize("command", ["run", "generate", "plan", "check", "status", "serve", "init", "schema"])
+def test_every_command_has_help(runner: Run, command: str) -> None:
+    done = runner(command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: runner {command}")
+    assert command in runner("--help").stdout
+
+
+def test_quiet_says_nothing_when_all_is_well(listed, runner: Run) -> None:
+    done = runner("run", listed("a"), "-q")
+    assert done.stderr == ""
+    assert answer(done)["saved"] == 1
+
+
+def test_verbose_and_a_log_file_have_times(listed, runner: Run, here: Path) -> None:
+    done = runner("run", listed("a"), "-v", "--log-file", "my.log")
+    assert "INFO    Found 1 prompts to process" in done.stderr
+    assert "INFO    Found 1 prompts to process" in (here / "my.log").read_text()
+
+
+def test_a_terminal_gets_a_bar_and_a_file_does_not(listed, here: Path, environment: dict[str, str]) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "runner", "run", listed("a", "b", "c")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, cwd=here, env=environment)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(leader, 65536)
+        except OSError:
+            break
+    os.close(leader)
+    assert process.communicate()[0].count(b"\n") == 1
+    assert b"3/3" in shown and b"saved 3 failed 0" in shown
+    assert b"Prompt a \xe2\x86\x92 endpoint port" in shown
+
+
+def test_a_held_folder_is_exit_75(server: ScriptedServer, listed, start: Start, runner: Run) -> None:
+    hold = threading.Event()
+    server.script["a"] = [Answer(hold=hold)]
+    first = start("run", listed("a"))
+    server.wait_for(requests=1)
+    second = runner("run", "run.yaml")
+    assert second.returncode == 75
+    assert f"held by another run (pid {first.pid} on" in second.stderr
+    assert answer(second)["success"] is False
+    hold.set()
+    first.communicate(timeout=30)
+    assert first.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_what_is_in_flight_begins_nothing_new_and_the_same_command_goes_on(
+    server: ScriptedServer, listed, start: Start, runner: Run, here: Path, number: signal.Signals, code: int
+) -> None:
+    hold = threading.Event()
+    server.script["a"] = [Answer(hold=hold)]
+    server.script["b"] = [Answer(hold=hold)]
+    process = start("run", listed(*"abcdef"))
+    server.wait_for(requests=1)
+    process.send_signal(number)
+    assert process.stderr is not None
+    while "Stopping" not in process.stderr.readline():
+        pass
+    hold.set()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == code
+    said = json.loads(out)
+    assert (said["saved"], said["failed"], said["pending"]) == (1, 0, 5)
+    assert len(results_of(here / "results")) == 1
+    again = runner("run", "run.yaml")
+    assert (again.returncode, answer(again)["saved"], answer(again)["skipped"]) == (0, 5, 1)
+
+
+def test_a_second_signal_leaves_at_once_with_a_stuck_server(
+    server: ScriptedServer, listed, start: Start, here: Path
+) -> None:
+    hold = threading.Event()
+    server.script["a"] = server.script["b"] = [Answer(hold=hold)] * 2
+    process = start("run", listed(*"abcdef"))
+    server.wait_for(requests=1)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "Stopping" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    hold.set()
+    assert process.returncode == 130
+    assert json.loads(out)["pending"] == 6
+    assert json.loads((here / "results" / ".runner" / "summary.json").read_text())["stopped"] == "SIGINT"
+
+
+@pytest.mark.parametrize("after", [1, 3, 6, 9, 11])
+def test_a_killed_run_is_taken_up_again_with_every_file_whole_and_little_done_twice(
+    server: ScriptedServer, listed, start: Start, runner: Run, here: Path, after: int
+) -> None:
+    names = [f"p{number}" for number in range(12)]
+    for name in names:
+        server.script[name] = [Answer(body=splat_ply(20_000), length="chunked")] * 2
+    process = start("run", listed(*names))
+    server.wait_for(requests=after)
+    process.kill()
+    process.communicate()
+    done = runner("run", "run.yaml")
+    assert (done.returncode, answer(done)["failed"], answer(done)["pending"]) == (0, 0, 0)
+    assert results_of(here / "results") == {f"{name}.ply": splat_ply(20_000) for name in names}
+    assert not list((here / "results").glob(".*.part"))
+    hands = 2
+    assert len(server.received) <= len(names) + hands
+    assert {line["key"] for line in ledger_of(here / "results") if line["outcome"] == "saved"} == set(names)
+
+
+def test_the_command_and_the_module_are_the_same(environment: dict[str, str], here: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "runner", "--version"], capture_output=True, text=True, env=environment
+    )
+    assert said.stdout.startswith("runner 0.")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(listed, here: Path, environment: dict[str, str]) -> None:
+    listed(*[f"p{number}" for number in range(3000)])
+    line = f"{sys.executable} -m runner plan run.yaml | head -1"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=here, env=environment)
+    assert done.stdout.startswith("index")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_is_exit_3_with_its_traceback(
+    listed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runner import batch
+    from runner.cli import main
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("here")
+
+    monkeypatch.setattr(batch, "run", broken)
+    assert main(["run", listed("a")]) == 3
+    said = capsys.readouterr()
+    assert "ZeroDivisionError: here" in said.err and "a bug in runner" in said.err
+    assert json.loads(said.out)["success"] is False
+
+
+def test_local_images_need_no_image_host(server: ScriptedServer, runner: Run, here: Path) -> None:
+    (here / "images").mkdir()
+    (here / "images" / "a.png").write_bytes(IMAGE)
+    done = runner("generate", "--prompts-file", "images", "--endpoint", server.url)
+    assert (done.returncode, answer(done)["saved"]) == (0, 1)
+    assert server.images_asked == []

@@ -1,0 +1,426 @@
+"""Whole runs against real local servers."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trimesh
+from conftest import QUICK, ledger_of, results_of
+from server import IMAGE, Answer, ScriptedServer, splat_ply
+
+from runner import load_config, run
+from runner.batch import run as batch_run
+from runner.config import Config, config_from
+from runner.errors import LockedError, StorageError, UsageError
+from runner.ledger import locked
+from runner.records import Event, Outcome, Started, Summary
+from runner.report import Tally
+from runner.stop import Stop
+
+Servers = Callable[..., list[ScriptedServer]]
+
+
+def config_for(servers: list[ScriptedServer], names: list[str], folder: Path, **options: Any) -> Config:
+    """A config that sends the images of these names, hosted by the first server, to all servers."""
+    listed = folder / "prompts.txt"
+    listed.write_text("".join(f"{servers[0].image(name)}\n" for name in names))
+    return config_from(
+        {
+            "endpoints": [server.url for server in servers],
+            "prompts": [str(listed)],
+            "output_folder": str(folder / "results"),
+            **QUICK,
+            **options,
+        }
+    )
+
+
+def names(count: int) -> list[str]:
+    return [f"p{number}" for number in range(count)]
+
+
+def counts(summary: Summary) -> tuple[int, int, int, int, int]:
+    return summary.total, summary.saved, summary.skipped, summary.failed, summary.pending
+
+
+def test_every_prompt_ends_as_a_verified_file_in_the_lane_of_its_index(servers: Servers, tmp_path: Path) -> None:
+    three = servers(3)
+    summary = run(config_for(three, names(10), tmp_path))
+    assert counts(summary) == (10, 10, 0, 0, 0)
+    assert summary.success and summary.exit_code == 0
+    assert results_of(tmp_path / "results") == {f"{name}.ply": splat_ply() for name in names(10)}
+    for lane, server in enumerate(three):
+        assert {one.stem for one in server.received} == {f"p{number}" for number in range(lane, 10, 3)}
+        assert server.most_at_once == 1
+        assert {one.fields["seed"] for one in server.received} == {"42"}
+        assert {one.image for one in server.received} == {IMAGE}
+
+
+def test_the_slot_is_free_at_the_headers_so_the_next_request_comes_while_the_body_is_on_its_way(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    body = threading.Event()
+    server.script["p0"] = [Answer(hold_body=body)]
+    server.script["p1"] = [Answer(hold_body=body)]
+    done: list[Summary] = []
+    thread = threading.Thread(target=lambda: done.append(run(config_for([server], names(4), tmp_path))))
+    thread.start()
+    server.wait_for(requests=2)  # neither body has sent a byte
+    assert server.most_at_once == 1
+    body.set()
+    thread.join(20)
+    assert counts(done[0]) == (4, 4, 0, 0, 0)
+
+
+def test_while_a_prompt_is_generated_the_next_image_is_there_already(server: ScriptedServer, tmp_path: Path) -> None:
+    hold = threading.Event()
+    first: list[str] = []
+    server.script["p0"] = [Answer(hold=hold)]
+    server.script["p1"] = [Answer(hold=hold)]
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        if event is None and len(server.images_asked) == 2:
+            first.extend(server.images_asked)
+            hold.set()
+
+    assert run(config_for([server], names(2), tmp_path), observe=watch).success
+    assert sorted(first) == names(2)
+    assert server.most_at_once == 1
+
+
+def test_the_same_again_sends_nothing(server: ScriptedServer, tmp_path: Path) -> None:
+    config = config_for([server], names(5), tmp_path)
+    run(config)
+    before = results_of(tmp_path / "results")
+    assert counts(run(config)) == (5, 0, 5, 0, 0)
+    assert len(server.received) == 5
+    assert len(server.images_asked) == 5
+    assert results_of(tmp_path / "results") == before
+
+
+def test_editing_and_reordering_the_list_skips_just_what_is_saved(server: ScriptedServer, tmp_path: Path) -> None:
+    run(config_for([server], ["b", "c", "d"], tmp_path))
+    summary = run(config_for([server], ["a", "d", "b", "e"], tmp_path))
+    assert counts(summary) == (4, 2, 2, 0, 0)
+    assert [one.stem for one in server.received[3:]] in (["a", "e"], ["e", "a"])
+
+
+def test_a_result_that_is_gone_or_has_another_size_is_made_again(server: ScriptedServer, tmp_path: Path) -> None:
+    config = config_for([server], names(3), tmp_path)
+    run(config)
+    (tmp_path / "results" / "p0.ply").unlink()
+    (tmp_path / "results" / "p1.ply").write_bytes(b"ply torn")
+    assert counts(run(config)) == (3, 2, 1, 0, 0)
+    assert results_of(tmp_path / "results")["p1.ply"] == splat_ply()
+
+
+HALF = splat_ply(500)[:-7]
+BOX = bytes(trimesh.exchange.export.export_mesh(trimesh.creation.box(), None, "glb"))
+BAD = {
+    "503": Answer(status=503, body=b"busy"),
+    "500": Answer(status=500, body=b"CUDA error"),
+    "429": Answer(status=429, body=b""),
+    "408": Answer(status=408, body=b""),
+    "html": Answer(body=b"<html>502 Bad Gateway</html>"),
+    "json": Answer(body=b'{"detail": "out of memory"}'),
+    "nothing": Answer(body=b""),
+    "half, announced": Answer(body=splat_ply(500), cut=len(HALF)),
+    "half, chunked": Answer(body=splat_ply(500), length="chunked", cut=len(HALF)),
+    "half, to the close": Answer(body=HALF, length="none"),
+    "half, well-formed": Answer(body=HALF),
+    "half a glb": Answer(body=BOX[:-1]),
+    "no splats": Answer(body=splat_ply(0)),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_answer_is_a_failed_attempt_and_the_next_one_counts(
+    server: ScriptedServer, tmp_path: Path, kind: str
+) -> None:
+    server.script["p0"] = [BAD[kind]]
+    assert run(config_for([server], ["p0"], tmp_path)).success
+    (line,) = ledger_of(tmp_path / "results")
+    assert [attempt["error"] is None for attempt in line["attempts"]] == [False, True]
+    assert results_of(tmp_path / "results") == {"p0.ply": splat_ply()}
+    assert server.images_asked == ["p0"], "the image is fetched once a prompt"
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_answer_every_time_is_a_failed_prompt_and_leaves_no_file(
+    server: ScriptedServer, tmp_path: Path, kind: str
+) -> None:
+    server.script["p0"] = [BAD[kind]] * 3
+    summary = run(config_for([server], ["p0", "p1"], tmp_path))
+    assert counts(summary) == (2, 1, 0, 1, 0)
+    assert (summary.success, summary.exit_code) == (False, 1)
+    assert summary.failures[0].key == "p0"
+    assert summary.failures[0].attempts == 3
+    assert server.asked("p0") == 3
+    assert list(results_of(tmp_path / "results")) == ["p1.ply"]
+    assert sorted(file.name for file in (tmp_path / "results").iterdir()) == [".runner", "p1.ply"]
+
+
+@pytest.mark.parametrize(
+    ("status", "blame"), [(400, "prompt"), (413, "prompt"), (422, "prompt"), (401, "endpoint"), (404, "endpoint")]
+)
+def test_what_is_permanent_is_asked_once(server: ScriptedServer, tmp_path: Path, status: int, blame: str) -> None:
+    server.script["p0"] = [Answer(status=status, body=b'{"detail": "no face found"}')] * 3
+    summary = run(config_for([server], ["p0"], tmp_path))
+    assert counts(summary) == (1, 0, 0, 1, 0)
+    assert server.asked("p0") == 1
+    assert "no face found" in summary.failures[0].error
+    assert ledger_of(tmp_path / "results")[0]["blame"] == blame
+
+
+def test_failed_prompts_are_tried_again_by_the_next_run_and_saved_ones_are_not(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.script["p1"] = [Answer(status=500)] * 3
+    config = config_for([server], names(3), tmp_path)
+    assert counts(run(config)) == (3, 2, 0, 1, 0)
+    assert counts(run(config)) == (3, 1, 2, 0, 0)
+
+
+def test_an_image_that_is_not_there_fails_its_prompt_and_costs_no_generation(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.script["images/p0"] = [Answer(status=404, body=b"")]
+    server.script["images/p1"] = [Answer(status=503, body=b""), Answer(cut=3)]
+    summary = run(config_for([server], names(3), tmp_path))
+    assert counts(summary) == (3, 2, 0, 1, 0)
+    assert "answers 404" in summary.failures[0].error
+    assert server.asked("p0") == 0
+    assert server.images_asked.count("p1") == 3
+
+
+def test_local_images_are_sent_and_a_missing_one_fails_alone(server: ScriptedServer, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(IMAGE)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "list.txt").write_text("a.png\nmissing.png\nempty.png\n")
+    config = config_for([server], [], tmp_path, prompts=[str(tmp_path / "list.txt")])
+    summary = run(config)
+    assert counts(summary) == (3, 1, 0, 2, 0)
+    assert {failure.key: "No such file" in failure.error for failure in summary.failures} == {
+        "missing": True,
+        "empty": False,
+    }
+    assert server.received[0].image == IMAGE
+
+
+def test_the_extension_follows_the_content(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script["p1"] = [Answer(body=BOX)]
+    run(config_for([server], names(2), tmp_path))
+    assert sorted(results_of(tmp_path / "results")) == ["p0.ply", "p1.glb"]
+
+
+def test_a_result_of_another_format_than_wanted_is_a_failed_attempt(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script["p0"] = [Answer(body=BOX)]
+    run(config_for([server], ["p0"], tmp_path, output={"verify": "ply", "extension": "splat"}))
+    assert list(results_of(tmp_path / "results")) == ["p0.splat"]
+    assert "expected a PLY file, got a GLB file" in ledger_of(tmp_path / "results")[0]["attempts"][0]["error"]
+
+
+def test_a_result_over_max_bytes_is_a_failed_attempt(server: ScriptedServer, tmp_path: Path) -> None:
+    summary = run(config_for([server], ["p0"], tmp_path, output={"max_bytes": 100}))
+    assert "max_bytes" in summary.failures[0].error
+
+
+def test_the_ledger_tells_the_whole_story_of_each_prompt(server: ScriptedServer, tmp_path: Path) -> None:
+    import hashlib
+
+    run(config_for([server], ["p0"], tmp_path))
+    (line,) = ledger_of(tmp_path / "results")
+    assert (line["key"], line["index"], line["outcome"], line["file"]) == ("p0", 0, "saved", "p0.ply")
+    assert line["prompt"] == server.image("p0")
+    assert (line["size_bytes"], line["sha256"]) == (len(splat_ply()), hashlib.sha256(splat_ply()).hexdigest())
+    assert (line["format"], line["seed"], line["protocol"]) == ("ply", 42, "404-splat")
+    (attempt,) = line["attempts"]
+    assert attempt["status"] == 200
+    assert attempt["generate_s"] > 0
+    assert line["seconds"] >= attempt["generate_s"]
+
+
+def test_summary_json_names_endpoints_and_failures(servers: Servers, tmp_path: Path) -> None:
+    two = servers(2)
+    two[1].script["p1"] = [Answer(status=422)]
+    run(config_for(two, names(4), tmp_path))
+    summary = json.loads((tmp_path / "results" / ".runner" / "summary.json").read_text())
+    assert summary["success"] is False
+    assert [one["saved"] for one in summary["endpoints"]] == [2, 1]
+    assert [one["failed"] for one in summary["endpoints"]] == [0, 1]
+    assert summary["failures"][0]["key"] == "p1"
+    assert summary["saved"] + summary["skipped"] + summary["failed"] + summary["pending"] == summary["total"] == 4
+
+
+def test_the_log_has_the_ancestors_lines(servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    two = servers(2)
+    two[0].script["p0"] = [Answer(status=503)]
+    with caplog.at_level(logging.INFO, logger="runner"):
+        run(config_for(two, names(2), tmp_path))
+    said = [record.getMessage() for record in caplog.records]
+    ports = [server.port for server in two]
+    assert said[:6] == [
+        "Found 2 prompts to process",
+        "Using 2 endpoints for load balancing:",
+        f"  1. {two[0].url}",
+        f"  2. {two[1].url}",
+        "Multi-port mode: 2 endpoints configured",
+        "Concurrency: 2 concurrent requests, 4 max in-flight",
+    ]
+    assert f"Prompt p1 → endpoint port {ports[1]}" in said
+    assert any(line.startswith(f"Prompt p0 [port {ports[0]}] generation completed in 0.") for line in said)
+    assert any(line.startswith(f"Prompt p0 [port {ports[0]}] attempt 1 failed: ") for line in said)
+    assert said[-1] == "Generation completed"
+    logged = (tmp_path / "results" / ".runner" / "run.log").read_text()
+    assert "Found 2 prompts to process" in logged and "Generation completed" in logged
+
+
+def test_one_endpoint_is_announced_as_one(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="runner"):
+        run(config_for([server], names(1), tmp_path))
+    assert f"Using single endpoint: {server.url}" in caplog.text
+
+
+def test_a_folder_made_with_another_seed_is_refused_before_anything_is_sent(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    run(config_for([server], names(2), tmp_path))
+    with pytest.raises(UsageError, match="p0, p1: made with seed 42, not 7") as refused:
+        run(config_for([server], names(3), tmp_path, seed=7))
+    assert "--overwrite" in str(refused.value) and "--output-folder" in str(refused.value)
+    assert len(server.received) == 2
+    (tmp_path / "results" / ".runner" / "run.log").unlink()
+    assert counts(run(config_for([server], names(3), tmp_path, seed=7), overwrite=True)) == (3, 3, 0, 0, 0)
+    assert counts(run(config_for([server], names(3), tmp_path, seed=7), overwrite=True)) == (3, 0, 3, 0, 0)
+
+
+def test_an_overwrite_that_fails_leaves_the_older_result(server: ScriptedServer, tmp_path: Path) -> None:
+    run(config_for([server], ["p0"], tmp_path))
+    server.script["p0"] = [Answer(status=500)] * 3
+    run(config_for([server], ["p0"], tmp_path, seed=7), overwrite=True)
+    assert results_of(tmp_path / "results") == {"p0.ply": splat_ply()}
+    with pytest.raises(UsageError, match="made with seed 42, not 7"):
+        run(config_for([server], ["p0"], tmp_path, seed=7))
+
+
+def test_two_prompts_with_one_key_stop_the_run_before_the_first_request(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    config = config_for([server], ["a", "b", "a"], tmp_path)
+    with pytest.raises(UsageError, match=r"prompts\.txt:3"):
+        run(config)
+    assert not server.received and not server.images_asked
+    config = config_for([server], ["a", "b", "a"], tmp_path, output={"keys": "index-name"})
+    assert run(config).success
+    assert sorted(results_of(tmp_path / "results")) == ["000000-a.ply", "000001-b.ply", "000002-a.ply"]
+
+
+def test_an_empty_list_is_a_success_that_asks_nobody(server: ScriptedServer, tmp_path: Path) -> None:
+    summary = run(config_for([server], [], tmp_path))
+    assert counts(summary) == (0, 0, 0, 0, 0)
+    assert summary.success
+    assert not server.received
+
+
+def test_a_held_folder_is_refused(server: ScriptedServer, tmp_path: Path) -> None:
+    config = config_for([server], names(1), tmp_path)
+    (tmp_path / "results" / ".runner").mkdir(parents=True)
+    with locked(tmp_path / "results" / ".runner" / "lock"), pytest.raises(LockedError, match="held by another run"):
+        run(config)
+    assert not server.received
+
+
+def test_max_failures_stops_early_and_leaves_the_rest_pending(server: ScriptedServer, tmp_path: Path) -> None:
+    for name in names(20):
+        server.script[name] = [Answer(status=422)]
+    summary = run(config_for([server], names(20), tmp_path, max_failures=3))
+    assert 3 <= summary.failed <= 5
+    assert summary.pending == 20 - summary.failed
+    assert (summary.stopped, summary.exit_code) == ("failures", 1)
+
+
+def test_the_time_window_leaves_the_rest_pending_and_says_try_again_later(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    hold = threading.Event()
+    server.script["p0"] = [Answer(hold=hold)]
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        if tally.seconds > 0.35:
+            hold.set()
+
+    config = config_for([server], names(9), tmp_path, max_runtime_s=0.3)
+    summary = run(config, observe=watch)
+    assert summary.saved >= 1, "what is in flight is finished and saved"
+    assert summary.failed == 0
+    assert summary.pending == 9 - summary.saved > 0
+    assert (summary.stopped, summary.exit_code) == ("window", 75)
+
+
+def test_a_stop_ends_a_back_off_and_leaves_the_prompt_pending(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script["p0"] = [Answer(status=503)]
+    stop = Stop()
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        if event is None:
+            stop.ask("SIGTERM")
+
+    retry = {"attempts": 3, "backoff_s": 600, "backoff_max_s": 600}
+    summary = run(config_for([server], ["p0"], tmp_path, retry=retry), stop=stop, observe=watch)
+    assert counts(summary) == (1, 0, 0, 0, 1)
+    assert summary.exit_code == 143
+    assert ledger_of(tmp_path / "results")[0]["outcome"] == "interrupted"
+    assert summary.seconds < 10
+
+
+def test_a_disk_that_refuses_ends_the_run_with_the_reason_and_nothing_half_written(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "results" / "p1.ply").mkdir(parents=True)  # a name that can't be replaced
+    summary = run(config_for([server], names(2), tmp_path))
+    assert summary.error is not None and "p1.ply can't be written" in summary.error
+    assert (summary.success, summary.exit_code, summary.stopped) == (False, 1, "error")
+    assert summary.saved + summary.pending == 2
+    assert not list((tmp_path / "results").glob(".*.part"))
+
+
+def test_a_folder_that_cant_be_made_is_one_clear_error(server: ScriptedServer, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="can't be made"):
+        run(config_for([server], names(1), tmp_path, output_folder=str(tmp_path / "file" / "x")))
+
+
+def test_secrets_of_the_config_reach_the_server_and_nothing_else(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run.yaml").write_text(
+        f'endpoints: [{{url: "{server.url}", headers: {{Authorization: "Bearer ${{TOKEN}}"}}}}]\n'
+        f"prompts: {tmp_path}/list.txt\n"
+    )
+    (tmp_path / "list.txt").write_text(f"{server.image('p0')}?sig=sweetsecret\n")
+    server.script["p0"] = [Answer(status=401, body=b"bad token: hunter2hunter2")]
+    with caplog.at_level(logging.INFO, logger="runner"):
+        summary = run(load_config(tmp_path / "run.yaml", environ={"TOKEN": "hunter2hunter2"}))
+    assert server.received[0].headers["Authorization"] == "Bearer hunter2hunter2"
+    assert summary.failed == 1
+    for file in (tmp_path / "results" / ".runner").iterdir():
+        assert "hunter2" not in file.read_text(), file.name
+        assert "sweetsecret" not in file.read_text(), file.name
+    assert "hunter2" not in caplog.text and "sweetsecret" not in caplog.text
+
+
+def test_events_come_on_the_calling_thread(server: ScriptedServer, tmp_path: Path) -> None:
+    seen: list[type] = []
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        seen.append(type(event))
+
+    batch_run(config_for([server], names(3), tmp_path), observe=watch)
+    assert seen.count(Started) == seen.count(Outcome) == 3
