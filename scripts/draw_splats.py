@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 CELL = 220
 _FINE = 3  # drawn three times as large, then scaled down
-_REACH_MAX = 6
+_REACH_MAX = 8
 _SH_C0 = 0.28209479177387814
 
 
@@ -33,7 +33,7 @@ def draw_front(ply: Path, size: int = CELL, turn_degrees: float = 0.0) -> Image.
     row = ((rows["y"] + 0.5) * fine).astype(int)[far_to_near]
     radius = np.exp(np.maximum(rows["scale_0"], rows["scale_1"]))[far_to_near] * fine
     canvas = np.zeros((fine, fine, 4), dtype=np.uint8)
-    reach = min(max(1, round(float(np.median(radius)))), _REACH_MAX)
+    reach = min(max(1, round(1.25 * float(np.median(radius)))), _REACH_MAX)  # a Gaussian, to 1.25 sigma
     offsets = [(dy, dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)]
     at = np.stack(
         [np.stack([row + dy, column + dx]) for dy, dx in offsets if dy * dy + dx * dx <= reach * reach], axis=2
