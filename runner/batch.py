@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import ledger, pool, report
+from runner import journal, ledger, pool, report
 from runner.client import Client, ImageClient
 from runner.clock import utc_now
 from runner.config import Config
@@ -21,21 +20,16 @@ from runner.errors import RunnerError, UsageError
 from runner.lanes import deal
 from runner.prompts import prompts_from, read_prompts
 from runner.protocols import PRESETS
-from runner.records import Event, Outcome, Prompt, Retrying, Started, Summary
-from runner.redact import Redactor, public_url
+from runner.records import Event, Outcome, Prompt, Summary
 from runner.resume import Standing, standing
 from runner.stop import Stop
-from runner.storage import OutputFolder, refusals
+from runner.storage import OutputFolder
 from runner.worker import Worker
-
-log = logging.getLogger("runner")
-log.addHandler(logging.NullHandler())  # the library never prints
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 PROMPTS = "prompts.txt"
 RUN_LOG = "run.log"
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 Observe = Callable[[report.Tally, Event | None], None]
 """Called on the calling thread with every event, and with None when time passed without one."""
@@ -69,9 +63,12 @@ def run(
     prompts = read_all(config, images)
     this = _Run(_run_name(), config, OutputFolder(config.output_folder), stop or Stop())
     this.folder.prepare()
-    with ledger.locked(this.folder.state / ledger.LOCK), _run_log(this):
+    with (
+        ledger.locked(this.folder.state / ledger.LOCK),
+        journal.written_to(this.folder.state / RUN_LOG, config.redactor),
+    ):
         found = _standing(this, prompts, overwrite=overwrite)
-        _announce(config, found, total=len(prompts))
+        journal.announce(config, found, total=len(prompts))
         _keep_config(this, prompts, given=images is not None)
         tally = report.Tally(run=this.name, total=len(prompts), skipped=len(found.done), endpoints=config.endpoints)
         error = _work(this, found.pending, tally, observe or _nobody)
@@ -91,7 +88,7 @@ def standing_of(config: Config, prompts: Sequence[Prompt], *, overwrite: bool = 
     folder = OutputFolder(config.output_folder)
     history = ledger.replay(folder.state / ledger.LEDGER)
     if history.unreadable:
-        log.warning("%s: %d unreadable lines ignored", folder.state / ledger.LEDGER, history.unreadable)
+        journal.log.warning("%s: %d unreadable lines ignored", folder.state / ledger.LEDGER, history.unreadable)
     settings = config.settings
     return standing(
         prompts, history, folder.files(), seed=settings.seed, protocol=settings.protocol, overwrite=overwrite
@@ -100,7 +97,7 @@ def standing_of(config: Config, prompts: Sequence[Prompt], *, overwrite: bool = 
 
 def _standing(this: _Run, prompts: Sequence[Prompt], *, overwrite: bool) -> Standing:
     if swept := this.folder.sweep():
-        log.info("Removed %d unfinished files of a run that died", swept)
+        journal.log.info("Removed %d unfinished files of a run that died", swept)
     found = standing_of(this.config, prompts, overwrite=overwrite)
     if found.conflicts:
         raise UsageError(
@@ -124,9 +121,9 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
                 if isinstance(event, Outcome):
                     lines.append(event)
                     tally.add(event)
-                _log_event(event, labels)
+                journal.tell(event, labels)
                 _check_limits(this, tally)
-                said_so = said_so or _say_stop(this.stop)
+                said_so = said_so or journal.tell_stop(this.stop)
                 observe(tally, event)
     except RunnerError as error:
         this.stop.leave("error")
@@ -176,9 +173,7 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
-    level = logging.INFO if summary.success else logging.ERROR
-    log.log(level, "%s", report.verdict(summary))
-    log.info("Generation completed")
+    journal.conclude(summary)
     return summary
 
 
@@ -193,49 +188,6 @@ def _check_limits(this: _Run, tally: report.Tally) -> None:
         this.stop.ask("window")
 
 
-def _say_stop(stop: Stop) -> bool:
-    if stop.asked:
-        log.warning("Stopping (%s): nothing new is started, what is in flight is finished", report.why(stop.reason))
-    return stop.asked
-
-
-def _log_event(event: Event | None, labels: Mapping[str, str]) -> None:
-    match event:
-        case Started():
-            log.info("Prompt %s → endpoint %s", event.prompt.key, event.endpoint.label)
-        case Retrying():
-            log.warning(
-                "Prompt %s [%s] attempt %d failed: %s; trying again in %.1fs",
-                event.prompt.key, event.endpoint.label, event.attempt, event.error, event.wait_s,
-            )  # fmt: skip
-        case Outcome(outcome="saved"):
-            log.info(
-                "Prompt %s [%s] generation completed in %.1fs",
-                event.key, labels[event.endpoint], event.attempts[-1].generate_s,
-            )  # fmt: skip
-        case Outcome(outcome="failed"):
-            tried = f" after {len(event.attempts)} attempts" if len(event.attempts) > 1 else ""
-            log.error("Prompt %s [%s] failed%s: %s", event.key, labels[event.endpoint], tried, event.error)
-
-
-def _announce(config: Config, found: Standing, *, total: int) -> None:
-    endpoints = config.endpoints
-    log.info("Found %d prompts to process", total)
-    if found.done:
-        log.info("Skipping %d prompts saved by an earlier run, %d to do", len(found.done), len(found.pending))
-    if len(endpoints) == 1:
-        log.info("Using single endpoint: %s", public_url(endpoints[0].url))
-    else:
-        log.info("Using %d endpoints for load balancing:", len(endpoints))
-        for number, endpoint in enumerate(endpoints, 1):
-            log.info("  %d. %s", number, public_url(endpoint.url))
-        log.info("Multi-port mode: %d endpoints configured", len(endpoints))
-    slots = sum(endpoint.slots for endpoint in endpoints)
-    log.info("Concurrency: %d concurrent requests, %d max in-flight", slots, slots + len(endpoints))
-    if config.ignored:
-        log.warning("This version does not act on %s yet", ", ".join(config.ignored))
-
-
 def _keep_config(this: _Run, prompts: Sequence[Prompt], *, given: bool) -> None:
     """Write the resolved config; with prompts that can't be read a second time, the list as well."""
     snapshot = None
@@ -243,38 +195,6 @@ def _keep_config(this: _Run, prompts: Sequence[Prompt], *, given: bool) -> None:
         this.folder.write(PROMPTS, "".join(f"{prompt.image}\n" for prompt in prompts))
         snapshot = [str(this.folder.state / PROMPTS)]
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
-
-
-@contextmanager
-def _run_log(this: _Run) -> Iterator[None]:
-    """Copy the log to ``run.log`` while the run lasts, without its secrets."""
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.INFO)
-    path = this.folder.state / RUN_LOG
-    with refusals(f"{path} can't be written"):
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    secret = _Secretless(this.config.redactor)
-    log.addFilter(secret)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.removeFilter(secret)
-        handler.close()
-
-
-class _Secretless(logging.Filter):
-    """Takes known secrets out of every record, before any handler sees it."""
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self._redactor.text(record.getMessage()), ()
-        return True
 
 
 def _near(path: Path) -> str:

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from runner.batch import log, run
+from runner.batch import run
 from runner.config import config_from
+from runner.journal import log
 from runner.records import Summary
 from runner.stop import Stop
 

@@ -27,7 +27,10 @@ def public_url(url: str) -> str:
     """
     if "@" not in url and "?" not in url and "#" not in url:
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("?")[0]
     query = "&".join(field for field in parts.query.split("&") if not _SECRET_QUERY.match(field.partition("=")[0]))
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 

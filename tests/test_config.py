@@ -5,10 +5,11 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from runner.config import assigned, config_from, json_schema, load_config, merged
+from runner.config import config_from, json_schema, load_config, merged
 from runner.errors import UsageError
 from runner.prompts import read_prompts
 from runner.settings import RunConfig
+from runner.yamlfile import assigned
 
 LEAST = "endpoints: [http://127.0.0.1:10006]\nprompts: prompts.txt\n"
 
@@ -45,6 +46,7 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
         ("endpoints: [{slots: 1}]", "endpoints[0].url: required, but missing"),
         ("endpoints: [{url: http://h:1, slot: 1}]", "endpoints[0].slot: unknown key; did you mean 'slots'?"),
         ("endpoints: [ftp://h:1]", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'ftp://h:1'"),
+        ("endpoints: ['http://[x?y']", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'http://[x'"),
         ("endpoints: [http://h:99999]", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'http://h:99999'"),
         ("endpoints: ['http://h:1/?a=b']", "endpoints[0].url: expected a base URL without ? and #, got 'http://h:1/?a=b'"),
         ("endpoints: [http://h:1, http://h:1/]", "endpoints[1].url: http://h:1 stands already at endpoints[0]; for two generations at a time give that one `slots: 2`"),

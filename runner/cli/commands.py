@@ -19,6 +19,7 @@ from runner.errors import UsageError
 from runner.lanes import lane_of
 from runner.records import Prompt
 from runner.stop import Stop
+from runner.yamlfile import assigned
 
 _SHOWN = 20
 
@@ -187,7 +188,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
     }
     chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for assignment in arguments.set:
-        chosen = config.merged(chosen, config.assigned(assignment))
+        chosen = config.merged(chosen, assigned(assignment))
     return chosen
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from runner.batch import LOG_FORMAT, log
 from runner.errors import UsageError
+from runner.journal import LOG_FORMAT, log
 from runner.records import Event, Outcome
 from runner.report import Tally
 

@@ -1,0 +1,104 @@
+"""The log of a run: its words (the ancestor's, because people grep them), and ``run.log``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from runner import report
+from runner.config import Config
+from runner.records import Event, Outcome, Retrying, Started, Summary
+from runner.redact import Redactor, public_url
+from runner.resume import Standing
+from runner.stop import Stop
+from runner.storage import refusals
+
+log = logging.getLogger("runner")
+log.addHandler(logging.NullHandler())  # the library never prints
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+def announce(config: Config, found: Standing, *, total: int) -> None:
+    """Say what is to be done, and by whom."""
+    endpoints = config.endpoints
+    log.info("Found %d prompts to process", total)
+    if found.done:
+        log.info("Skipping %d prompts saved by an earlier run, %d to do", len(found.done), len(found.pending))
+    if len(endpoints) == 1:
+        log.info("Using single endpoint: %s", public_url(endpoints[0].url))
+    else:
+        log.info("Using %d endpoints for load balancing:", len(endpoints))
+        for number, endpoint in enumerate(endpoints, 1):
+            log.info("  %d. %s", number, public_url(endpoint.url))
+        log.info("Multi-port mode: %d endpoints configured", len(endpoints))
+    slots = sum(endpoint.slots for endpoint in endpoints)
+    log.info("Concurrency: %d concurrent requests, %d max in-flight", slots, slots + len(endpoints))
+    if config.ignored:
+        log.warning("This version does not act on %s yet", ", ".join(config.ignored))
+
+
+def tell(event: Event | None, labels: Mapping[str, str]) -> None:
+    """Say one event; ``labels`` maps the endpoints' names to what the log calls them."""
+    match event:
+        case Started():
+            log.info("Prompt %s → endpoint %s", event.prompt.key, event.endpoint.label)
+        case Retrying():
+            log.warning(
+                "Prompt %s [%s] attempt %d failed: %s; trying again in %.1fs",
+                event.prompt.key, event.endpoint.label, event.attempt, event.error, event.wait_s,
+            )  # fmt: skip
+        case Outcome(outcome="saved"):
+            log.info(
+                "Prompt %s [%s] generation completed in %.1fs",
+                event.key, labels[event.endpoint], event.attempts[-1].generate_s,
+            )  # fmt: skip
+        case Outcome(outcome="failed"):
+            tried = f" after {len(event.attempts)} attempts" if len(event.attempts) > 1 else ""
+            log.error("Prompt %s [%s] failed%s: %s", event.key, labels[event.endpoint], tried, event.error)
+
+
+def tell_stop(stop: Stop) -> bool:
+    """Say that and why the run is ending, if it is; return whether."""
+    if stop.asked:
+        log.warning("Stopping (%s): nothing new is started, what is in flight is finished", report.why(stop.reason))
+    return stop.asked
+
+
+def conclude(summary: Summary) -> None:
+    """Say how the run ended."""
+    log.log(logging.INFO if summary.success else logging.ERROR, "%s", report.verdict(summary))
+    log.info("Generation completed")
+
+
+@contextmanager
+def written_to(path: Path, redactor: Redactor) -> Iterator[None]:
+    """Copy the log to the file at ``path`` for a while, and keep secrets out of every copy. Raises StorageError."""
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+    with refusals(f"{path} can't be written"):
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    secret = _Secretless(redactor)
+    log.addFilter(secret)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.removeFilter(secret)
+        handler.close()
+
+
+class _Secretless(logging.Filter):
+    """Takes known secrets out of every record, before any handler sees it."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._redactor.text(record.getMessage()), ()
+        return True

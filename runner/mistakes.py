@@ -1,0 +1,109 @@
+"""Say what pydantic found wrong with a config: the place, what was expected, what was given."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from runner.settings import RunConfig, Section
+from runner.yamlfile import Loc, dotted
+
+
+def sentence(error: Any, document: Any) -> str:
+    """Return one of pydantic's errors as ``place: expected …, got …``; ``document`` is what was validated."""
+    loc: Loc = error["loc"]
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return f"{dotted(loc)}: required, but missing"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(loc[-1]), _keys_at(loc[:-1]), n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_keys_at(loc[:-1]))}"
+        return f"{dotted(loc)}: unknown key{hint}"
+    if kind == "value_error" and str(context.get("error", "")).startswith("expected"):
+        return f"{dotted(loc)}: {context['error']}"
+    expected = _expected(kind, context, _field_at(loc))
+    return f"{dotted(loc)}: expected {expected}, got {_shown(_value_at(document, loc))}"
+
+
+def _expected(kind: str, context: Mapping[str, Any], at: FieldInfo | None) -> str:
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "string_pattern_mismatch":
+        return "auto or a file extension such as ply"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return "a mapping"
+    if kind == "list_type" or (kind == "too_short" and context.get("field_type") == "List"):
+        return "a list with at least one entry"
+    if kind in ("string_type", "string_too_short"):
+        return "a text"
+    if kind.startswith("bool"):
+        return "true or false"
+    types = _types(at.annotation) if at else set()
+    noun = "an integer" if int in types else "a number" if float in types else "another value"
+    return noun + _bounds(at)
+
+
+def _bounds(at: FieldInfo | None) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [
+        f" {sign} {getattr(one, name)}"
+        for one in (at.metadata if at else [])
+        for name, sign in signs.items()
+        if getattr(one, name, None) is not None
+    ]
+    return " and".join(found)
+
+
+def _field_at(loc: Loc) -> FieldInfo | None:
+    """Return the field that ``loc`` leads to, through nested sections and lists."""
+    model: type[BaseModel] | None = RunConfig
+    found: FieldInfo | None = None
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        if model is None or step not in model.model_fields:
+            return found
+        found = model.model_fields[step]
+        model = next((one for one in _types(found.annotation) if issubclass(one, Section)), None)
+    return found
+
+
+def _keys_at(loc: Loc) -> list[str]:
+    at = _field_at(loc)
+    models = [one for one in _types(at.annotation) if issubclass(one, Section)] if at else [RunConfig]
+    return list(models[0].model_fields) if models else []
+
+
+def _types(annotation: Any) -> set[type]:
+    """Return the classes inside an annotation: of lists their items', of unions all but None.
+
+    >>> _types(list[int] | None) == {int}
+    True
+    """
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return {str}
+    if origin in (list, Union, UnionType) or hasattr(annotation, "__metadata__"):
+        inner = [annotation.__origin__] if hasattr(annotation, "__metadata__") else get_args(annotation)
+        return {one for part in inner for one in _types(part)}
+    return {annotation} if isinstance(annotation, type) and annotation is not NoneType else set()
+
+
+def _value_at(document: Any, loc: Loc) -> Any:
+    for step in loc:
+        try:
+            document = document[step]
+        except (KeyError, IndexError, TypeError):
+            break
+    return document
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
