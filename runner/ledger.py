@@ -87,10 +87,9 @@ class Ledger:
 
     def append(self, outcome: Outcome) -> None:
         """Write one outcome as one line."""
-        line = {"run": self._run} | asdict(outcome)
-        text = self._redact(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+        text = self._redact(_line({"run": self._run} | asdict(outcome)))
         with refusals(f"{self._path} can't be written"):
-            self._file.write(text.encode(errors="surrogateescape") + b"\n")
+            self._file.write(text.encode() + b"\n")
             if time.monotonic() - self._synced >= _SYNC_EVERY_S:
                 self.sync()
 
@@ -129,6 +128,16 @@ def locked(path: Path) -> Iterator[None]:
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _line(outcome: dict[str, Any]) -> str:
+    """Return one line of JSON, readable where it can be; a path that is no Unicode has its bytes escaped."""
+    text = json.dumps(outcome, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(outcome, separators=(",", ":"))
+    return text
 
 
 def _recorded(line: bytes) -> Recorded | None:

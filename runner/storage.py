@@ -63,7 +63,7 @@ class OutputFolder:
         part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
         with refusals(f"{path} can't be written"):
             try:
-                with open(part, "w", encoding="utf-8") as file:
+                with open(part, "w", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())

@@ -182,7 +182,8 @@ def _read_image(path: str) -> Image:
         raise ImageError(f"image: {path}: {error.strerror}") from error
     if not content:
         raise ImageError(f"image: {path} is empty")
-    return Image(os.path.basename(path), content, hashlib.sha256(content).hexdigest(), stat.st_mtime_ns)
+    name = os.path.basename(path).encode(errors="replace").decode()
+    return Image(name, content, hashlib.sha256(content).hexdigest(), stat.st_mtime_ns)
 
 
 def _local_image(job: _Job) -> dict[str, object] | None:

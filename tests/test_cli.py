@@ -359,3 +359,20 @@ def test_local_images_need_no_image_host(server: ScriptedServer, runner: Run, he
     done = runner("generate", "--prompts-file", "images", "--endpoint", server.url)
     assert (done.returncode, answer(done)["saved"]) == (0, 1)
     assert server.images_asked == []
+
+
+def test_names_that_are_no_unicode_and_a_terminal_that_shows_none_are_no_reason_to_fail(
+    server: ScriptedServer, start: Start, here: Path, environment: dict[str, str]
+) -> None:
+    (here / "images").mkdir()
+    for name in (b"caf\xe9.png", "\u2192.png".encode()):
+        Path(os.fsdecode(os.path.join(os.fsencode(here / "images"), name))).write_bytes(IMAGE)
+    command = ["generate", "--prompts-file", "images", "--endpoint", server.url]
+    env = environment | {"PYTHONIOENCODING": "latin-1", "LANG": "C"}
+    for saved, skipped in ((2, 0), (0, 2)):
+        process = start(*command, env=env, text=False)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert (json.loads(out)["saved"], json.loads(out)["skipped"]) == (saved, skipped)
+    assert sorted(results_of(here / "results")) == ["caf_.ply", "\u2192.ply"]
+    assert start("status", "results", env=env).wait(60) == 0

@@ -5,6 +5,7 @@ Only here something is printed. Heavy rooms are imported when a command needs th
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -20,6 +21,9 @@ _BUG = 3
 
 def entry() -> None:
     """Run the command line and end the process, even with a thread stuck in a socket."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to fail
     code = main()
     with suppress(BrokenPipeError):
         sys.stdout.flush()
