@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from runner.clock import utc_now
 from runner.config import Config
 from runner.errors import RunnerError, UsageError
 from runner.lanes import deal
-from runner.prompts import prompts_from, read_prompts
+from runner.prompts import read_prompts
 from runner.protocols import PRESETS
 from runner.records import Event, Outcome, Prompt, Summary
 from runner.resume import Standing, standing
@@ -48,19 +48,19 @@ class _Run:
 def run(
     config: Config,
     *,
-    images: Iterable[str] | None = None,
+    prompts: Sequence[Prompt] | None = None,
     overwrite: bool = False,
     stop: Stop | None = None,
     observe: Observe | None = None,
 ) -> Summary:
     """Bring every prompt to a verified result on disk, as far as it goes, and return the truth about it.
 
-    ``images`` (URLs and paths) stand in for the config's ``prompts``. Prompts whose result is there already are
+    ``prompts`` spares reading the config's own, or stands in for its ``-``. Prompts whose result is there already are
     skipped; ``overwrite`` makes those again that were made with other parameters. The log goes to the logger
     ``runner`` and to ``run.log``. Before anything is sent it may raise UsageError, LockedError (another run
     holds the folder) or StorageError; when the disk refuses later on, ``Summary.error`` says so.
     """
-    prompts = read_all(config, images)
+    prompts = read_all(config) if prompts is None else prompts
     this = _Run(_run_name(), config, OutputFolder(config.output_folder), stop or Stop())
     this.folder.prepare()
     with (
@@ -69,18 +69,21 @@ def run(
     ):
         found = _standing(this, prompts, overwrite=overwrite)
         journal.announce(config, found, total=len(prompts))
-        _keep_config(this, prompts, given=images is not None)
-        tally = report.Tally(run=this.name, total=len(prompts), skipped=len(found.done), endpoints=config.endpoints)
+        _keep_config(this, prompts)
+        tally = report.Tally(
+            run=this.name,
+            redact=config.redactor.text,
+            total=len(prompts),
+            skipped=len(found.done),
+            endpoints=config.endpoints,
+        )
         error = _work(this, found.pending, tally, observe or _nobody)
         return _close(this, tally, error)
 
 
-def read_all(config: Config, images: Iterable[str] | None = None) -> list[Prompt]:
+def read_all(config: Config) -> list[Prompt]:
     """Return every prompt of the run, done or not. Raises UsageError."""
-    keys = config.settings.output.keys
-    if images is not None:
-        return prompts_from(images, base=Path.cwd(), keys=keys, where="image_urls")
-    return read_prompts(config.settings.prompts, base=config.base, keys=keys)
+    return read_prompts(config.prompts, base=config.base, keys=config.settings.output.keys)
 
 
 def standing_of(config: Config, prompts: Sequence[Prompt], *, overwrite: bool = False) -> Standing:
@@ -91,7 +94,14 @@ def standing_of(config: Config, prompts: Sequence[Prompt], *, overwrite: bool = 
         journal.log.warning("%s: %d unreadable lines ignored", folder.state / ledger.LEDGER, history.unreadable)
     settings = config.settings
     return standing(
-        prompts, history, folder.files(), seed=settings.seed, protocol=settings.protocol, overwrite=overwrite
+        prompts,
+        history,
+        folder.files(),
+        seed=settings.seed,
+        protocol=settings.protocol,
+        verify=settings.output.verify,
+        digest=folder.sha256,
+        overwrite=overwrite,
     )
 
 
@@ -128,6 +138,10 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
     except RunnerError as error:
         this.stop.leave("error")
         return error
+    except Exception as bug:  # noqa: BLE001 - the run ends here; what was saved is told truthfully, and exit 3
+        this.stop.reason = "bug"
+        journal.log.error("A bug in runner ends this run", exc_info=True)
+        return RunnerError(f"a bug in runner: {type(bug).__name__}: {bug} (the traceback is in the log)")
     return None
 
 
@@ -167,9 +181,10 @@ def _worker(this: _Run, lanes: Sequence[pool.Lane]) -> Iterator[Worker]:
 def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
     """Write the summary and the last lines of the log."""
     folder = _near(this.folder.path)
-    summary = tally.summary(output_folder=folder, stopped=this.stop.reason, error=str(error) if error else None)
+    said = this.config.redactor.text(str(error)) if error else None
+    summary = tally.summary(output_folder=folder, stopped=this.stop.reason, error=said)
     try:
-        this.folder.write(SUMMARY, this.config.redactor.text(report.summary_json(summary)))
+        this.folder.write(SUMMARY, report.summary_json(summary))
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
@@ -188,12 +203,12 @@ def _check_limits(this: _Run, tally: report.Tally) -> None:
         this.stop.ask("window")
 
 
-def _keep_config(this: _Run, prompts: Sequence[Prompt], *, given: bool) -> None:
+def _keep_config(this: _Run, prompts: Sequence[Prompt]) -> None:
     """Write the resolved config; with prompts that can't be read a second time, the list as well."""
     snapshot = None
-    if given or "-" in this.config.settings.prompts:
-        this.folder.write(PROMPTS, "".join(f"{prompt.image}\n" for prompt in prompts))
-        snapshot = [str(this.folder.state / PROMPTS)]
+    if "-" in this.config.prompts:
+        this.folder.write(PROMPTS, "".join(f"{prompt.image}\n" for prompt in prompts), mode=0o600)
+        snapshot = [PROMPTS]  # beside the config, wherever the folder is moved
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
 
 

@@ -154,7 +154,7 @@ class ImageClient:
             if answer.status != 200:
                 again = answer.status in (408, 425, 429) or answer.status >= 500
                 raise ImageError(f"image: {shown} answers {answer.status}", again=again, status=answer.status)
-            while chunk := response.raw.read(CHUNK_BYTES, decode_content=True):
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
                 content += chunk
                 if len(content) > IMAGE_MAX_BYTES:
                     raise ImageError(f"image: {shown} is longer than {IMAGE_MAX_BYTES} bytes")
@@ -193,10 +193,12 @@ def _translated(url: str, status: int | None = None) -> Iterator[None]:
         raise TransportError(f"{url}: no connection within connect_s", status=status) from error
     except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise TransportError(f"{url}: no byte within the time-out", status=status) from error
-    except requests.exceptions.ConnectionError as error:
+    except requests.exceptions.RequestException as error:
         raise TransportError(f"{url}: {_cause(error)}", status=status) from error
     except urllib3.exceptions.HTTPError as error:
         raise TransportError(f"{url}: the body was cut: {_cause(error)}", status=status) from error
+    except ValueError as error:  # what the libraries make of a malformed header, such as a Location
+        raise TransportError(f"{url}: an answer that is no HTTP: {error}", status=status) from error
 
 
 def _cause(error: BaseException) -> str:

@@ -20,6 +20,8 @@ from runner.redact import Redactor, is_secret_header, public_url
 from runner.settings import NOT_YET, EndpointSettings, RunConfig
 from runner.yamlfile import Document, dump, read_document
 
+_HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -34,6 +36,11 @@ class Config:
     output_folder: Path
     redactor: Redactor = field(default_factory=Redactor)
     ignored: tuple[str, ...] = ()
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts sources, ``~`` filled in."""
+        return [os.path.expanduser(source) for source in self.settings.prompts]
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -55,18 +62,17 @@ class Config:
     def resolved_yaml(self, prompts: Sequence[str] | None = None) -> str:
         """Return the config with every default filled in, absolute paths, and no secret.
 
-        ``prompts`` stand in for sources that can't be read again, such as stdin.
+        ``prompts`` stand in, as they are, for sources that can't be read again, such as stdin.
         """
         document = self.settings.model_dump(mode="json")
         document["output_folder"] = str(self.output_folder)
-        document["prompts"] = [os.path.abspath(self.base / source) for source in prompts or self.settings.prompts]
+        document["prompts"] = prompts or [os.path.join(self.base, source) for source in self.prompts]
         for endpoint in document["endpoints"]:
             endpoint["url"] = public_url(endpoint["url"])
             endpoint["headers"] = {
-                name: "***" if is_secret_header(name) and "${" not in self.redactor.text(value) else value
-                for name, value in endpoint["headers"].items()
+                name: self.redactor.header(name, value) for name, value in endpoint["headers"].items()
             }
-        return self.redactor.text(dump(document))
+        return dump(document)
 
 
 def load_config(
@@ -118,8 +124,8 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
     return Config(
         settings=settings,
         base=Path.cwd() if "prompts" in overrides else base,
-        output_folder=Path(os.path.abspath(output_base / settings.output_folder)),
-        redactor=Redactor(document.variables, _literal_secrets(settings, document.variables)),
+        output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
+        redactor=Redactor(document.secrets, _literal_secrets(settings, document.secrets)),
         ignored=tuple(option for option in NOT_YET if _differs(settings, option)),
     )
 
@@ -143,14 +149,15 @@ def _beyond_types(settings: RunConfig) -> Iterator[str]:
         names.setdefault(endpoint.name or _host_port(url), index)
         urls.setdefault(url, index)
         for header, value in endpoint.headers.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or re.search(r"[\r\n\0]", value):
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not _HEADER_VALUE.fullmatch(value):
                 yield f"endpoints[{index}].headers: {header!r} is no valid header (RFC 9110)"
 
 
 def _url_problem(endpoint: EndpointSettings) -> str | None:
     try:
         parts = urlsplit(endpoint.url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        host = parts.hostname or ""
+        usable = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", host) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or re.search(r"\s", endpoint.url):

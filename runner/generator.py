@@ -10,6 +10,7 @@ from pathlib import Path
 from runner.batch import run
 from runner.config import config_from
 from runner.journal import log
+from runner.prompts import prompts_from
 from runner.records import Summary
 from runner.stop import Stop
 
@@ -48,7 +49,9 @@ class Generator:
         handler = _Echo(self._echo) if self._echo else logging.NullHandler()
         log.addHandler(handler)
         try:
-            return run(self._config, images=image_urls, stop=stop)
+            keys = self._config.settings.output.keys
+            prompts = prompts_from(image_urls, base=Path.cwd(), keys=keys, where="image_urls")
+            return run(self._config, prompts=prompts, stop=stop)
         finally:
             log.removeHandler(handler)
 

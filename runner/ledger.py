@@ -12,8 +12,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class Recorded:
     protocol: str
     attempts: int
     file: str | None
+    format: str | None
     size_bytes: int | None
+    mtime_ns: int | None
     sha256: str | None
     image: Mapping[str, Any] | None
     error: str | None
@@ -58,9 +60,7 @@ class History:
 def replay(path: Path) -> History:
     """Read a ledger; lines that are torn or no outcome are counted and passed over. No file: no history."""
     history = History()
-    if not path.exists():
-        return history
-    with refusals(f"{path} can't be read"), open(path, "rb") as lines:
+    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as lines:
         for line in lines:
             recorded = _recorded(line)
             if recorded is None:
@@ -87,7 +87,7 @@ class Ledger:
 
     def append(self, outcome: Outcome) -> None:
         """Write one outcome as one line."""
-        text = self._redact(_line({"run": self._run} | asdict(outcome)))
+        text = _line({"run": self._run} | asdict(_shown(outcome, self._redact)))
         with refusals(f"{self._path} can't be written"):
             self._file.write(text.encode() + b"\n")
             if time.monotonic() - self._synced >= _SYNC_EVERY_S:
@@ -128,6 +128,12 @@ def locked(path: Path) -> Iterator[None]:
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _shown(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:
+    """Return the outcome with secrets out of its free texts; what later runs compare is left as it is."""
+    attempts = tuple(replace(one, error=redact(one.error)) if one.error else one for one in outcome.attempts)
+    return replace(outcome, attempts=attempts, error=redact(outcome.error) if outcome.error else outcome.error)
 
 
 def _line(outcome: dict[str, Any]) -> str:

@@ -48,8 +48,9 @@ def work_through(lanes: Sequence[Lane], work: Work, stop: Stop) -> Iterator[Even
     """Work through all lanes and yield every event as it comes, and None whenever ``TICK_S`` passes without one.
 
     Ends when every hand has ended: all backlogs are empty, or ``stop`` was asked and what was in flight is done.
-    When ``stop.now`` is set it yields what is there, ends, and leaves the threads behind. Raises what a hand raised.
-    When the caller closes the iterator early, the hands end after what they hold.
+    When ``stop.now`` is set it yields what is there, ends, and leaves the threads behind. What a hand raises stops
+    the run like ``stop.ask``, and is raised at the end. When the caller closes the iterator early, the hands end
+    after what they hold.
     """
     hands = sum(lane.hands for lane in lanes)
     if not hands:
@@ -68,6 +69,7 @@ def work_through(lanes: Sequence[Lane], work: Work, stop: Stop) -> Iterator[Even
         for lane in lanes:
             for _ in range(lane.hands):
                 executor.submit(_hand, lane, work, stop, put).add_done_callback(put)
+        first: BaseException | None = None
         while hands:
             try:
                 event = events.get(timeout=0 if stop.now else TICK_S)
@@ -78,9 +80,13 @@ def work_through(lanes: Sequence[Lane], work: Work, stop: Stop) -> Iterator[Even
                 continue
             if isinstance(event, Future):
                 hands -= 1
-                event.result()
+                if (raised := event.exception()) is not None:
+                    first = first or raised
+                    stop.ask("error")
             else:
                 yield event
+        if first is not None:
+            raise first
     except BaseException:
         stop.leave("error")
         raise

@@ -120,7 +120,9 @@ def fingerprint(prompt: Prompt, *, seed: int, protocol: str) -> str:
 
 def _entries(source: str, base: Path, stdin: IO[str] | None) -> Iterator[Entry]:
     if source == "-":
-        yield from _lines(stdin or sys.stdin, "stdin", base)
+        if (given := stdin or sys.stdin) is None:
+            raise UsageError("prompts: - reads stdin, but stdin is closed")
+        yield from _lines(given, "stdin", base)
         return
     if scheme := _SCHEME.match(source):
         raise UsageError(
@@ -131,7 +133,7 @@ def _entries(source: str, base: Path, stdin: IO[str] | None) -> Iterator[Entry]:
     if os.path.lexists(path) or not glob.has_magic(source):
         yield from _from_path(path, source)
         return
-    matches = sorted(glob.glob(path, recursive=True))
+    matches = sorted(glob.glob(os.path.join(glob.escape(str(base)), source), recursive=True))
     if not matches:
         raise UsageError(f"prompts: the glob {source} matches no file (looked in {base})")
     for match in matches:
@@ -144,11 +146,11 @@ def _from_path(path: str, named: str) -> Iterator[Entry]:
     if os.path.isdir(path):
         for name in sorted(os.listdir(path)):
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield os.path.join(named, name), 0, os.path.abspath(os.path.join(path, name))
+                yield os.path.join(named, name), 0, _plain(os.path.abspath(os.path.join(path, name)), named)
     elif not os.path.exists(path):
         raise UsageError(f"prompts: {named} does not exist (looked for {os.path.abspath(path)})")
     elif suffix in IMAGE_SUFFIXES:
-        yield named, 0, os.path.abspath(path)
+        yield named, 0, _plain(os.path.abspath(path), named)
     elif suffix in _OTHER_FORMATS:
         raise UsageError(
             f"prompts: {named}: this version reads text files (one prompt a line) and images, not {suffix} files"
@@ -174,8 +176,7 @@ def _lines(lines: Iterable[str], where: str, base: Path) -> Iterator[Entry]:
 
 
 def _image(text: str, place: str, base: Path) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise UsageError(f"{place}: expected an image's URL or path, got a line with control characters")
+    _plain(text, place)
     scheme = _SCHEME.match(text)
     if scheme is None:
         return os.path.abspath(os.path.join(base, text))
@@ -188,6 +189,13 @@ def _image(text: str, place: str, base: Path) -> str:
     if not named:
         raise UsageError(f"{place}: the URL {public_url(text)} names no host")
     return scheme.group(1).lower() + text[scheme.end(1) :]
+
+
+def _plain(text: str, place: str) -> str:
+    """Return ``text``, which must fit on one line of a list. Raises UsageError."""
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise UsageError(f"{place}: expected an image's URL or path, got one with control characters: {text!r}")
+    return text
 
 
 def _safe(name: str) -> str:

@@ -114,6 +114,7 @@ class Outcome:
     file: str | None = None
     format: str | None = None
     size_bytes: int | None = None
+    mtime_ns: int | None = None
     sha256: str | None = None
     image_s: float = 0.0
     save_s: float = 0.0
@@ -175,8 +176,8 @@ class Summary:
     """The truth about a run: ``saved + skipped + failed + pending == total``, always.
 
     ``seconds`` is wall-clock time. ``stopped`` says why the run ended with work pending: ``SIGINT``,
-    ``SIGTERM``, ``window`` (``max_runtime_s``), ``failures`` (``max_failures``) or ``error``. ``failures`` is
-    capped (see ``report``); the ledger has them all.
+    ``SIGTERM``, ``window`` (``max_runtime_s``), ``failures`` (``max_failures``), ``error`` or ``bug``.
+    ``failures`` is capped (see ``report``); the ledger has them all.
     """
 
     total: int
@@ -200,9 +201,11 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0, 1, 75, 130 or 143, as the contract lists them."""
+        """0, 1, 3, 75, 130 or 143, as the contract lists them."""
         if self.success:
             return 0
+        if self.stopped == "bug":
+            return 3
         if self.stopped in ("SIGINT", "SIGTERM"):
             return 130 if self.stopped == "SIGINT" else 143
         return 75 if self.failed == 0 and self.stopped == "window" else 1

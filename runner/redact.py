@@ -46,9 +46,16 @@ class Redactor:
     def __init__(self, named: Mapping[str, str] | None = None, unnamed: Iterable[str] = ()) -> None:
         shown = dict.fromkeys(unnamed, "***")
         shown.update({value: f"${{{name}}}" for name, value in (named or {}).items()})
+        self._named = dict(named or {})
         self._shown = {value: shown[value] for value in shown if len(value) >= _SHORTEST_SECRET}
         longest_first = sorted(self._shown, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def header(self, name: str, value: str) -> str:
+        """Return a header's value as a config may show it: ``${NAME}`` for what came from there, or ``***``."""
+        for variable, secret in self._named.items():
+            value = value.replace(secret, f"${{{variable}}}") if secret else value
+        return "***" if is_secret_header(name) and "${" not in value else value
 
     def text(self, text: str) -> str:
         """Return ``text`` with every known secret replaced."""

@@ -1,18 +1,21 @@
 """Which prompts are done, which are still to do, and which results were made with other parameters.
 
-Done = a ledger line with this prompt's fingerprint AND the file, matching in size. This room only decides.
+Done = a ledger line with this prompt's fingerprint AND the file, matching in size and, where its time of change is
+not that of the line, in content: a line must not vouch for a file that has replaced its own. This room only decides.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from runner.formats import satisfies
 from runner.ledger import History, Recorded
 from runner.prompts import fingerprint, shown
 from runner.records import Prompt
+from runner.storage import Stamp
 
 _EXAMPLES = 3
 
@@ -41,21 +44,29 @@ class Standing:
 def standing(
     prompts: Sequence[Prompt],
     history: History,
-    files: Mapping[str, int],
+    files: Mapping[str, Stamp],
     *,
     seed: int,
     protocol: str,
+    verify: str = "auto",
+    digest: Callable[[str], str],
     overwrite: bool = False,
 ) -> Standing:
-    """Sort ``prompts`` by what ledger and folder say; with ``overwrite`` a conflict is pending."""
+    """Sort ``prompts`` by what ledger and folder say; with ``overwrite`` a conflict is pending.
+
+    ``verify`` is what the run asks of a result; ``digest`` gives the SHA-256 of a file, and is only called where a
+    file has the right size but another time than the ledger says: it may be a copy, or it may have been replaced.
+    """
     found = Standing()
     for prompt in prompts:
         saved = history.saved.get(prompt.key)
-        if saved is None or saved.file is None or files.get(saved.file) != saved.size_bytes:
+        if saved is None or not _there(saved, files, digest) or not satisfies(saved.format, verify):
             found.pending.append(prompt)
             continue
         difference = _difference(prompt, saved, seed=seed, protocol=protocol)
-        if difference is None:
+        if difference is None and _image_gone(prompt, saved):
+            found.pending.append(prompt)
+        elif difference is None:
             found.done.append(prompt)
         elif overwrite:
             found.pending.append(prompt)
@@ -64,10 +75,18 @@ def standing(
     return found
 
 
-def unknown_files(prompts: Sequence[Prompt], history: History, files: Mapping[str, int]) -> list[str]:
-    """Return the files that are no recorded result of the current prompts, sorted."""
-    known = {saved.file for prompt in prompts if (saved := history.saved.get(prompt.key)) is not None}
+def unknown_files(history: History, files: Iterable[str]) -> list[str]:
+    """Return the files that are no recorded result, sorted."""
+    known = {saved.file for saved in history.saved.values()}
     return sorted(name for name in files if name not in known)
+
+
+def _there(saved: Recorded, files: Mapping[str, Stamp], digest: Callable[[str], str]) -> bool:
+    """Tell whether the file of a ledger line is the one that was written then."""
+    stamp = files.get(saved.file) if saved.file else None
+    if stamp is None or saved.file is None or stamp.size_bytes != saved.size_bytes:
+        return False
+    return stamp.mtime_ns == saved.mtime_ns or digest(saved.file) == saved.sha256
 
 
 def _difference(prompt: Prompt, saved: Recorded, *, seed: int, protocol: str) -> str | None:
@@ -78,6 +97,11 @@ def _difference(prompt: Prompt, saved: Recorded, *, seed: int, protocol: str) ->
     if saved.protocol != protocol:
         return f"protocol {saved.protocol}, not {protocol}"
     return f"the prompt {saved.prompt}, not {shown(prompt)}"
+
+
+def _image_gone(prompt: Prompt, saved: Recorded) -> bool:
+    """Tell whether this is another path than the recorded one, at which there is nothing: a mistake in the list."""
+    return not prompt.is_url and prompt.image != saved.prompt and not os.path.exists(prompt.image)
 
 
 def _image_changed(prompt: Prompt, saved: Recorded) -> bool:

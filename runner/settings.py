@@ -32,7 +32,7 @@ Seconds = Annotated[float, BeforeValidator(_not_a_bool)]
 class Section(BaseModel):
     """A mapping of the YAML in which every key is known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class EndpointSettings(Section):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner import ledger
-from runner.batch import CONFIG, read_all
+from runner.batch import CONFIG, read_all, standing_of
 from runner.config import Config, load_config
 from runner.errors import UsageError
 from runner.ledger import Recorded
 from runner.records import Prompt
-from runner.resume import standing, unknown_files
+from runner.resume import unknown_files
 from runner.storage import STATE, OutputFolder
 
 
@@ -21,7 +21,8 @@ from runner.storage import STATE, OutputFolder
 class Status:
     """The prompts of the last run's config, as prompts files and folder stand now.
 
-    ``failed`` holds with each prompt what the ledger says of its last attempt; ``missing`` those never
+    ``earlier`` are results that the ledger knows, of prompts no longer in the list; ``unknown`` files it does not
+    know. ``failed`` holds with each prompt what the ledger says of its last attempt; ``missing`` those never
     finished, or whose file is gone or was made with other parameters.
     """
 
@@ -29,6 +30,7 @@ class Status:
     saved: list[Prompt]
     failed: list[tuple[Prompt, Recorded]]
     missing: list[Prompt]
+    earlier: list[str]
     unknown: list[str]
 
     @property
@@ -36,7 +38,15 @@ class Status:
         return len(self.saved) + len(self.failed) + len(self.missing)
 
     def to_do(self) -> str:
-        """Return the prompts without a result, in the prompts-file format and in their order."""
+        """Return the prompts without a result, in the prompts-file format and in their order.
+
+        Raises UsageError with ``keys: index-name``: a list of some prompts would number them anew.
+        """
+        if self.config.settings.output.keys == "index-name":
+            raise UsageError(
+                "--missing-file: with output.keys: index-name a list of the missing prompts would number them anew; "
+                "run the same command again instead, it does just these"
+            )
         prompts = sorted([*(prompt for prompt, _ in self.failed), *self.missing], key=lambda one: one.index)
         return "".join(f"{prompt.image}\n" for prompt in prompts)
 
@@ -44,20 +54,23 @@ class Status:
 def status_of(path: Path) -> Status:
     """Read a folder's config, prompts, ledger and files; a run may be going on in it. Raises UsageError."""
     folder = OutputFolder(path)
-    if not (folder.state / CONFIG).exists():
+    if not os.path.exists(folder.state / CONFIG):
         raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{CONFIG}")
     config = load_config(folder.state / CONFIG, {"output_folder": str(path)}, environ=_Unset(os.environ))
     prompts = read_all(config)
     history = ledger.replay(folder.state / ledger.LEDGER)
     files = folder.files()
-    found = standing(prompts, history, files, seed=config.settings.seed, protocol=config.settings.protocol)
+    found = standing_of(config, prompts)
+    current = {saved.file for one in prompts if (saved := history.saved.get(one.key))}
+    unknown = unknown_files(history, files)
     open_prompts = [*found.pending, *(one for some in found.conflicts.values() for one in some)]
     return Status(
         config=config,
         saved=found.done,
         failed=[(one, history.failed[one.key]) for one in open_prompts if one.key in history.failed],
         missing=[one for one in open_prompts if one.key not in history.failed],
-        unknown=unknown_files(prompts, history, files),
+        earlier=sorted({*files} - {*unknown} - {name for name in current if name}),
+        unknown=unknown,
     )
 
 

@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -21,7 +23,16 @@ from typing import BinaryIO
 from runner.errors import StorageError
 
 STATE = ".runner"
+_BLOCK = 1024 * 1024
 _PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file's size and time of change: two equal stamps are taken for the same content."""
+
+    size_bytes: int
+    mtime_ns: int
 
 
 class OutputFolder:
@@ -36,34 +47,44 @@ class OutputFolder:
         with refusals(f"the output folder {self.path} can't be made"):
             self.state.mkdir(parents=True, exist_ok=True)
 
-    def files(self) -> dict[str, int]:
-        """Return the size of every visible file, read in one pass; {} if there is no folder."""
-        sizes = {}
+    def files(self) -> dict[str, Stamp]:
+        """Return the stamp of every visible file, read in one pass; {} if there is no folder."""
+        stamps = {}
         with refusals(f"the output folder {self.path} can't be read"), suppress(FileNotFoundError):
             for entry in os.scandir(self.path):
                 if not entry.name.startswith(".") and entry.is_file():
-                    sizes[entry.name] = entry.stat().st_size
-        return sizes
+                    stat = entry.stat()
+                    stamps[entry.name] = Stamp(stat.st_size, stat.st_mtime_ns)
+        return stamps
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of a file's content, in hexadecimal. Raises StorageError."""
+        digest = hashlib.sha256()
+        with refusals(f"{self.path / name} can't be read"), open(self.path / name, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
 
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
-        stale = [name for name in os.listdir(self.path) if _PART.match(name)]
-        for name in stale:
-            with suppress(FileNotFoundError):
-                os.unlink(self.path / name)
+        with refusals(f"the unfinished files in {self.path} can't be removed"):
+            stale = [entry.path for entry in os.scandir(self.path) if _PART.match(entry.name) and entry.is_file()]
+            for path in stale:
+                os.unlink(path)
         return len(stale)
 
     def temp(self, key: str) -> Temp:
         """Open a temp file for one result; use it as a context manager."""
         return Temp(self.path, key)
 
-    def write(self, name: str, text: str) -> None:
-        """Write a file of the state folder, whole or not at all. Raises StorageError."""
+    def write(self, name: str, text: str, *, mode: int = 0o666) -> None:
+        """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
         path = self.state / name
         part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
         with refusals(f"{path} can't be written"):
             try:
-                with open(part, "w", encoding="utf-8", errors="backslashreplace") as file:
+                descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+                with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
@@ -97,7 +118,7 @@ class Temp:
             self._file.flush()
         return self.path
 
-    def keep(self, name: str) -> None:
+    def keep(self, name: str) -> Stamp:
         """Flush the bytes to the disk, then give them their name, replacing an older result. Raises StorageError.
 
         The flush comes first: after a power cut a name must never stand for bytes that were not written.
@@ -105,7 +126,9 @@ class Temp:
         with refusals(f"{self._folder / name} can't be written"):
             self._file.flush()
             os.fsync(self._file.fileno())
+            stat = os.fstat(self._file.fileno())
             os.replace(self.path, self._folder / name)
+        return Stamp(stat.st_size, stat.st_mtime_ns)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -20,7 +20,7 @@ from runner.records import Attempt, Image, Kind, Outcome, Prompt, Retrying
 from runner.retry import wait_before_next
 from runner.settings import Output, Retry
 from runner.stop import Stop
-from runner.storage import OutputFolder
+from runner.storage import OutputFolder, refusals
 
 _PROMPT_STATUSES = (400, 413, 415, 422)
 """What a server answers to a bad prompt; any other failure is the endpoint's."""
@@ -134,12 +134,21 @@ class Worker:
             finally:
                 job.note(receive_s=since(arrived))
             received = time.monotonic()
-            kind = formats.verify(temp.flushed(), self._output.verify)
+            with refusals(f"{temp.path} can't be read"):
+                kind = formats.verify(temp.flushed(), self._output.verify)
             extension = kind if self._output.extension == "auto" else self._output.extension
             name = f"{job.prompt.key}.{extension}"
-            temp.keep(name)
+            stamp = temp.keep(name)
             job.save_s = since(received)
-        return self._outcome(job, "saved", file=name, format=kind, size_bytes=reply.size_bytes, sha256=reply.sha256)
+        return self._outcome(
+            job,
+            "saved",
+            file=name,
+            format=kind,
+            size_bytes=reply.size_bytes,
+            mtime_ns=stamp.mtime_ns,
+            sha256=reply.sha256,
+        )
 
     def _wait(self, job: _Job, error: AttemptError, attempt: int) -> None:
         """Wait before the next attempt, or raise ``error`` if there should be none. Stopping ends the wait."""

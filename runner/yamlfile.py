@@ -23,10 +23,10 @@ Loc = tuple[int | str, ...]
 
 @dataclass(slots=True)
 class Document:
-    """What a file says. ``variables`` are those of the environment it used; ``problems`` name the unset ones."""
+    """What a file says. ``secrets``: the environment's variables in its headers; ``problems`` name unset ones."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -132,6 +132,7 @@ class _Expander:
             return f"${{{name}}}"
         if name not in self._environ:
             self._document.problems.append(f"{dotted(loc)}: the environment variable {name} is not set")
-            return ""
-        self._document.variables[name] = self._environ[name]
+            return found.group()
+        if "headers" in loc:
+            self._document.secrets[name] = self._environ[name]
         return self._environ[name]

@@ -39,8 +39,8 @@ class Answer:
     """One scripted answer.
 
     ``cut`` closes the connection after so many bytes of the body. ``length``: ``exact`` (Content-Length), ``none``
-    (ends with the connection) or ``chunked``. ``hold`` is waited for before the headers, ``hold_body`` between
-    headers and body.
+    (ends with the connection) or ``chunked``. ``drip_s`` is the pause behind each byte of the body. ``hold`` is
+    waited for before the headers, ``hold_body`` between headers and body.
     """
 
     status: int = 200
@@ -48,6 +48,7 @@ class Answer:
     length: str = "exact"
     cut: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    drip_s: float = 0.0
     hold: threading.Event | None = None
     hold_body: threading.Event | None = None
 
@@ -170,7 +171,10 @@ class ScriptedServer:
             if answer.cut is None:
                 handler.wfile.write(b"0\r\n\r\n")
         else:
-            handler.wfile.write(body)
+            step = 1 if answer.drip_s else len(body) or 1
+            for start in range(0, len(body), step):
+                handler.wfile.write(body[start : start + step])
+                time.sleep(answer.drip_s)
 
 
 def _parse(handler: BaseHTTPRequestHandler) -> Received:

@@ -159,7 +159,7 @@ def test_status_counts_and_writes_the_prompts_still_to_do(
     (here / "results" / "notes.txt").write_text("mine")
     done = runner("status", "results", "--missing-file", "todo.txt")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == "results: 3 total, 1 saved, 1 failed, 1 missing, 1 unknown"
+    assert done.stdout.splitlines()[0] == "results: 3 total, 1 saved, 1 failed, 1 missing, 0 earlier, 1 unknown"
     assert "422: no object" in done.stdout and "notes.txt" in done.stdout
     assert (here / "todo.txt").read_text() == f"{server.image('b')}\n{server.image('c')}\n"
     assert json.loads(runner("status", "results", "--json").stdout)["missing"] == 1
@@ -335,6 +335,81 @@ def test_a_reader_that_goes_away_is_no_traceback(listed, here: Path, environment
     done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=here, env=environment)
     assert done.stdout.startswith("index")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "redirect", ["2>&1 >out | head -1", "2>/dev/full >out", "2>&- >out", "2>/dev/null >/dev/full", ">&-"]
+)
+def test_a_lost_or_full_stream_never_ends_a_run(
+    listed, here: Path, environment: dict[str, str], redirect: str
+) -> None:
+    listed("a", "b", "c")
+    line = f"set -o pipefail; {sys.executable} -m runner run run.yaml {redirect}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=here, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(results_of(here / "results")) == 3
+    assert json.loads((here / "results" / ".runner" / "summary.json").read_text())["saved"] == 3
+    assert "Traceback" not in done.stderr
+    if ">out" in redirect:
+        assert json.loads((here / "out").read_text())["saved"] == 3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_ends_the_wait_for_a_list_on_stdin(
+    server: ScriptedServer, start: Start, number: signal.Signals, code: int
+) -> None:
+    process = start("generate", "--prompts-file", "-", "--endpoint", server.url, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write("a.png\n" * 20_000)  # more than a pipe holds: it reads, and wants more
+    process.stdin.flush()
+    process.send_signal(number)
+    assert process.wait(20) == code
+
+
+def test_status_finds_the_list_of_stdin_after_the_folder_was_moved_and_keeps_it_private(
+    server: ScriptedServer, runner: Run, here: Path
+) -> None:
+    lines = "".join(f"{server.image(name)}?sig=sweetsecret\n" for name in "ab")
+    runner("generate", "--prompts-file", "-", "--endpoint", server.url, given=lines)
+    (here / "results").rename(here / "moved")
+    done = runner("status", "moved")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "moved: 2 total, 2 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n",
+    )
+    assert (here / "moved" / ".runner" / "prompts.txt").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_of_the_missing_ones_leaves_the_others_known(listed, runner: Run, here: Path) -> None:
+    runner("run", listed("a", "b", "c"))
+    (here / "results" / "b.ply").unlink()
+    runner("status", "results", "--missing-file", "todo.txt")
+    runner("run", "run.yaml", "--prompts-file", "todo.txt", "--output-folder", "results")
+    said = runner("status", "results").stdout
+    assert said == "results: 1 total, 1 saved, 0 failed, 0 missing, 2 earlier, 0 unknown\n"
+
+
+def test_no_missing_file_is_written_where_it_would_number_the_results_anew(listed, runner: Run, here: Path) -> None:
+    runner("run", listed("a", "b", output={"keys": "index-name"}))
+    done = runner("status", "results", "--missing-file", "todo.txt")
+    assert done.returncode == 2
+    assert "run the same command again" in done.stderr
+    assert not (here / "todo.txt").exists()
+
+
+def test_a_missing_file_is_written_through_links_and_into_pipes(listed, runner: Run, here: Path) -> None:
+    runner("run", listed("a"))
+    (here / "results" / "a.ply").unlink()
+    (here / "link.txt").symlink_to("target.txt")
+    runner("status", "results", "--missing-file", "link.txt")
+    assert (here / "link.txt").is_symlink()
+    assert (here / "target.txt").read_text().endswith("a.png\n")
+    os.mkfifo(here / "pipe")
+    reader = os.open(here / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    runner("status", "results", "--missing-file", "pipe")
+    assert os.read(reader, 1000).endswith(b"a.png\n")
+    os.close(reader)
+    assert (here / "pipe").is_fifo()
 
 
 def test_a_bug_is_exit_3_with_its_traceback(

@@ -53,6 +53,10 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
         ("endpoints: [{url: http://h:1, name: a}, {url: http://h:2, name: a}]", "endpoints[1].name: 'a' is already the name of endpoints[0]"),
         ("endpoints: [{url: http://h:1, headers: {'X Y': a}}]", "endpoints[0].headers: 'X Y' is no valid header (RFC 9110)"),
         ('endpoints: [{url: http://h:1, headers: {X: "a\\r\\nEvil: 1"}}]', "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
+        ("endpoints: ['http://*:1']", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'http://*:1'"),
+        ("endpoints: [{url: http://h:1, headers: {X: '日本'}}]", "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
+        ("endpoints: [{url: http://h:1, headers: {X: ' a'}}]", "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
+        ("timeouts: {connect_s: .inf}", "timeouts.connect_s: expected a number > 0, got Infinity"),
         ("sed: 1", "sed: unknown key; did you mean 'seed'?"),
         ("seed: x", "seed: expected an integer, got 'x'"),
         ("seed: yes", "seed: expected a number, got true"),
@@ -115,17 +119,18 @@ def test_environment_variables_are_filled_in_and_unset_ones_named_without_a_valu
 def test_the_resolved_config_has_every_default_absolute_paths_and_no_secret(written) -> None:
     text = (
         "endpoints:\n"
-        '  - {url: "https://me:passw0rd@h:1", headers: {Authorization: "Bearer ${TOKEN}", X-Api-Key: abcdefgh, Accept: a/b}}\n'
+        '  - {url: "https://me:passw0rd@h:1", headers: {Authorization: "Bearer ${TOKEN}", X-Api-Key: abcdefgh, X-Data: "${DATA}", Accept: a/b}}\n'
         "prompts: [prompts.txt]\n"
     )
     path = written(text)
-    resolved = load_config(path, environ={"TOKEN": "hunter2hunter2"}).resolved_yaml()
-    for secret in ("hunter2", "passw0rd", "abcdefgh"):
+    resolved = load_config(path, environ={"TOKEN": "hunter2hunter2", "DATA": "a: # b"}).resolved_yaml()
+    for secret in ("hunter2", "passw0rd", "abcdefgh", "a: # b"):
         assert secret not in resolved
     document = yaml.safe_load(resolved)
     assert document["endpoints"][0]["headers"] == {
         "Authorization": "Bearer ${TOKEN}",
         "X-Api-Key": "***",
+        "X-Data": "${DATA}",
         "Accept": "a/b",
     }
     assert document["prompts"] == [str(path.parent / "prompts.txt")]

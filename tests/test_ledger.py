@@ -23,7 +23,9 @@ SAVED = Outcome(
     protocol="404-splat",
     attempts=(Attempt(1, "one", "2026-01-01T00:00:00.000Z", status=200),),
     file="chair.ply",
+    format="ply",
     size_bytes=7,
+    mtime_ns=1,
     sha256="s",
 )
 FAILED = replace(SAVED, outcome="failed", file=None, size_bytes=None, error="500", attempts=SAVED.attempts * 3)

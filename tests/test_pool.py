@@ -129,7 +129,25 @@ def test_what_a_hand_raises_ends_the_run_and_is_raised() -> None:
     stop = Stop()
     with pytest.raises(ZeroDivisionError):
         list(work_through([lane(5)], work, stop))
-    assert stop.now
+    assert stop.asked
+
+
+def test_what_a_hand_raises_waits_for_what_the_others_have_in_flight() -> None:
+    begun, stop = threading.Event(), Stop()
+
+    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
+        if prompt.key == "0-0":
+            assert begun.wait(10)
+            raise ZeroDivisionError
+        begun.set()
+        assert stop.wait(10)
+        return outcome(prompt, where)
+
+    collected: list[object] = []
+    with pytest.raises(ZeroDivisionError):
+        for event in work_through([lane(9)], work, stop):
+            collected.append(event)
+    assert keys(collected) == ["0-1"]
 
 
 def test_a_caller_that_goes_away_stops_the_hands_even_with_a_full_queue() -> None:

@@ -54,6 +54,24 @@ def test_stdin_is_a_text_file(tmp_path: Path) -> None:
     ]
 
 
+def test_a_closed_stdin_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="stdin is closed"):
+        read_prompts(["-"], base=tmp_path)
+
+
+def test_a_glob_works_below_a_folder_with_brackets(tmp_path: Path) -> None:
+    (tmp_path / "set [v2]").mkdir()
+    (tmp_path / "set [v2]" / "a.png").touch()
+    assert keys(read_prompts(["*.png"], base=tmp_path / "set [v2]")) == ["a"]
+
+
+def test_a_file_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.png").touch()
+    with pytest.raises(UsageError, match="control characters"):
+        read_prompts([str(tmp_path)], base=tmp_path)
+
+
 def test_an_empty_list_has_no_prompts(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing yet\n\n")
     assert read_prompts(["list.txt"], base=tmp_path) == []

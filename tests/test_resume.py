@@ -7,6 +7,7 @@ from runner.ledger import History, Recorded
 from runner.prompts import fingerprint
 from runner.records import Prompt
 from runner.resume import Standing, standing, unknown_files
+from runner.storage import Stamp
 
 PROMPT = Prompt(0, "chair", "https://h/chair.png")
 
@@ -23,7 +24,9 @@ def saved(prompt: Prompt = PROMPT, seed: int = 42, **changes: object) -> Recorde
         protocol="404-splat",
         attempts=1,
         file=f"{prompt.key}.ply",
+        format="ply",
         size_bytes=7,
+        mtime_ns=1,
         sha256="s",
         image=None,
         error=None,
@@ -31,9 +34,14 @@ def saved(prompt: Prompt = PROMPT, seed: int = 42, **changes: object) -> Recorde
     return replace(recorded, **changes)
 
 
+def never(name: str) -> str:
+    raise AssertionError(f"{name} was read for nothing")
+
+
 def stand(prompt: Prompt, recorded: Recorded | None, files: dict[str, int], **options: object) -> Standing:
     history = History(saved={recorded.key: recorded} if recorded else {})
-    return standing([prompt], history, files, seed=42, protocol="404-splat", **options)
+    stamps = {name: Stamp(size, 1) for name, size in files.items()}
+    return standing([prompt], history, stamps, **({"seed": 42, "protocol": "404-splat", "digest": never} | options))
 
 
 def test_done_is_a_ledger_line_and_the_file_of_that_size() -> None:
@@ -83,11 +91,32 @@ def test_a_local_image_counts_as_changed_only_if_its_content_did(tmp_path: Path)
 def test_many_conflicts_of_one_kind_are_one_sentence() -> None:
     prompts = [Prompt(index, f"k{index}", f"https://h/k{index}.png") for index in range(9)]
     history = History(saved={prompt.key: saved(prompt, seed=1) for prompt in prompts})
-    files = {f"{prompt.key}.ply": 7 for prompt in prompts}
-    found = standing(prompts, history, files, seed=42, protocol="404-splat")
+    files = {f"{prompt.key}.ply": Stamp(7, 1) for prompt in prompts}
+    found = standing(prompts, history, files, seed=42, protocol="404-splat", digest=never)
     assert found.conflict_text() == ["k0, k1, k2 and 6 more: made with seed 1, not 42"]
 
 
-def test_files_of_no_current_prompt_are_unknown() -> None:
+@pytest.mark.parametrize(("digest", "done"), [("s", True), ("other", False)])
+def test_a_file_of_another_time_is_believed_only_if_its_content_is_the_recorded_one(digest: str, done: bool) -> None:
     history = History(saved={"chair": saved()})
-    assert unknown_files([PROMPT], history, {"chair.ply": 7, "b.txt": 1, "a.ply": 2}) == ["a.ply", "b.txt"]
+    later = {"chair.ply": Stamp(7, 2)}
+    found = standing([PROMPT], history, later, seed=42, protocol="404-splat", digest=lambda name: digest)
+    assert (found.done == [PROMPT], found.pending == [PROMPT]) == (done, not done)
+
+
+def test_a_result_that_never_passed_what_is_asked_now_is_pending() -> None:
+    unchecked = saved(format="bin")
+    assert stand(PROMPT, unchecked, {"chair.ply": 7}, verify="none").done == [PROMPT]
+    assert stand(PROMPT, unchecked, {"chair.ply": 7}, verify="auto").pending == [PROMPT]
+    assert stand(PROMPT, saved(), {"chair.ply": 7}, verify="glb").pending == [PROMPT]
+
+
+def test_another_path_with_nothing_there_is_a_mistake_in_the_list_and_not_done(tmp_path: Path) -> None:
+    recorded = saved(Prompt(0, "chair", "/old/chair.png"))
+    wrong = Prompt(0, "chair", str(tmp_path / "chair.png"))
+    assert stand(wrong, recorded, {"chair.ply": 7}).pending == [wrong]
+
+
+def test_files_the_ledger_does_not_know_are_unknown() -> None:
+    history = History(saved={"chair": saved()})
+    assert unknown_files(history, ["chair.ply", "b.txt", "a.ply"]) == ["a.ply", "b.txt"]

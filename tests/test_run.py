@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -394,6 +395,81 @@ def test_a_folder_that_cant_be_made_is_one_clear_error(server: ScriptedServer, t
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't be made"):
         run(config_for([server], names(1), tmp_path, output_folder=str(tmp_path / "file" / "x")))
+
+
+def test_variables_outside_headers_are_parameters_and_leave_the_ledger_alone(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "rocket.txt").write_text(f"{server.image('rocket')}\n")
+    (tmp_path / "run.yaml").write_text(f'endpoints: "{server.url}"\nprompts: "${{SET}}.txt"\nseed: "${{SEED}}"\n')
+    config = load_config(tmp_path / "run.yaml", environ={"SET": "rocket", "SEED": "20250101"})
+    assert counts(run(config)) == (1, 1, 0, 0, 0)
+    assert counts(run(config)) == (1, 0, 1, 0, 0)
+    assert ledger_of(tmp_path / "results")[0]["seed"] == 20250101
+
+
+def test_an_overwritten_file_is_not_vouched_for_by_the_older_line(server: ScriptedServer, tmp_path: Path) -> None:
+    run(config_for([server], ["p0"], tmp_path))
+    lines = (tmp_path / "results" / ".runner" / "ledger.jsonl").read_bytes()
+    server.script["p0"] = [Answer(body=splat_ply(value=0.7))]
+    run(config_for([server], ["p0"], tmp_path, seed=7), overwrite=True)
+    (tmp_path / "results" / ".runner" / "ledger.jsonl").write_bytes(lines)  # killed between rename and line
+    assert counts(run(config_for([server], ["p0"], tmp_path))) == (1, 1, 0, 0, 0)
+    assert results_of(tmp_path / "results")["p0.ply"] == splat_ply()
+
+
+def test_a_copied_folder_keeps_its_results(server: ScriptedServer, tmp_path: Path) -> None:
+    run(config_for([server], names(2), tmp_path))
+    shutil.copytree(tmp_path / "results", tmp_path / "copy", copy_function=shutil.copyfile)
+    config = config_for([server], names(2), tmp_path, output_folder=str(tmp_path / "copy"))
+    assert counts(run(config)) == (2, 0, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Location": "http://[bad"}, {"Location": "/\xff"}, {"Content-Length": "5"}],
+    ids=["location", "bytes", "two lengths"],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib3 lets such a socket go
+def test_malformed_headers_fail_their_prompt_and_not_the_run(
+    server: ScriptedServer, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    status = 302 if "Location" in headers else 200
+    server.script["p0"] = [Answer(status=status, headers=headers)] * 3
+    server.script["images/p1"] = [Answer(status=status, headers=headers)] * 3
+    summary = run(config_for([server], names(4), tmp_path))
+    assert counts(summary) == (4, 2, 0, 2, 0)
+
+
+def test_an_image_that_drips_is_given_up_after_image_s(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script["images/p0"] = [Answer(body=b"x" * 1000, drip_s=0.05)]
+    config = config_for([server], ["p0"], tmp_path, timeouts={"image_s": 0.2}, retry={"attempts": 1})
+    summary = run(config)
+    assert "took longer than image_s (0.2 s)" in summary.failures[0].error
+    assert summary.seconds < 10
+
+
+def test_a_bug_ends_the_run_with_true_counts(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("here")
+
+    monkeypatch.setattr("runner.formats.verify", broken)
+    summary = run(config_for([server], names(5), tmp_path))
+    assert (summary.exit_code, summary.total, summary.pending) == (3, 5, 5)
+    assert "ZeroDivisionError: here" in str(summary.error)
+    assert "Traceback" in (tmp_path / "results" / ".runner" / "run.log").read_text()
+
+
+def test_an_output_folder_that_vanishes_ends_the_run_with_the_reason(server: ScriptedServer, tmp_path: Path) -> None:
+    def watch(tally: Tally, event: Event | None) -> None:
+        if tally.saved == 1:
+            shutil.rmtree(tmp_path / "results", ignore_errors=True)
+
+    summary = run(config_for([server], names(50), tmp_path), observe=watch)
+    assert summary.exit_code == 1
+    assert summary.error and "can't be" in summary.error
 
 
 def test_secrets_of_the_config_reach_the_server_and_nothing_else(

@@ -11,24 +11,26 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 
 from runner.cli.parser import build_parser
-from runner.errors import RunnerError
+from runner.errors import RunnerError, UsageError
 
 _BUG = 3
 
 
 def entry() -> None:
     """Run the command line and end the process, even with a thread stuck in a socket."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by the shell's >&-
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to fail
     code = main()
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-    with suppress(OSError):
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads, or the disk is full; Python would try again, and change the exit code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
         os._exit(code)  # the executor would join its threads, and a dead server's socket may hold one for minutes
     sys.exit(code)
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runner.cli import commands
 
     try:
+        if not os.path.isdir(os.curdir):
+            raise UsageError("the current folder does not exist any more")
         return int(getattr(commands, arguments.command)(arguments))
     except RunnerError as error:
         print(f"runner: error: {error}", file=sys.stderr)
@@ -57,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("runner: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - so that the exit does not raise it again
         return 141
     except Exception:  # noqa: BLE001 - the last border: a bug gets its traceback and its exit code
         traceback.print_exc()

@@ -8,7 +8,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from types import FrameType
@@ -89,6 +89,7 @@ def status(arguments: Namespace) -> int:
         "saved": len(found.saved),
         "failed": len(found.failed),
         "missing": len(found.missing),
+        "earlier": len(found.earlier),
         "unknown": len(found.unknown),
     }
     if arguments.json:
@@ -142,17 +143,22 @@ def _run(chosen: config.Config, arguments: Namespace) -> int:
         return 0
     from runner.cli.output import Progress, logging_to_stderr
 
+    prompts = batch.read_all(chosen)  # before the signals are caught: a reader of stdin must be easy to interrupt
     stop = Stop()
     with (
         logging_to_stderr(verbose=arguments.verbose, quiet=arguments.quiet, log_file=arguments.log_file),
         closing(Progress(quiet=arguments.quiet)) as progress,
         _signals(stop),
     ):
-        summary = batch.run(chosen, overwrite=arguments.overwrite, stop=stop, observe=progress.observe)
+        summary = batch.run(
+            chosen, prompts=prompts, overwrite=arguments.overwrite, stop=stop, observe=progress.observe
+        )
         progress.close()
         if not arguments.quiet and summary.total:
-            print(report.endpoint_table(summary), file=sys.stderr)
-    print(report.answer_json(summary), flush=True)
+            with suppress(OSError):
+                print(report.endpoint_table(summary), file=sys.stderr)
+    with suppress(OSError):  # the exit code tells the truth even to who has closed stdout
+        print(report.answer_json(summary), flush=True)
     return summary.exit_code
 
 
@@ -228,13 +234,17 @@ def _print_some(title: str, lines: list[str]) -> None:
 
 def _write_missing(path: str, text: str, chosen: config.Config) -> None:
     """Write the list whole or not at all, and never over one of the run's own inputs."""
-    for source in chosen.settings.prompts:
+    for source in chosen.prompts:
+        source = os.path.join(chosen.base, source)
         if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
             raise UsageError(f"--missing-file {path}: this is the run's own prompts file; choose another name")
-    part = f"{path}.part"
+    path = os.path.realpath(path)
+    special = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe is written to, not replaced
+    part = path if special else f"{path}.part"
     try:
-        with open(part, "w", encoding="utf-8") as file:
+        with open(part, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-        os.replace(part, path)
+        if not special:
+            os.replace(part, path)
     except OSError as error:
         raise UsageError(f"--missing-file {path}: can't be written: {error.strerror}") from error

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -58,14 +58,16 @@ class Progress:
         if self._quiet:
             return
         if sys.stderr.isatty():
-            self._show_bar(tally, event)
+            with suppress(OSError, ValueError):
+                self._show_bar(tally, event)
         elif time.monotonic() >= self._next_line:
             self._next_line += LINE_EVERY_S
             log.info("%s", progress_line(tally))
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError):
+                self._bar.close()
 
     def _show_bar(self, tally: Tally, event: Event | None) -> None:
         if self._bar is None:
@@ -106,7 +108,8 @@ class _Stderr(logging.Handler):
     """Writes lines to stderr without tearing the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError, ValueError):  # nobody reads any more; that is no reason to end a run
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _Plain(logging.Formatter):

@@ -50,6 +50,15 @@ def verify(path: Path, expected: str) -> str:
         return known.name
 
 
+def satisfies(recorded: str | None, expected: str) -> bool:
+    """Tell whether a result that was recorded as of this format passed what ``expected`` asks for.
+
+    >>> satisfies("ply", "auto"), satisfies("ply", "glb"), satisfies("bin", "auto"), satisfies("bin", "none")
+    (True, False, False, True)
+    """
+    return expected == "none" or (recorded in FORMATS and expected in ("auto", recorded))
+
+
 def describe(head: bytes, size_bytes: int) -> str:
     """Say in a few words what a body is, from its first bytes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from runner.clock import utc_now
@@ -17,12 +17,15 @@ FAILURES_KEPT = 1000
 class Tally:
     """The counts of a run that is going on; a constant cost an outcome, however long the list."""
 
-    def __init__(self, *, run: str, total: int, skipped: int, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(
+        self, *, run: str, total: int, redact: Callable[[str], str] = str, skipped: int, endpoints: Sequence[Endpoint]
+    ) -> None:
         self.total = total
         self.skipped = skipped
         self.saved = 0
         self.failed = 0
         self._run = run
+        self._redact = redact
         self._started_at = utc_now()
         self._begun = time.monotonic()
         self._endpoints = {one.name: EndpointTotals(one.name, public_url(one.url)) for one in endpoints}
@@ -72,7 +75,7 @@ class Tally:
                     outcome.prompt,
                     outcome.endpoint,
                     len(outcome.attempts),
-                    outcome.error or "",
+                    self._redact(outcome.error or ""),
                 )
             )
 

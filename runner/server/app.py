@@ -55,8 +55,9 @@ def serve(*, host: str, port: int, seconds: float) -> int:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError as error:
-            print(f"runner serve: can't listen on {host}:{port}: {error.strerror}", file=sys.stderr)
+        except (OSError, OverflowError) as error:
+            said = getattr(error, "strerror", None) or error
+            print(f"runner serve: can't listen on {host}:{port}: {said}", file=sys.stderr)
             return 1
         port = listener.getsockname()[1]
         print(f"Serving on http://{host}:{port} (one generation at a time, at least {seconds:g} s)", file=sys.stderr)

@@ -30,7 +30,10 @@ class BadImage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The object on a grid: ``colour`` (h, w, 3) in 0 to 1, ``mask`` (h, w), ``height`` (h, w) in cells, ≥ 0."""
+    """The object on a grid: ``colour`` (h, w, 3) in 0 to 1, ``mask`` (h, w), ``height`` (h, w) in cells, ≥ 0.
+
+    The image has one empty cell around it.
+    """
 
     colour: Floats
     mask: Mask
@@ -45,6 +48,8 @@ def read_subject(content: bytes) -> Subject:
     mask = alpha > 0.5 if alpha.min() < 0.5 else _differs_from_border(colour)
     if mask.sum() < 16:
         raise BadImage("the image shows no object: it is transparent or of one colour")
+    mask = np.pad(mask, 1)  # so that every object has an outline, and the thinnest image two cells
+    colour = np.pad(colour, ((1, 1), (1, 1), (0, 0)))
     return Subject(_bleed(colour, mask), mask, _inflate(mask))
 
 

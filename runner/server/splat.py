@@ -39,7 +39,7 @@ def generate(subject: Subject, seed: int) -> bytes:
     above = height[row, column] + shift[0] * slope_y[row, column] + shift[1] * slope_x[row, column]
     normal = np.stack([-slope_x[row, column], -slope_y[row, column], np.full(row.size, -1.0)], axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    size = max(subject.mask.shape)
+    size = max(subject.mask.shape) - 2  # without the empty cell around
     x = (column + 0.5 + shift[1] - subject.mask.shape[1] / 2) / size
     y = (row + 0.5 + shift[0] - subject.mask.shape[0] / 2) / size
     z = -np.maximum(above, 0) / size
