@@ -23,7 +23,7 @@ from runner.protocols import PRESETS
 from runner.records import Event, Outcome, Prompt, Summary
 from runner.resume import Standing, standing
 from runner.stop import Stop
-from runner.storage import OutputFolder
+from runner.storage import STATE, OutputFolder
 from runner.worker import Worker
 
 SUMMARY = "summary.json"
@@ -86,12 +86,20 @@ def read_all(config: Config) -> list[Prompt]:
     return read_prompts(config.prompts, base=config.base, keys=config.settings.output.keys)
 
 
-def standing_of(config: Config, prompts: Sequence[Prompt], *, overwrite: bool = False) -> Standing:
+def history_of(config: Config) -> ledger.History:
+    """Return what the output folder's ledger says."""
+    path = config.output_folder / STATE / ledger.LEDGER
+    history = ledger.replay(path)
+    if history.unreadable:
+        journal.log.warning("%s: %d unreadable lines ignored", path, history.unreadable)
+    return history
+
+
+def standing_of(
+    config: Config, prompts: Sequence[Prompt], history: ledger.History, *, overwrite: bool = False
+) -> Standing:
     """Say which prompts are done and which are to do. Only reads."""
     folder = OutputFolder(config.output_folder)
-    history = ledger.replay(folder.state / ledger.LEDGER)
-    if history.unreadable:
-        journal.log.warning("%s: %d unreadable lines ignored", folder.state / ledger.LEDGER, history.unreadable)
     settings = config.settings
     return standing(
         prompts,
@@ -108,7 +116,7 @@ def standing_of(config: Config, prompts: Sequence[Prompt], *, overwrite: bool = 
 def _standing(this: _Run, prompts: Sequence[Prompt], *, overwrite: bool) -> Standing:
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
-    found = standing_of(this.config, prompts, overwrite=overwrite)
+    found = standing_of(this.config, prompts, history_of(this.config), overwrite=overwrite)
     if found.conflicts:
         raise UsageError(
             f"{_near(this.folder.path)} holds results made with other parameters:",
@@ -140,6 +148,7 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
         return error
     except Exception as bug:  # noqa: BLE001 - the run ends here; what was saved is told truthfully, and exit 3
         this.stop.reason = "bug"
+        this.stop.leave("bug")
         journal.log.error("A bug in runner ends this run", exc_info=True)
         return RunnerError(f"a bug in runner: {type(bug).__name__}: {bug} (the traceback is in the log)")
     return None

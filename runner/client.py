@@ -138,8 +138,6 @@ class ImageClient:
             content = self._download(url, shown)
         except TransportError as error:
             raise ImageError(f"image: {error}", again=True) from error
-        except requests.RequestException as error:
-            raise ImageError(f"image: {shown}: {_cause(error)}") from error
         if not content:
             raise ImageError(f"image: {shown} is empty", again=True)
         name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]) or "image"

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import ledger
-from runner.batch import CONFIG, read_all, standing_of
+from runner.batch import CONFIG, history_of, read_all, standing_of
 from runner.config import Config, load_config
 from runner.errors import UsageError
 from runner.ledger import Recorded
@@ -58,9 +57,9 @@ def status_of(path: Path) -> Status:
         raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{CONFIG}")
     config = load_config(folder.state / CONFIG, {"output_folder": str(path)}, environ=_Unset(os.environ))
     prompts = read_all(config)
-    history = ledger.replay(folder.state / ledger.LEDGER)
+    history = history_of(config)
     files = folder.files()
-    found = standing_of(config, prompts)
+    found = standing_of(config, prompts, history)
     current = {saved.file for one in prompts if (saved := history.saved.get(one.key))}
     unknown = unknown_files(history, files)
     open_prompts = [*found.pending, *(one for some in found.conflicts.values() for one in some)]

@@ -363,7 +363,29 @@ def test_a_signal_ends_the_wait_for_a_list_on_stdin(
     process.stdin.write("a.png\n" * 20_000)  # more than a pipe holds: it reads, and wants more
     process.stdin.flush()
     process.send_signal(number)
-    assert process.wait(20) == code
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == code
+    if code == 130:
+        assert json.loads(out)["error"] == "interrupted; nothing was sent"
+
+
+def test_the_first_signal_after_the_window_still_waits_for_what_is_in_flight(
+    server: ScriptedServer, listed, start: Start, here: Path
+) -> None:
+    hold = threading.Event()
+    server.script["a"] = server.script["b"] = [Answer(hold=hold)]
+    process = start("run", listed(*"abcdef", max_runtime_s=0.01))
+    server.wait_for(requests=1)
+    assert process.stderr is not None
+    while "Stopping (max_runtime_s is over)" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):  # more than two ticks: a run that leaves at once would be gone
+        process.wait(0.5)
+    hold.set()
+    out, _ = process.communicate(timeout=30)
+    assert json.loads(out)["saved"] == 1
+    assert process.returncode == 75
 
 
 def test_status_finds_the_list_of_stdin_after_the_folder_was_moved_and_keeps_it_private(

@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)
+        if arguments.command in ("run", "generate"):
+            _answer("interrupted; nothing was sent")
         return 130
     except BrokenPipeError:
         return 141

@@ -166,12 +166,14 @@ def _run(chosen: config.Config, arguments: Namespace) -> int:
 def _signals(stop: Stop) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM end the run in good order, and the second at once."""
 
+    signals = []
+
     def heard(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if stop.asked:
-            stop.leave(name)
+        signals.append(signal.Signals(number).name)
+        if len(signals) == 1:
+            stop.ask(signals[0])
         else:
-            stop.ask(name)
+            stop.leave(signals[0])
 
     before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -200,7 +202,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
 
 def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:
     prompts = batch.read_all(chosen)
-    found = batch.standing_of(chosen, prompts, overwrite=overwrite)
+    found = batch.standing_of(chosen, prompts, batch.history_of(chosen), overwrite=overwrite)
     endpoints = chosen.endpoints
     states = {prompt.index: "saved" for prompt in found.done}
     states |= {prompt.index: "conflict" for some in found.conflicts.values() for prompt in some}
