@@ -20,8 +20,9 @@ from runner.errors import RunnerError, UsageError
 from runner.lanes import deal
 from runner.prompts import read_prompts
 from runner.protocols import PRESETS
-from runner.records import Event, Outcome, Prompt, Summary
+from runner.records import Event, Outcome, Prompt, Saving, Summary
 from runner.resume import Standing, standing
+from runner.schedule import Lane, Schedule
 from runner.stop import Stop
 from runner.storage import STATE, OutputFolder
 from runner.worker import Worker
@@ -43,6 +44,7 @@ class _Run:
     config: Config
     folder: OutputFolder
     stop: Stop
+    words: journal.Words
 
 
 def run(
@@ -61,7 +63,8 @@ def run(
     holds the folder) or StorageError; when the disk refuses later on, ``Summary.error`` says so.
     """
     prompts = read_all(config) if prompts is None else prompts
-    this = _Run(_run_name(), config, OutputFolder(config.output_folder), stop or Stop())
+    folder, words = OutputFolder(config.output_folder), journal.Words(config.endpoints)
+    this = _Run(_run_name(), config, folder, stop or Stop(), words)
     this.folder.prepare()
     with (
         ledger.locked(this.folder.state / ledger.LOCK),
@@ -128,18 +131,16 @@ def _standing(this: _Run, prompts: Sequence[Prompt], *, overwrite: bool) -> Stan
 
 def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: Observe) -> RunnerError | None:
     """Work through ``pending``, and write down every event; return the error that ended it early, if one did."""
-    endpoints = this.config.endpoints
-    labels = {endpoint.name: endpoint.label for endpoint in endpoints}
-    backlogs = deal(pending, len(endpoints))
-    lanes = [pool.Lane(endpoint, backlog) for endpoint, backlog in zip(endpoints, backlogs, strict=True)]
+    settings = this.config.settings
+    schedule = _schedule(this, pending)
+    grace_s = settings.timeouts.first_byte_s if settings.grace_s is None else settings.grace_s
     said_so = False
     try:
-        with _open_ledger(this) as lines, _worker(this, lanes) as work:
-            for event in pool.work_through(lanes, work, this.stop):
-                if isinstance(event, Outcome):
-                    lines.append(event)
-                    tally.add(event)
-                journal.tell(event, labels)
+        with _open_ledger(this) as lines, _worker(this, schedule.lanes) as work:
+            for event in pool.work_through(schedule, work, grace_s=grace_s):
+                event = _written(event, lines)
+                tally.add(event)
+                this.words.tell(event)
                 _check_limits(this, tally)
                 said_so = said_so or journal.tell_stop(this.stop)
                 observe(tally, event)
@@ -151,7 +152,41 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
         this.stop.leave("bug")
         journal.log.error("A bug in runner ends this run", exc_info=True)
         return RunnerError(f"a bug in runner: {type(bug).__name__}: {bug} (the traceback is in the log)")
+    if this.stop.reason == "down":
+        journal.log.error("No endpoint can be used (%s)", schedule.why_down())
     return None
+
+
+def _written(event: Event | None, lines: ledger.Ledger) -> Event | None:
+    """Write an outcome down; a result gets its name after that, and only then counts as saved.
+
+    A run killed between the two leaves a line without its file, which nobody believes; the other way round it would
+    leave a file that nobody knows, and replace it.
+    """
+    if isinstance(event, Saving):
+        try:
+            lines.append(event.outcome)
+        except BaseException:
+            event.drop()
+            raise
+        event.keep()
+        return event.outcome
+    if isinstance(event, Outcome):
+        lines.append(event)
+    return event
+
+
+def _schedule(this: _Run, pending: Sequence[Prompt]) -> Schedule:
+    settings = this.config.settings
+    endpoints = this.config.endpoints
+    backlogs = deal(pending, len(endpoints))
+    return Schedule(
+        [Lane(endpoint, backlog) for endpoint, backlog in zip(endpoints, backlogs, strict=True)],
+        this.stop,
+        failover=settings.failover,
+        retry=settings.retry,
+        health=settings.health,
+    )
 
 
 @contextmanager
@@ -162,14 +197,12 @@ def _open_ledger(this: _Run) -> Iterator[ledger.Ledger]:
 
 
 @contextmanager
-def _worker(this: _Run, lanes: Sequence[pool.Lane]) -> Iterator[Worker]:
-    """Open the long-lived sessions: one for each endpoint that has work, one for all images."""
+def _worker(this: _Run, lanes: Sequence[Lane]) -> Iterator[Worker]:
+    """Open the long-lived sessions: one for each endpoint, one for all images."""
     settings = this.config.settings
     with ExitStack() as sessions:
         clients = {
-            lane.endpoint.index: Client(lane.endpoint, settings.timeouts, connections=lane.hands)
-            for lane in lanes
-            if lane.backlog
+            lane.endpoint.index: Client(lane.endpoint, settings.timeouts, connections=lane.hands) for lane in lanes
         }
         images = ImageClient(settings.timeouts, connections=sum(lane.hands for lane in lanes) or 1)
         sessions.callback(images.close)
@@ -181,9 +214,8 @@ def _worker(this: _Run, lanes: Sequence[pool.Lane]) -> Iterator[Worker]:
             folder=this.folder,
             protocol=PRESETS[settings.protocol],
             seed=settings.seed,
-            retry=settings.retry,
             output=settings.output,
-            stop=this.stop,
+            lane_names=[lane.endpoint.name for lane in lanes],
         )
 
 

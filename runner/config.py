@@ -55,9 +55,15 @@ class Config:
                 label=f"port {port}" if ports.count(port) == 1 else _host_port(url),
                 slots=given.slots,
                 headers=given.headers,
+                verify=self._verify(given),
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
         )
+
+    def _verify(self, given: EndpointSettings) -> bool | str:
+        if isinstance(given.verify, bool):
+            return given.verify
+        return os.path.join(self.base, os.path.expanduser(given.verify))
 
     def resolved_yaml(self, prompts: Sequence[str] | None = None) -> str:
         """Return the config with every default filled in, absolute paths, and no secret.

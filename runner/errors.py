@@ -9,6 +9,7 @@
     └── AttemptError          one attempt failed; becomes part of an Outcome, stops nothing
         ├── TransportError    refused, reset, timed out, cut short                          endpoint
         ├── StatusError       a status that is not a success                                either
+        ├── BusyError         the endpoint is healthy and full, or our connection was old   nobody
         ├── ResultError       a 200 that holds no whole result                              endpoint
         └── ImageError        the prompt's image can't be had                               prompt
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-Blame = Literal["endpoint", "prompt"]
+Blame = Literal["endpoint", "prompt", "nobody"]
 
 
 class RunnerError(Exception):
@@ -58,8 +59,11 @@ class AttemptError(RunnerError):
     """One attempt failed in an expected way.
 
     ``again`` tells whether trying again may help, ``blame`` whose fault it is, and ``status`` the HTTP
-    status if there was one.
+    status if there was one. ``reached``: the request may have reached the endpoint, so it is not certain that the
+    endpoint alone is to blame.
     """
+
+    reached = True
 
     def __init__(self, message: str, *, again: bool, blame: Blame, status: int | None = None) -> None:
         super().__init__(message)
@@ -71,12 +75,21 @@ class AttemptError(RunnerError):
 class TransportError(AttemptError):
     """No complete answer came back."""
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, reached: bool = True) -> None:
         super().__init__(message, again=True, blame="endpoint", status=status)
+        self.reached = reached
 
 
 class StatusError(AttemptError):
     """The endpoint answered with a status that is not a success."""
+
+
+class BusyError(AttemptError):
+    """Nobody's fault: ask again, in ``wait_s`` seconds if the endpoint said so, and use up no attempt."""
+
+    def __init__(self, message: str, *, status: int | None = None, wait_s: float | None = None) -> None:
+        super().__init__(message, again=True, blame="nobody", status=status)
+        self.wait_s = wait_s
 
 
 class ResultError(AttemptError):

@@ -1,46 +1,157 @@
-"""Ask an endpoint how it is."""
+"""An endpoint's state from its successes and failures, and how to ask it how it is."""
 
 from __future__ import annotations
 
 import json
 import time
 from dataclasses import dataclass
+from typing import Literal
 
+from runner import settings
 from runner.client import Client
-from runner.errors import TransportError
+from runner.errors import AttemptError
 from runner.formats import words
 from runner.protocols import Protocol
 from runner.records import Endpoint
 from runner.redact import public_url
 
 PROBE_TIMEOUT_S = 10.0
+_FIRST_PROBE_S = 1.0
+_TRIALS_CAP = 4
+_BUSY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+"""Pauses after the first, second … answer "busy" in a row: a slot is often freed a moment later."""
+
+_NOT_READY = frozenset(
+    ["loading", "starting", "initializing", "warming_up", "unhealthy", "unavailable", "not_ready", "error", "down"]
+)
+"""What ``status`` says on health pages that answer 200 all the time."""
+
+
+class Breaker:
+    """Decides whether an endpoint gets prompts. Times are those of one monotonic clock.
+
+    ========  ===================================================  =================================================
+    state     what it gets                                         left by
+    ========  ===================================================  =================================================
+    ``in``    prompts                                              ``failures_to_open`` failures in a row → ``out``
+    ``out``   a probe 1 s after, then twice as late each time, at  a good probe → ``trial``
+              most every ``probe_every_s``
+    ``trial`` one prompt                                           success → ``in``; failure → ``out``
+    ========  ===================================================  =================================================
+
+    After failed trials the next probe comes 2, 3 … up to 4 times ``probe_every_s`` later: an endpoint that says it is
+    healthy and is not costs a prompt's time each time. Never later: a healed server is not left idle.
+    """
+
+    def __init__(self, policy: settings.Health) -> None:
+        self._policy = policy
+        self._trials = 0
+        self._probes = 0
+        self._busy = 0
+        self.state: Literal["in", "out", "trial"] = "in"
+        self.failures = 0
+        self.out_since = 0.0
+        self.probe_at = 0.0
+        self.cool_until = 0.0
+
+    def takes(self, now: float) -> bool:
+        """Tell whether it may get prompts at will."""
+        return self.state == "in" and now >= self.cool_until
+
+    def succeed(self) -> bool:
+        """Note that it did what it should; return whether it is back with that."""
+        back = self.state != "in"
+        self.state = "in"
+        self.failures = self._trials = self._busy = 0
+        self.cool_until = 0.0
+        return back
+
+    def fail(self, now: float, *, counts: bool = True) -> bool:
+        """Note a failure; return whether it goes out with that. One that is likely the prompt's doesn't count."""
+        if self.state == "trial":
+            self._trials += 1
+            self.state = "out"
+            self.probe_at = now + self._policy.probe_every_s * min(self._trials, _TRIALS_CAP)
+            return False
+        self.failures += counts
+        if self.state == "in" and counts and self.failures >= self._policy.failures_to_open:
+            self.open(now)
+            return True
+        return False
+
+    def open(self, now: float) -> None:
+        """Take it out."""
+        self.state = "out"
+        self.out_since = now
+        self._trials = self._probes = 0
+        self.probe_at = now + min(_FIRST_PROBE_S, self._policy.probe_every_s)
+
+    def cool(self, now: float, wait_s: float | None) -> None:
+        """Give it no prompts for ``wait_s``, or for a pause that grows while it is busy."""
+        pause_s = _BUSY_S[min(self._busy, len(_BUSY_S) - 1)] if wait_s is None else wait_s
+        self._busy += 1
+        self.cool_until = max(self.cool_until, now + pause_s)
+        if self.state == "trial":  # it answers, and is full
+            self.state, self.probe_at = "out", self.cool_until
+
+    def probed(self, now: float, *, alive: bool) -> None:
+        """Note what a probe of one that is out has found."""
+        if alive:
+            self.state = "trial"
+            return
+        self._probes += 1
+        self.probe_at = now + min(_FIRST_PROBE_S * 2.0 ** min(self._probes, 30), self._policy.probe_every_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a probe found. ``status`` is ``healthy`` or what is wrong; ``latency_s`` that of ``/health``."""
+    """What a probe found. ``status`` is ``healthy`` or what is wrong; ``latency_s`` that of ``/health``.
+
+    ``healthy``: it says so. ``alive``: it may get prompts, for it answers and doesn't say that it is not ready.
+    ``refused``: it certainly can't get any.
+    """
 
     endpoint: Endpoint
     healthy: bool
     status: str
     version: str = ""
     latency_s: float = 0.0
+    alive: bool = False
+    refused: bool = False
 
 
-def probe(endpoint: Endpoint, protocol: Protocol, client: Client) -> Health:
+def probe(endpoint: Endpoint, protocol: Protocol, client: Client, *, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
     """Ask health and version once. Never raises for a server that is down: that is the answer."""
     begun = time.monotonic()
     try:
-        code, body = client.get(protocol.health_path, timeout_s=PROBE_TIMEOUT_S)
-        latency_s = time.monotonic() - begun
-        said = _field(body, "status")
-        healthy = code == 200 and said in ("healthy", "ok", "ready", "")
-        status = said or ("healthy" if healthy else f"{code}: {words(body)}")
-        version_code, version = client.get(protocol.version_path, timeout_s=PROBE_TIMEOUT_S)
-    except TransportError as error:
-        return Health(endpoint, False, str(error).removeprefix(f"{public_url(endpoint.url)}: "))
-    named = (_field(version, "version") or words(version)) if version_code == 200 else ""
-    return Health(endpoint, healthy, status, named, latency_s)
+        code, body = client.get(protocol.health_path, timeout_s=timeout_s)
+    except AttemptError as error:
+        return Health(endpoint, False, _without(endpoint, error), refused=not error.reached)
+    latency_s = time.monotonic() - begun
+    said = _field(body, "status")
+    ready = said.lower().replace(" ", "_") not in _NOT_READY
+    return Health(
+        endpoint,
+        healthy=code == 200 and said in ("healthy", "ok", "ready", ""),
+        status=said or ("healthy" if code == 200 else f"{code}: {words(body)}"),
+        version=_version(protocol, client, timeout_s),
+        latency_s=latency_s,
+        alive=code < 500 and ready,
+        refused=code >= 500 or not ready,
+    )
+
+
+def _version(protocol: Protocol, client: Client, timeout_s: float) -> str:
+    try:
+        code, body = client.get(protocol.version_path, timeout_s=timeout_s)
+    except AttemptError:
+        return ""
+    return (_field(body, "version") or words(body)) if code == 200 else ""
+
+
+def _without(endpoint: Endpoint, error: AttemptError) -> str:
+    """Return what went wrong, without the URL that every table and log line has beside it."""
+    return str(error).removeprefix(f"{public_url(endpoint.url)}: ")
 
 
 def _field(body: bytes, name: str) -> str:

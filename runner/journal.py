@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from runner import report
 from runner.config import Config
-from runner.records import Event, Outcome, Retrying, Started, Summary
+from runner.records import Back, Endpoint, Event, Met, Out, Outcome, Retrying, Started, Summary
 from runner.redact import Redactor, public_url
 from runner.resume import Standing
 from runner.stop import Stop
@@ -40,24 +40,52 @@ def announce(config: Config, found: Standing, *, total: int) -> None:
         log.warning("This version does not act on %s yet", ", ".join(config.ignored))
 
 
-def tell(event: Event | None, labels: Mapping[str, str]) -> None:
-    """Say one event; ``labels`` maps the endpoints' names to what the log calls them."""
-    match event:
-        case Started():
-            log.info("Prompt %s → endpoint %s", event.prompt.key, event.endpoint.label)
-        case Retrying():
+class Words:
+    """Says what happens, event by event."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._labels = {endpoint.name: endpoint.label for endpoint in endpoints}
+        self._versions: dict[str, str] = {}
+
+    def tell(self, event: Event | None) -> None:
+        """Say one event."""
+        match event:
+            case Started(instead_of=None):
+                log.info("Prompt %s → endpoint %s", event.prompt.key, event.endpoint.label)
+            case Started(instead_of=Endpoint() as home):
+                log.info(
+                    "Prompt %s → endpoint %s (instead of %s)", event.prompt.key, event.endpoint.label, home.label
+                )
+            case Retrying():
+                where = "" if event.next is event.endpoint else f" on {event.next.label}"
+                log.warning(
+                    "Prompt %s [%s] attempt %d failed: %s; trying again in %.1fs%s",
+                    event.prompt.key, event.endpoint.label, event.attempt, event.error, event.wait_s, where,
+                )  # fmt: skip
+            case Outcome(outcome="saved"):
+                log.info(
+                    "Prompt %s [%s] generation completed in %.1fs",
+                    event.key, self._labels[event.endpoint], event.attempts[-1].generate_s,
+                )  # fmt: skip
+            case Outcome(outcome="failed"):
+                tried = f" after {len(event.attempts)} attempts" if len(event.attempts) > 1 else ""
+                log.error("Prompt %s [%s] failed%s: %s", event.key, self._labels[event.endpoint], tried, event.error)
+            case Out():
+                moved = f"; others take its {event.moved} waiting prompts" if event.moved else ""
+                log.error("Endpoint %s is out: %s%s", event.endpoint.label, event.why, moved)
+            case Back():
+                log.warning("Endpoint %s is back after %.1fs", event.endpoint.label, event.out_s)
+            case Met():
+                self._compare(event)
+
+    def _compare(self, met: Met) -> None:
+        """Warn of an endpoint whose version differs from those seen so far."""
+        if self._versions and met.version not in self._versions:
+            others = ", ".join(f"{label} runs {version}" for version, label in self._versions.items())
             log.warning(
-                "Prompt %s [%s] attempt %d failed: %s; trying again in %.1fs",
-                event.prompt.key, event.endpoint.label, event.attempt, event.error, event.wait_s,
-            )  # fmt: skip
-        case Outcome(outcome="saved"):
-            log.info(
-                "Prompt %s [%s] generation completed in %.1fs",
-                event.key, labels[event.endpoint], event.attempts[-1].generate_s,
-            )  # fmt: skip
-        case Outcome(outcome="failed"):
-            tried = f" after {len(event.attempts)} attempts" if len(event.attempts) > 1 else ""
-            log.error("Prompt %s [%s] failed%s: %s", event.key, labels[event.endpoint], tried, event.error)
+                "Endpoint %s runs version %s, but %s: results may differ", met.endpoint.label, met.version, others
+            )
+        self._versions.setdefault(met.version, met.endpoint.label)
 
 
 def tell_stop(stop: Stop) -> bool:

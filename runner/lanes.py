@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from runner.records import Prompt
 
@@ -25,3 +25,35 @@ def deal(pending: Iterable[Prompt], endpoints: int) -> list[deque[Prompt]]:
     for prompt in pending:
         backlogs[lane_of(prompt, endpoints)].append(prompt)
     return backlogs
+
+
+def stand_in(prompt: Prompt, endpoints: int, serving: Sequence[int]) -> int:
+    """Return the lane that takes a prompt while only those in ``serving`` work.
+
+    That is its own, or by modulo one of those; counted in places of its own lane, since the index itself may share
+    a divisor with the number of those that serve. With none serving it stays in its own.
+
+    >>> [stand_in(Prompt(index, "k", "k.png"), 4, [0, 2]) for index in range(12)]
+    [0, 0, 2, 0, 0, 2, 2, 2, 0, 0, 2, 0]
+    """
+    own = lane_of(prompt, endpoints)
+    if own in serving or not serving:
+        return own
+    return serving[prompt.index // endpoints % len(serving)]
+
+
+def next_choice(prompt: Prompt, endpoints: int, asked: Sequence[int], serving: Sequence[int]) -> int | None:
+    """Return the lane for another attempt: one not ``asked`` yet, else another than the last, else the last.
+
+    None if none is serving.
+
+    >>> prompt = Prompt(1, "k", "k.png")
+    >>> [next_choice(prompt, 3, asked, [0, 1, 2]) for asked in ([1], [1, 0], [1, 0, 2])]
+    [0, 2, 0]
+    >>> next_choice(prompt, 3, [1], [1])
+    1
+    """
+    fresh = [lane for lane in serving if lane not in asked]
+    others = [lane for lane in serving if lane != asked[-1]]
+    choice = fresh or others or list(serving)
+    return choice[prompt.index // endpoints % len(choice)] if choice else None

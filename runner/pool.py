@@ -1,105 +1,166 @@
-"""The thread pool: lanes and a ``work`` function in, events out on the calling thread. Knows neither HTTP nor files.
+"""The thread pool: a schedule and work in, events out on the calling thread. Knows neither HTTP nor files.
 
-A lane is an endpoint's backlog with its slots; ``slots + 1`` hands work on it. While one hand has the slot, the other
-saves the last result and makes the next request ready, so the endpoint never waits for the runner. A hand takes its
-next prompt only when it has finished the last: the backlog is the only queue, however long the list is.
+``slots + 1`` hands work on a lane. While one has the slot, the other saves the last result and makes the next
+request ready, so the endpoint never waits for the runner. A hand takes its next prompt only when it has finished the
+last: the backlog is the only queue, however long the list is.
 """
 
 from __future__ import annotations
 
 import queue
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from threading import Semaphore
+from typing import Protocol
 
-from runner.records import Endpoint, Event, Outcome, Prompt, Started
-from runner.stop import Stop
+from runner.health import Health
+from runner.records import Endpoint, Event, Outcome, Saving, Task, Verdict
+from runner.schedule import Away, Lane, Schedule, Step, Stopped
 
 TICK_S = 0.2
 """How long the calling thread waits for an event before it looks at the clock and for signals."""
 
-
-@dataclass(slots=True)
-class Lane:
-    """An endpoint's share of the work. ``slot`` is held for one generation at a time."""
-
-    endpoint: Endpoint
-    backlog: deque[Prompt]
-    slot: Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.slot = Semaphore(self.endpoint.slots)
-
-    @property
-    def hands(self) -> int:
-        """How many threads work on the lane: one more than slots, and never more than prompts."""
-        return min(self.endpoint.slots + 1, len(self.backlog))
+LEAVE_S = 2.0
+"""How long hands may take to end once everything they wait for was cut."""
 
 
-Tell = Callable[[Event], None]
-Work = Callable[[Prompt, Lane, Tell], Outcome]
-"""One prompt's whole life on a lane; expected failures are in the Outcome, anything raised ends the run."""
+class Work(Protocol):
+    """What hands do; many threads call it at once. Anything it raises but Away and Stopped ends the run."""
+
+    def __call__(self, task: Task, lane: Lane) -> Verdict:
+        """Work on a task once, holding ``lane.slot`` while the endpoint generates."""
+
+    def interrupted(self, task: Task, lane: Lane) -> Outcome:
+        """Return the outcome of a task that is left pending."""
+
+    def probe(self, endpoint: Endpoint) -> Health:
+        """Ask an endpoint how it is."""
+
+    def hurry(self) -> None:
+        """End at once what no generation depends on: downloads of images, probes."""
+
+    def abandon(self) -> None:
+        """Cut every exchange under way."""
 
 
-def work_through(lanes: Sequence[Lane], work: Work, stop: Stop) -> Iterator[Event | None]:
-    """Work through all lanes and yield every event as it comes, and None whenever ``TICK_S`` passes without one.
+def work_through(schedule: Schedule, work: Work, *, grace_s: float = float("inf")) -> Iterator[Event | None]:
+    """Work through the schedule and yield every event as it comes, and None whenever ``TICK_S`` passes without one.
 
-    Ends when every hand has ended: all backlogs are empty, or ``stop`` was asked and what was in flight is done.
-    When ``stop.now`` is set it yields what is there, ends, and leaves the threads behind. What a hand raises stops
-    the run like ``stop.ask``, and is raised at the end. When the caller closes the iterator early, the hands end
-    after what they hold.
+    Ends when every prompt has ended; or, once a stop was asked, when what was in flight has. If that takes longer
+    than ``grace_s``, or ``stop.now`` is set, all exchanges are cut and their prompts left pending. What a hand
+    raises stops the run like ``stop.ask``, and is raised at the end. When the caller closes the iterator early,
+    everything is cut.
     """
-    hands = sum(lane.hands for lane in lanes)
-    if not hands:
-        return
-    events: queue.Queue[Event | Future[None]] = queue.Queue(maxsize=4 * hands)
-    executor = ThreadPoolExecutor(max_workers=hands, thread_name_prefix="hand")
+    return _Pool(schedule, work, grace_s).events()
 
-    def put(event: Event | Future[None]) -> None:
-        """Wait for room in the queue, but for nobody who has left."""
-        while not stop.now:
-            with suppress(queue.Full):
-                events.put(event, timeout=TICK_S)
-                return
 
-    try:
-        for lane in lanes:
-            for _ in range(lane.hands):
-                executor.submit(_hand, lane, work, stop, put).add_done_callback(put)
+class _Pool:
+    def __init__(self, schedule: Schedule, work: Work, grace_s: float) -> None:
+        self._schedule = schedule
+        self._stop = schedule.stop
+        self._work = work
+        self._grace_s = grace_s
+        most = sum(lane.hands for lane in schedule.lanes) or 1
+        self._events: queue.Queue[Event | Future[None]] = queue.Queue(maxsize=4 * most)
+        self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix="hand")
+        self._hands = 0
+        self._left = False
+        self._hurried = False
+        self._leave_at = float("inf")
+        self._next_look = 0.0
+
+    def events(self) -> Iterator[Event | None]:
         first: BaseException | None = None
-        while hands:
-            try:
-                event = events.get(timeout=0 if stop.now else TICK_S)
-            except queue.Empty:
-                if stop.now:
-                    return
-                yield None
-                continue
-            if isinstance(event, Future):
-                hands -= 1
+        try:
+            while self._start_hands():
+                self._look()
+                if time.monotonic() >= self._leave_at:
+                    break
+                try:
+                    event = self._events.get(timeout=TICK_S)
+                except queue.Empty:
+                    yield None
+                    continue
+                if not isinstance(event, Future):
+                    yield event
+                    continue
+                self._hands -= 1
                 if (raised := event.exception()) is not None:
                     first = first or raised
-                    stop.ask("error")
-            else:
-                yield event
-        if first is not None:
-            raise first
-    except BaseException:
-        stop.leave("error")
-        raise
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+                    self._stop.ask("error")
+            yield from self._leftovers()
+            if first is not None:
+                raise first
+        except BaseException:
+            self._stop.leave("error")
+            self._schedule.check()
+            self._work.abandon()
+            raise
+        finally:
+            self._left = True
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
+    def _start_hands(self) -> int:
+        """Start the hands of lanes that have got work; return how many hands there are."""
+        if not self._stop.asked:
+            for lane in self._schedule.to_start():
+                for _ in range(lane.hands):
+                    self._hands += 1
+                    self._executor.submit(self._hand, lane).add_done_callback(self._tell)
+        return self._hands
 
-def _hand(lane: Lane, work: Work, stop: Stop, tell: Tell) -> None:
-    """Take prompt after prompt from the lane until it is empty or the run should stop."""
-    while not stop.asked:
-        try:
-            prompt = lane.backlog.popleft()
-        except IndexError:
+    def _look(self) -> None:
+        """Look at the clock and for a stop, every now and then."""
+        now = time.monotonic()
+        if now < self._next_look:
             return
-        tell(Started(prompt, lane.endpoint))
-        tell(work(prompt, lane, tell))
+        self._next_look = now + TICK_S
+        self._schedule.check()
+        if not self._stop.asked:
+            return
+        if not self._hurried:
+            self._hurried = True
+            self._work.hurry()
+        if now - self._stop.asked_at >= self._grace_s:
+            self._stop.leave("grace")
+        if self._stop.now and self._leave_at == float("inf"):
+            self._leave_at = now + LEAVE_S
+            self._work.abandon()
+
+    def _leftovers(self) -> Iterator[Event]:
+        """Yield what nobody will work on any more."""
+        if self._hands:  # some could not be cut; theirs is as if the run had been killed
+            with suppress(queue.Empty):
+                while not isinstance(event := self._events.get_nowait(), Future):
+                    yield event
+        tasks, outcomes = self._schedule.leftovers()
+        yield from outcomes
+        for lane, task in tasks:
+            yield self._work.interrupted(task, lane)
+
+    def _tell(self, event: Event | Future[None]) -> None:
+        """Wait for room in the queue, but for nobody who has left."""
+        while not self._left:
+            with suppress(queue.Full):
+                self._events.put(event, timeout=TICK_S)
+                return
+        if isinstance(event, Saving):
+            event.drop()
+
+    def _hand(self, lane: Lane) -> None:
+        """Do step after step of the lane until there are none."""
+        schedule = self._schedule
+        while (step := schedule.take(lane)) is not Step.END:
+            if isinstance(step, Step):
+                events = schedule.probed(lane, self._work.probe(lane.endpoint))
+            else:
+                self._tell(schedule.started(lane, step))
+                try:
+                    events = schedule.settle(lane, step, self._work(step, lane))
+                except Away:
+                    events = schedule.give_back(lane, step)
+                except Stopped:
+                    events = schedule.abandon(lane, self._work.interrupted(step, lane))
+            for event in events:
+                self._tell(event)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from runner.errors import AttemptError
 
 Kind = Literal["saved", "failed", "interrupted"]
 
@@ -14,6 +17,7 @@ class Endpoint:
     """One HTTP server that generates, usually one GPU on one port.
 
     ``label`` is how log lines name it: ``port 10006``, or ``host:port`` where two endpoints share a port.
+    ``verify`` is about its TLS certificate: True, False, or the path of the authorities to believe.
     """
 
     index: int
@@ -22,6 +26,7 @@ class Endpoint:
     label: str
     slots: int = 1
     headers: Mapping[str, str] = field(default_factory=dict)
+    verify: bool | str = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,8 @@ class Outcome:
 
     ``prompt`` is the image's URL without secrets, or its path. ``file`` is the result's name in the output
     folder. ``image`` tells of a local image ``size_bytes``, ``mtime_ns`` and ``sha256``, so that the next run
-    sees whether it changed. ``blame`` is set when it failed: ``endpoint`` or ``prompt``.
+    sees whether it changed. ``blame`` is set when it failed: ``endpoint`` or ``prompt``. ``moved_from`` is the
+    endpoint of its lane if it ended on another.
     """
 
     key: str
@@ -122,33 +128,103 @@ class Outcome:
     finished_at: str = ""
     error: str | None = None
     blame: str | None = None
+    moved_from: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A prompt that was taken up and has not ended. One thread has it at a time.
+
+    Who has it writes the upper part; ``image_attempts`` counts those in a row that failed. The lower part belongs to
+    the schedule: ``charged`` holds the index of an endpoint for each attempt that is used up, ``forgiven`` the
+    endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
+    """
+
+    prompt: Prompt
+    begun: float = field(default_factory=time.monotonic)
+    attempts: list[Attempt] = field(default_factory=list)
+    image_s: float = 0.0
+    save_s: float = 0.0
+    image_attempts: int = 0
+
+    charged: list[int] = field(default_factory=list)
+    forgiven: set[int] = field(default_factory=set)
+    asked: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A hand took up a prompt."""
+    """A hand took up a prompt; ``instead_of`` is the endpoint of its lane, if that is another."""
 
     prompt: Prompt
     endpoint: Endpoint
+    instead_of: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """An attempt failed and another will follow after ``wait_s`` seconds."""
+    """An attempt failed and another will follow after ``wait_s`` seconds, on ``next``."""
 
     prompt: Prompt
     endpoint: Endpoint
     error: str
     attempt: int
     wait_s: float
+    next: Endpoint
 
 
-Event = Started | Retrying | Outcome
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """A verified result that waits for its ledger line; ``keep`` then gives it its name, ``drop`` removes it."""
+
+    outcome: Outcome
+    keep: Callable[[], None]
+    drop: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that failed; ``outcome`` is what is to be said if no other follows."""
+
+    error: AttemptError
+    outcome: Outcome
+
+
+Verdict = Saving | Failed
+"""What came of working on a task once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """An endpoint gets no prompts for the time being; ``moved`` others were to be its."""
+
+    endpoint: Endpoint
+    why: str
+    moved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """An endpoint that was out for ``out_s`` seconds gets prompts again."""
+
+    endpoint: Endpoint
+    out_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """An endpoint was asked for its health and version as the run began."""
+
+    endpoint: Endpoint
+    version: str
+
+
+Event = Started | Retrying | Saving | Outcome | Out | Back | Met
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointTotals:
-    """What one endpoint did in this run. ``busy_s``: seconds it was generating for us."""
+    """What one endpoint did in this run. ``busy_s``: seconds it generated for us; ``outages``: times it was out."""
 
     name: str
     url: str
@@ -157,6 +233,7 @@ class EndpointTotals:
     attempts: int = 0
     busy_s: float = 0.0
     bytes: int = 0
+    outages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +253,9 @@ class Summary:
     """The truth about a run: ``saved + skipped + failed + pending == total``, always.
 
     ``seconds`` is wall-clock time. ``stopped`` says why the run ended with work pending: ``SIGINT``,
-    ``SIGTERM``, ``window`` (``max_runtime_s``), ``failures`` (``max_failures``), ``error`` or ``bug``.
-    ``failures`` is capped (see ``report``); the ledger has them all.
+    ``SIGTERM``, ``SIGHUP``, ``window`` (``max_runtime_s``), ``down`` (every endpoint was out for ``all_down_s``),
+    ``failures`` (``max_failures``), ``error`` or ``bug``. ``failures`` is capped (see ``report``); the ledger has
+    them all.
     """
 
     total: int
@@ -201,11 +279,12 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0, 1, 3, 75, 130 or 143, as the contract lists them."""
+        """0, 1, 3, 75, or 128 and the signal's number: 129, 130, 143."""
         if self.success:
             return 0
-        if self.stopped == "bug":
-            return 3
-        if self.stopped in ("SIGINT", "SIGTERM"):
-            return 130 if self.stopped == "SIGINT" else 143
-        return 75 if self.failed == 0 and self.stopped == "window" else 1
+        if self.stopped in _EXIT_CODES:
+            return _EXIT_CODES[self.stopped]
+        return 75 if self.failed == 0 and self.stopped in ("window", "down") else 1
+
+
+_EXIT_CODES = {"bug": 3, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}

@@ -24,5 +24,10 @@ def wait_before_next(
     """
     if not error.again or attempt >= policy.attempts:
         return None
+    return back_off(attempt, policy, jitter)
+
+
+def back_off(attempt: int, policy: Retry, jitter: Callable[[], float] = random.random) -> float:
+    """Return the seconds to wait after attempt number ``attempt``, whether or not another is allowed."""
     longest = min(policy.backoff_max_s, policy.backoff_s * 2.0 ** min(attempt - 1, 60))
     return longest * (1 - 0.5 * jitter())

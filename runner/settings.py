@@ -42,6 +42,9 @@ class EndpointSettings(Section):
     name: str | None = Field(None, min_length=1, description="How the report names it; default: host:port.")
     slots: Int = Field(1, ge=1, description="Generations it runs at a time.")
     headers: dict[str, str] = Field({}, description="Sent with every request, for example Authorization.")
+    verify: bool | str = Field(
+        True, description="The server's TLS certificate: true, false (believe any), or a file of authorities."
+    )
 
 
 class Retry(Section):
@@ -109,10 +112,10 @@ class RunConfig(Section):
     max_runtime_s: Seconds | None = Field(
         None, gt=0, description="The time window: then finish what is in flight and leave the rest pending."
     )
+    grace_s: Seconds | None = Field(
+        None, ge=0, description="How long what is in flight may take once the run should stop; default: first_byte_s."
+    )
 
 
-NOT_YET = (
-    "assignment", "failover", "processes", "timeouts.stall_s", "timeouts.total_s",
-    "health.wait_ready_s", "health.failures_to_open", "health.probe_every_s", "health.all_down_s",
-)  # fmt: skip
+NOT_YET = ("assignment", "processes")
 """Options of the contract that are read and checked, but that this version does not act on yet."""

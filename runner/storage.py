@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 from runner.errors import StorageError
 
 STATE = ".runner"
+FILE_MODE = 0o664
+"""Results and state are never world-writable; the umask takes away more."""
+_FOLDER_MODE = 0o775
 _BLOCK = 1024 * 1024
 _PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
 
@@ -45,7 +46,9 @@ class OutputFolder:
     def prepare(self) -> None:
         """Create the folder and its state folder. Raises StorageError."""
         with refusals(f"the output folder {self.path} can't be made"):
-            self.state.mkdir(parents=True, exist_ok=True)
+            for folder in (*reversed(self.path.parents), self.path, self.state):
+                if not folder.exists():
+                    folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
     def files(self) -> dict[str, Stamp]:
         """Return the stamp of every visible file, read in one pass; {} if there is no folder."""
@@ -74,10 +77,10 @@ class OutputFolder:
         return len(stale)
 
     def temp(self, key: str) -> Temp:
-        """Open a temp file for one result; use it as a context manager."""
+        """Open a temp file for one result. Raises StorageError."""
         return Temp(self.path, key)
 
-    def write(self, name: str, text: str, *, mode: int = 0o666) -> None:
+    def write(self, name: str, text: str, *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
         path = self.state / name
         part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
@@ -95,17 +98,13 @@ class OutputFolder:
 
 
 class Temp:
-    """A result on its way: gone at the end of the ``with`` block unless it was kept."""
+    """A result on its way: opened with the first byte; at its end it is either kept or dropped."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
         self.path = folder / f".{key}.{secrets.token_hex(4)}.part"
-        self._file: BinaryIO
-
-    def __enter__(self) -> Temp:
         with refusals(f"{self.path} can't be written"):
-            self._file = open(self.path, "xb")
-        return self
+            self._file = open(self.path, "xb", opener=_private)  # noqa: SIM115 - closed by settled() or drop()
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises StorageError."""
@@ -118,24 +117,37 @@ class Temp:
             self._file.flush()
         return self.path
 
-    def keep(self, name: str) -> Stamp:
-        """Flush the bytes to the disk, then give them their name, replacing an older result. Raises StorageError.
+    def settled(self) -> Stamp:
+        """Put the bytes on the disk, close the file and return its stamp. Raises StorageError.
 
-        The flush comes first: after a power cut a name must never stand for bytes that were not written.
+        After a power cut a name must never stand for bytes that were not written, so this comes before ``keep``.
         """
-        with refusals(f"{self._folder / name} can't be written"):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            stat = os.fstat(self._file.fileno())
-            os.replace(self.path, self._folder / name)
+        with refusals(f"{self.path} can't be written"), self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+            stat = os.fstat(file.fileno())
         return Stamp(stat.st_size, stat.st_mtime_ns)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def keep(self, name: str) -> None:
+        """Give the file its name, replacing an older result. Raises StorageError, and then nothing is left of it."""
+        try:
+            with refusals(f"{self._folder / name} can't be written"):
+                os.replace(self.path, self._folder / name)
+        except BaseException:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Remove the file, as far as there is one."""
         with suppress(OSError):  # a full disk refuses the last bytes once more
             self._file.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that not everybody may write, whatever the umask."""
+    return os.open(path, flags, FILE_MODE)
 
 
 @contextmanager

@@ -1,55 +1,36 @@
-"""One prompt's whole life: read the image, ask the endpoint (as often as it takes), verify, save."""
+"""One attempt at one prompt: read the image, ask the endpoint, verify what it sends."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runner import formats
 from runner.client import IMAGE_MAX_BYTES, Answer, Client, ImageClient
 from runner.clock import since, utc_now
-from runner.errors import AttemptError, ImageError, StatusError
-from runner.pool import Lane, Tell
+from runner.errors import AttemptError, Blame, BusyError, ImageError, StatusError
+from runner.health import Health, probe
+from runner.lanes import lane_of
 from runner.prompts import fingerprint, shown
 from runner.protocols import Protocol, generation_request, status_class
-from runner.records import Attempt, Image, Kind, Outcome, Prompt, Retrying
-from runner.retry import wait_before_next
-from runner.settings import Output, Retry
-from runner.stop import Stop
+from runner.records import Attempt, Endpoint, Failed, Image, Kind, Outcome, Prompt, Saving, Task, Verdict
+from runner.schedule import Away, Lane
+from runner.settings import Output
 from runner.storage import OutputFolder, refusals
+
+_KEPT_BYTES = 32 * 1024 * 1024
 
 _PROMPT_STATUSES = (400, 413, 415, 422)
 """What a server answers to a bad prompt; any other failure is the endpoint's."""
 
 
-class _Stopped(Exception):
-    """The run should stop, and this prompt is not on its endpoint: leave it pending."""
-
-
-@dataclass(slots=True)
-class _Job:
-    """What is known so far of a prompt that a hand is working on."""
-
-    prompt: Prompt
-    lane: Lane
-    tell: Tell
-    begun: float = field(default_factory=time.monotonic)
-    attempts: list[Attempt] = field(default_factory=list)
-    image: Image | None = None
-    image_s: float = 0.0
-    save_s: float = 0.0
-
-    def note(self, **known: Any) -> None:
-        """Write what became known into the record of the attempt under way."""
-        self.attempts[-1] = replace(self.attempts[-1], **known)
-
-
 class Worker:
-    """The ``work`` function of a run; its hands share it. Raises StorageError, never AttemptError."""
+    """The work of a run; its hands share it. Raises StorageError, never AttemptError."""
 
     def __init__(
         self,
@@ -59,125 +40,169 @@ class Worker:
         folder: OutputFolder,
         protocol: Protocol,
         seed: int,
-        retry: Retry,
         output: Output,
-        stop: Stop,
+        lane_names: Sequence[str],
     ) -> None:
         self._clients = clients
         self._images = images
         self._folder = folder
         self._protocol = protocol
         self._seed = seed
-        self._retry = retry
         self._output = output
-        self._stop = stop
+        self._lane_names = lane_names
+        self._read = _Images()
 
-    def __call__(self, prompt: Prompt, lane: Lane, tell: Tell) -> Outcome:
-        """Return how it ended. The image is read once, whatever the number of attempts."""
-        job = _Job(prompt, lane, tell)
+    def __call__(self, task: Task, lane: Lane) -> Verdict:
+        """Work on a task once; its image is kept for another attempt. Raises what ``lane.slot`` raises."""
+        image: Image | None = None
         try:
-            job.image = self._image(job)
-            return self._generate(job, job.image)
+            image = self._image(task)
+            with self._ask(task, lane, image) as answer:
+                return self._result(task, lane, image, answer)
         except AttemptError as error:
-            return self._outcome(job, "failed", error=str(error), blame=error.blame)
-        except _Stopped:
-            return self._outcome(job, "interrupted", error=f"stopped ({self._stop.reason})")
+            if task.attempts and not isinstance(error, ImageError):
+                _note(task, error=str(error))
+            self._read.keep(task, image if error.again else None)
+            return Failed(error, self._outcome(task, lane, "failed", image, error=str(error), blame=error.blame))
+        except Away:
+            self._read.keep(task, image)
+            raise
 
-    def _image(self, job: _Job) -> Image:
-        attempt = 1
+    def interrupted(self, task: Task, lane: Lane) -> Outcome:
+        """Return the outcome of a task that is left pending because the run ends."""
+        return self._outcome(task, lane, "interrupted", None, error="stopped before it was generated")
+
+    def probe(self, endpoint: Endpoint) -> Health:
+        """Ask an endpoint how it is."""
+        return probe(endpoint, self._protocol, self._clients[endpoint.index])
+
+    def hurry(self) -> None:
+        """End downloads of images and probes: no generation depends on them."""
+        self._images.abandon()
+        for client in self._clients.values():
+            client.hurry()
+
+    def abandon(self) -> None:
+        """Cut every exchange under way, so that every hand ends."""
+        self._images.abandon()
+        for client in self._clients.values():
+            client.abandon()
+
+    def _image(self, task: Task) -> Image:
+        kept = self._read.take(task)
+        if kept is not None:
+            return kept
         begun = time.monotonic()
-        while True:
-            try:
-                if not job.prompt.is_url:
-                    return _read_image(job.prompt.image)
-                return self._images.fetch(job.prompt.image)
-            except ImageError as error:
-                self._wait(job, error, attempt)
-            finally:
-                job.image_s = since(begun)
-            attempt += 1
+        task.image_attempts += 1
+        try:
+            image = self._images.fetch(task.prompt.image) if task.prompt.is_url else _read_image(task.prompt.image)
+        finally:
+            task.image_s += since(begun)
+        task.image_attempts = 0
+        return image
 
-    def _generate(self, job: _Job, image: Image) -> Outcome:
-        client = self._clients[job.lane.endpoint.index]
-        prepared = client.prepare(generation_request(self._protocol, image, self._seed))
-        while True:
-            try:
-                with self._ask(job, lambda: client.send(prepared)) as answer:
-                    return self._result(job, answer)
-            except AttemptError as error:
-                job.note(error=str(error))
-                self._wait(job, error, len(job.attempts))
-
-    def _ask(self, job: _Job, send: Callable[[], Answer]) -> Answer:
+    def _ask(self, task: Task, lane: Lane, image: Image) -> Answer:
         """Wait for the slot and hold it until the answer's headers are there: then the endpoint is free again."""
+        client = self._clients[lane.endpoint.index]
+        prepared = client.prepare(generation_request(self._protocol, image, self._seed))
         ready = time.monotonic()
-        with job.lane.slot:
-            if self._stop.asked:
-                raise _Stopped
+        with lane.slot:
             sent = time.monotonic()
-            job.attempts.append(Attempt(len(job.attempts) + 1, job.lane.endpoint.name, utc_now(), since(ready, sent)))
+            task.attempts.append(
+                Attempt(len(task.attempts) + 1, lane.endpoint.name, utc_now(), wait_s=since(ready, sent))
+            )
             try:
-                answer = send()
+                answer = client.send(prepared)
             finally:
-                job.note(generate_s=since(sent))
-        job.note(status=answer.status)
+                _note(task, generate_s=since(sent))
+            _note(task, status=answer.status)
+            if status_class(answer.status) != "ok":
+                with answer:
+                    raise _status_error(answer)
         return answer
 
-    def _result(self, job: _Job, answer: Answer) -> Outcome:
-        """Receive, verify and save the body of an answer."""
-        if status_class(answer.status) != "ok":
-            raise _status_error(answer)
-        with self._folder.temp(job.prompt.key) as temp:
+    def _result(self, task: Task, lane: Lane, image: Image, answer: Answer) -> Saving:
+        """Receive and verify the body of an answer; it is named when its line is in the ledger."""
+        temp = self._folder.temp(task.prompt.key)
+        try:
             arrived = time.monotonic()
             try:
                 reply = answer.receive(temp, self._output.max_bytes)
             finally:
-                job.note(receive_s=since(arrived))
+                _note(task, receive_s=since(arrived))
             received = time.monotonic()
             with refusals(f"{temp.path} can't be read"):
                 kind = formats.verify(temp.flushed(), self._output.verify)
             extension = kind if self._output.extension == "auto" else self._output.extension
-            name = f"{job.prompt.key}.{extension}"
-            stamp = temp.keep(name)
-            job.save_s = since(received)
-        return self._outcome(
-            job,
+            stamp = temp.settled()
+            task.save_s = since(received)
+        except BaseException:
+            temp.drop()
+            raise
+        name = f"{task.prompt.key}.{extension}"
+        outcome = self._outcome(
+            task,
+            lane,
             "saved",
+            image,
             file=name,
             format=kind,
             size_bytes=reply.size_bytes,
             mtime_ns=stamp.mtime_ns,
             sha256=reply.sha256,
         )
+        return Saving(outcome, keep=lambda: temp.keep(name), drop=temp.drop)
 
-    def _wait(self, job: _Job, error: AttemptError, attempt: int) -> None:
-        """Wait before the next attempt, or raise ``error`` if there should be none. Stopping ends the wait."""
-        wait_s = wait_before_next(error, attempt, self._retry)
-        if wait_s is None:
-            raise error
-        job.tell(Retrying(job.prompt, job.lane.endpoint, str(error), attempt, wait_s))
-        if self._stop.wait(wait_s):
-            raise _Stopped
-
-    def _outcome(self, job: _Job, kind: Kind, **results: Any) -> Outcome:
-        prompt = job.prompt
+    def _outcome(self, task: Task, lane: Lane, kind: Kind, image: Image | None, **results: Any) -> Outcome:
+        prompt = task.prompt
+        home = self._lane_names[lane_of(prompt, len(self._lane_names))]
         return Outcome(
             key=prompt.key,
             index=prompt.index,
             prompt=shown(prompt),
             outcome=kind,
-            endpoint=job.lane.endpoint.name,
+            endpoint=lane.endpoint.name,
             fingerprint=fingerprint(prompt, seed=self._seed, protocol=self._protocol.name),
             seed=self._seed,
             protocol=self._protocol.name,
-            attempts=tuple(job.attempts),
-            image=_local_image(job),
-            image_s=job.image_s,
-            save_s=job.save_s,
-            seconds=since(job.begun),
+            attempts=tuple(task.attempts),
+            image=_local_image(prompt, image),
+            image_s=round(task.image_s, 6),
+            save_s=task.save_s,
+            seconds=since(task.begun),
             finished_at=utc_now(),
+            moved_from=home if home != lane.endpoint.name else None,
             **results,
         )
+
+
+class _Images:
+    """Images of tasks that wait for another attempt, the latest up to ``_KEPT_BYTES``; others are read again."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, Image] = {}
+        self._size_bytes = 0
+        self._lock = threading.Lock()
+
+    def keep(self, task: Task, image: Image | None) -> None:
+        if image is None:
+            return
+        with self._lock:
+            self._images[task.prompt.index] = image
+            self._size_bytes += image.size_bytes
+            while self._size_bytes > _KEPT_BYTES:
+                self._size_bytes -= self._images.pop(next(iter(self._images))).size_bytes
+
+    def take(self, task: Task) -> Image | None:
+        with self._lock:
+            image = self._images.pop(task.prompt.index, None)
+            self._size_bytes -= image.size_bytes if image else 0
+            return image
+
+
+def _note(task: Task, **known: Any) -> None:
+    """Write what became known into the record of the attempt under way."""
+    task.attempts[-1] = replace(task.attempts[-1], **known)
 
 
 def _read_image(path: str) -> Image:
@@ -195,18 +220,19 @@ def _read_image(path: str) -> Image:
     return Image(name, content, hashlib.sha256(content).hexdigest(), stat.st_mtime_ns)
 
 
-def _local_image(job: _Job) -> dict[str, object] | None:
-    if job.image is None or job.prompt.is_url:
+def _local_image(prompt: Prompt, image: Image | None) -> dict[str, object] | None:
+    if image is None or prompt.is_url:
         return None
-    image = job.image
     return {"size_bytes": image.size_bytes, "mtime_ns": image.mtime_ns, "sha256": image.sha256}
 
 
-def _status_error(answer: Answer) -> StatusError:
+def _status_error(answer: Answer) -> AttemptError:
+    """Return the error that an answer other than 200 stands for."""
     said = formats.words(answer.head())
-    return StatusError(
-        f"{answer.url} answers {answer.status}" + (f": {said}" if said else ""),
-        again=status_class(answer.status) == "retry",
-        blame="prompt" if answer.status in _PROMPT_STATUSES else "endpoint",
-        status=answer.status,
-    )
+    text = f"{answer.url} answers {answer.status}" + (f": {said}" if said else "")
+    wait_s = answer.retry_after_s
+    meaning = status_class(answer.status, retry_after=wait_s is not None)
+    if meaning == "busy":
+        return BusyError(text, status=answer.status, wait_s=wait_s or None)
+    blame: Blame = "prompt" if answer.status in _PROMPT_STATUSES else "endpoint"
+    return StatusError(text, again=meaning == "retry", blame=blame, status=answer.status)

@@ -1,24 +1,40 @@
-"""A scripted generation server and image host on loopback, for whole runs against something real.
+"""A scripted fault server on loopback: a generation server and image host that misbehaves on command.
 
     with ScriptedServer() as server:
         server.script["chair"] = [Answer(status=503), Answer(body=b"<html>")]     # then whole results
         ...
         assert server.asked("chair") == 3
 
-``POST /generate`` answers by the script of the uploaded image's stem, one entry a request, and with a whole splat
-PLY when the script is used up. ``GET /images/NAME.png`` is a prompt image, scripted under ``images/NAME``.
-The server notes every request, and how many generations ran at once.
+``POST /generate`` answers by the script of the uploaded image's stem, one entry a request; when that is used up, with
+``server.usual``, at first a whole splat PLY. ``GET /images/NAME.png`` is a prompt image, scripted under
+``images/NAME``; ``/health`` and ``/version`` are scripted under these names. The server notes every request, and how
+many generations ran at once.
+
+What one answer can do wrong is in ``Answer``; ready-made ones are in ``FAULTS``. What a server can do wrong:
+
+    server.usual = FAULTS["500"]           # every generation fails
+    server.die()                           # refuses connections and resets those there are
+    server.rise()                          # listens again on the same port
+    ScriptedServer(dies_after=3)           # dies instead of answering the fourth generation
+    server.script["/health"] = [Answer(status=503)] * 9
+    ScriptedServer(generation_s=0.5)       # slow
+
+``with ScriptedServer(certificate=...)`` speaks TLS (an ``ssl.SSLContext``).
 """
 
 from __future__ import annotations
 
 import email.parser
 import email.policy
+import socket
+import ssl
 import struct
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 
@@ -39,8 +55,10 @@ class Answer:
     """One scripted answer.
 
     ``cut`` closes the connection after so many bytes of the body. ``length``: ``exact`` (Content-Length), ``none``
-    (ends with the connection) or ``chunked``. ``drip_s`` is the pause behind each byte of the body. ``hold`` is
-    waited for before the headers, ``hold_body`` between headers and body.
+    (ends with the connection) or ``chunked``. ``drip_s`` is the pause behind each byte of the body,
+    ``drip_head_s`` behind each byte of an endless header. ``hold`` is waited for before the headers, ``hold_body``
+    between headers and body. ``reset`` closes the connection with a TCP reset instead of answering, ``raw`` sends
+    these bytes instead of HTTP.
     """
 
     status: int = 200
@@ -49,8 +67,37 @@ class Answer:
     cut: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     drip_s: float = 0.0
+    drip_head_s: float = 0.0
     hold: threading.Event | None = None
     hold_body: threading.Event | None = None
+    reset: bool = False
+    raw: bytes | None = None
+
+
+HALF = splat_ply(500)[:-7]
+FAULTS = {
+    "500": Answer(status=500, body=b"CUDA error"),
+    "502 html": Answer(status=502, body=b"<html><h1>502 Bad Gateway</h1></html>"),
+    "503": Answer(status=503, body=b"overloaded"),
+    "408": Answer(status=408, body=b""),
+    "reset": Answer(reset=True),
+    "no http": Answer(raw=b"\x00\x01\x02 this is no HTTP\r\n\r\n"),
+    "html": Answer(body=b"<html>502 Bad Gateway</html>"),
+    "json": Answer(body=b'{"detail": "out of memory"}'),
+    "nothing": Answer(body=b""),
+    "short ply": Answer(body=HALF),
+    "no splats": Answer(body=splat_ply(0)),
+    "cut, announced": Answer(body=splat_ply(500), cut=len(HALF)),
+    "cut, chunked": Answer(body=splat_ply(500), length="chunked", cut=len(HALF)),
+    "cut, to the close": Answer(body=HALF, length="none"),
+}
+"""Answers that are the endpoint's fault, or may be; all at once. Those that take their time the tests make."""
+
+
+def busy(status: int = 429, *, seconds: int = 1, date: bool = False) -> Answer:
+    """Return an answer with Retry-After, in seconds or as a date."""
+    said = formatdate(time.time() + seconds, usegmt=True) if date else str(seconds)
+    return Answer(status=status, body=b"", headers={"Retry-After": said})
 
 
 @dataclass(frozen=True)
@@ -61,20 +108,47 @@ class Received:
     fields: dict[str, str]
     image: bytes
     headers: dict[str, str]
+    at: float
 
 
 class ScriptedServer:
     """Listens on a port of its own from construction on; use it as a context manager."""
 
-    def __init__(self, port: int = 0, *, generation_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        generation_s: float = 0.0,
+        dies_after: int | None = None,
+        certificate: ssl.SSLContext | None = None,
+    ) -> None:
         self.script: dict[str, list[Answer]] = defaultdict(list)
+        self.usual = Answer()
         self.received: list[Received] = []
         self.images_asked: list[str] = []
+        self.probes = 0
         self.connections = 0
         self.most_at_once = 0
         self.arrived = threading.Condition()
         self.generation_s = generation_s
+        self._dies_after = dies_after
+        self._certificate = certificate
         self._generating = 0
+        self._open: set[socket.socket] = set()
+        self._http: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+        self.port = port
+        self.rise()
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> ScriptedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def rise(self) -> None:
+        """Listen; after ``die`` again on the same port."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -83,6 +157,12 @@ class ScriptedServer:
             def setup(self) -> None:
                 super().setup()
                 server.connections += 1
+                server._open.add(self.connection)
+
+            def finish(self) -> None:
+                server._open.discard(self.connection)
+                with suppress(OSError):
+                    super().finish()
 
             def do_GET(self) -> None:
                 server._get(self)
@@ -93,21 +173,33 @@ class ScriptedServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._http.daemon_threads = True
-        self._http.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that was killed
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+
+            def handle_error(self, *_: object) -> None:
+                pass  # a client that was killed
+
+        self._http = Server(("127.0.0.1", self.port), Handler)
+        if self._certificate:
+            self._http.socket = self._certificate.wrap_socket(self._http.socket, server_side=True)
         self.port = self._http.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> ScriptedServer:
-        return self
+    def die(self) -> None:
+        """Refuse connections from now on, and reset those there are."""
+        self._close()
+        for connection in list(self._open):
+            _reset(connection)
 
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+    def _close(self) -> None:
+        http, self._http = self._http, None
+        if http:
+            http.shutdown()
+            http.server_close()
+            assert self._thread
+            self._thread.join()
 
     def image(self, name: str) -> str:
         """Return the URL of a prompt image."""
@@ -128,6 +220,7 @@ class ScriptedServer:
             self.images_asked.append(path.stem)
             self._send(handler, self._next(f"images/{path.stem}") or Answer(body=IMAGE))
         else:
+            self.probes += str(path) == "/health"
             self._send(handler, self._next(str(path)) or Answer(body=b'{"status": "healthy", "version": "test-1"}'))
 
     def _post(self, handler: BaseHTTPRequestHandler) -> None:
@@ -136,8 +229,13 @@ class ScriptedServer:
             self.received.append(received)
             self._generating += 1
             self.most_at_once = max(self.most_at_once, self._generating)
-            answer = self._next(received.stem) or Answer()
+            answer = self._next(received.stem) or self.usual
+            dead = self._dies_after is not None and len(self.received) > self._dies_after
             self.arrived.notify_all()
+        if dead:
+            self._dies_after = None
+            threading.Thread(target=self.die, daemon=True).start()
+            answer = replace(answer, reset=True)
         if self.generation_s:
             time.sleep(self.generation_s)
         self._send(handler, answer, generation=True)
@@ -152,6 +250,14 @@ class ScriptedServer:
         if generation:
             with self.arrived:
                 self._generating -= 1
+        handler.close_connection = answer.length == "none" or answer.cut is not None
+        if answer.reset or answer.raw is not None:
+            handler.close_connection = True
+            if answer.raw is not None:
+                handler.wfile.write(answer.raw)
+            else:
+                _reset(handler.connection)
+            return
         handler.send_response(answer.status)
         for name, value in answer.headers.items():
             handler.send_header(name, value)
@@ -159,7 +265,9 @@ class ScriptedServer:
             handler.send_header("Content-Length", str(len(answer.body)))
         elif answer.length == "chunked":
             handler.send_header("Transfer-Encoding", "chunked")
-        handler.close_connection = answer.length == "none" or answer.cut is not None
+        if answer.drip_head_s:
+            handler.flush_headers()
+            _drip(handler, b"X-Endless: " + b"x" * 10_000, answer.drip_head_s)
         handler.end_headers()
         if answer.hold_body:
             answer.hold_body.wait(30)
@@ -170,11 +278,25 @@ class ScriptedServer:
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             if answer.cut is None:
                 handler.wfile.write(b"0\r\n\r\n")
+        elif answer.drip_s:
+            _drip(handler, body, answer.drip_s)
         else:
-            step = 1 if answer.drip_s else len(body) or 1
-            for start in range(0, len(body), step):
-                handler.wfile.write(body[start : start + step])
-                time.sleep(answer.drip_s)
+            handler.wfile.write(body)
+
+
+def _drip(handler: BaseHTTPRequestHandler, content: bytes, pause_s: float) -> None:
+    for start in range(len(content)):
+        handler.wfile.write(content[start : start + 1])
+        time.sleep(pause_s)
+
+
+def _reset(connection: socket.socket) -> None:
+    """Close a connection with a TCP reset, as the kernel does for a process that dies with unread bytes."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RD)  # wakes the thread that reads from it, which closes it
+    connection.close()
 
 
 def _parse(handler: BaseHTTPRequestHandler) -> Received:
@@ -189,4 +311,4 @@ def _parse(handler: BaseHTTPRequestHandler) -> Received:
             fields[f"file:{name}"] = str(part.get_filename())
         else:
             fields[str(name)] = part.get_payload(decode=True).decode()
-    return Received(stem, fields, image, dict(handler.headers.items()))
+    return Received(stem, fields, image, dict(handler.headers.items()), time.monotonic())

@@ -374,7 +374,7 @@ def test_the_first_signal_after_the_window_still_waits_for_what_is_in_flight(
 ) -> None:
     hold = threading.Event()
     server.script["a"] = server.script["b"] = [Answer(hold=hold)]
-    process = start("run", listed(*"abcdef", max_runtime_s=0.01))
+    process = start("run", listed(*"abcdef", max_runtime_s=0.5))
     server.wait_for(requests=1)
     assert process.stderr is not None
     while "Stopping (max_runtime_s is over)" not in process.stderr.readline():

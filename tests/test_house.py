@@ -11,8 +11,9 @@ from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
-    "version errors records clock stop redact settings yamlfile mistakes prompts lanes retry formats protocols "
-    "client health storage ledger resume pool report config worker journal batch status generator cli"
+    "version errors records clock deadline stop redact settings yamlfile mistakes prompts lanes retry formats "
+    "protocols client health storage ledger resume schedule pool report config worker journal batch status "
+    "generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""
 

@@ -1,49 +1,90 @@
+"""The threads: hands, slots, stopping, and what comes out. What a hand does next is tested in test_schedule."""
+
 import threading
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from runner.pool import Lane, Tell, work_through
-from runner.records import Endpoint, Outcome, Prompt, Started
+from runner.health import Health
+from runner.pool import work_through
+from runner.records import Endpoint, Event, Outcome, Prompt, Saving, Started, Task, Verdict
+from runner.schedule import Lane, Schedule
+from runner.settings import Health as HealthSettings
+from runner.settings import Retry
 from runner.stop import Stop
 
 
-def lane(prompts: int, *, slots: int = 1, index: int = 0) -> Lane:
+def lane(prompts: int, *, slots: int = 1, index: int = 0, lanes: int = 1) -> Lane:
     endpoint = Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}", slots)
-    return Lane(endpoint, deque(Prompt(number, f"{index}-{number}", "x") for number in range(prompts)))
+    return Lane(
+        endpoint, deque(Prompt(number * lanes + index, f"{index}-{number}", "x") for number in range(prompts))
+    )
 
 
-def outcome(prompt: Prompt, where: Lane) -> Outcome:
-    return Outcome(prompt.key, prompt.index, "x", "saved", where.endpoint.name, "f", 1, "p")
+def schedule_of(*lanes: Lane, stop: Stop | None = None) -> Schedule:
+    return Schedule(lanes, stop or Stop(), failover=True, retry=Retry(), health=HealthSettings())
 
 
-def quick(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
+class Work:
+    """Work whose generations are a function; everything else is fine at once."""
+
+    def __init__(self, generate: Callable[[Task, Lane], None] = lambda task, where: None) -> None:
+        self.generate = generate
+        self.dropped: list[str] = []
+        self.abandoned = threading.Event()
+
+    def __call__(self, task: Task, where: Lane) -> Verdict:
+        self.generate(task, where)
+        outcome = outcome_of(task, where)
+        return Saving(outcome, keep=lambda: None, drop=lambda: self.dropped.append(outcome.key))
+
+    def interrupted(self, task: Task, where: Lane) -> Outcome:
+        return outcome_of(task, where, kind="interrupted")
+
+    def probe(self, endpoint: Endpoint) -> Health:
+        return Health(endpoint, True, "healthy", alive=True)
+
+    def hurry(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        self.abandoned.set()
+
+
+def outcome_of(task: Task, where: Lane, kind: Any = "saved") -> Outcome:
+    prompt = task.prompt
+    return Outcome(prompt.key, prompt.index, "x", kind, where.endpoint.name, "f", 1, "p")
+
+
+def in_slot(task: Task, where: Lane) -> None:
     with where.slot:
-        return outcome(prompt, where)
+        pass
 
 
 def keys(events: object) -> list[str]:
-    return [event.key for event in events if isinstance(event, Outcome)]  # type: ignore[attr-defined]
+    return [event.outcome.key for event in events if isinstance(event, Saving)]  # type: ignore[attr-defined]
 
 
 def test_every_prompt_of_every_lane_is_worked_on_once() -> None:
-    lanes = [lane(50, index=index) for index in range(4)]
-    found = keys(work_through(lanes, quick, Stop()))
+    lanes = [lane(50, index=index, lanes=4) for index in range(4)]
+    found = keys(work_through(schedule_of(*lanes), Work(in_slot)))
     assert sorted(found) == sorted(f"{index}-{number}" for index in range(4) for number in range(50))
 
 
 def test_no_work_is_no_threads_and_no_events() -> None:
     before = threading.active_count()
-    assert list(work_through([lane(0), lane(0, index=1)], quick, Stop())) == []
+    assert list(work_through(schedule_of(lane(0), lane(0, index=1)), Work())) == []
     assert threading.active_count() == before
 
 
 def test_a_start_is_told_before_its_outcome() -> None:
-    events = [event for event in work_through([lane(3)], quick, Stop()) if event]
+    events = [event for event in work_through(schedule_of(lane(3)), Work(in_slot)) if event]
     for number in range(3):
         key = f"0-{number}"
         begun = next(at for at, one in enumerate(events) if isinstance(one, Started) and one.prompt.key == key)
-        ended = next(at for at, one in enumerate(events) if isinstance(one, Outcome) and one.key == key)
+        ended = next(at for at, one in enumerate(events) if isinstance(one, Saving) and one.outcome.key == key)
         assert begun < ended
 
 
@@ -53,7 +94,7 @@ def test_a_lane_has_one_hand_more_than_slots_and_generates_slots_at_a_time(slots
     holding = waiting = most_holding = 0
     proof = threading.Event()
 
-    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
+    def generate(task: Task, where: Lane) -> None:
         nonlocal holding, waiting, most_holding
         with lock:
             waiting += 1
@@ -69,24 +110,22 @@ def test_a_lane_has_one_hand_more_than_slots_and_generates_slots_at_a_time(slots
             lock.notify_all()
             lock.wait_for(lambda: (holding == slots and waiting) or proof.is_set(), timeout=10)
             holding -= 1
-        return outcome(prompt, where)
 
-    assert len(keys(work_through([lane(10, slots=slots)], work, Stop()))) == 10
+    assert len(keys(work_through(schedule_of(lane(10, slots=slots)), Work(generate)))) == 10
     assert proof.is_set()
     assert most_holding == slots
 
 
+def begun(events: Any, count: int) -> None:
+    """Take events until ``count`` prompts have been started."""
+    while count:
+        count -= isinstance(next(events), Started)
+
+
 def test_nothing_is_taken_long_before_a_hand_is_free() -> None:
-    gate = threading.Event()
-    one = lane(1000)
-
-    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
-        gate.wait(10)
-        return outcome(prompt, where)
-
-    events = work_through([one], work, Stop())
-    assert isinstance(next(events), Started)
-    assert isinstance(next(events), Started)
+    gate, one = threading.Event(), lane(1000)
+    events = work_through(schedule_of(one), Work(lambda task, where: gate.wait(10) and None))
+    begun(events, 2)
     assert next(events) is None
     assert len(one.backlog) == 998
     gate.set()
@@ -95,57 +134,75 @@ def test_nothing_is_taken_long_before_a_hand_is_free() -> None:
 
 def test_after_a_stop_what_is_in_flight_ends_and_nothing_new_begins() -> None:
     stop, gate, one = Stop(), threading.Event(), lane(100)
-
-    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
-        gate.wait(10)
-        return outcome(prompt, where)
-
-    events = work_through([one], work, stop)
-    next(events), next(events)
+    events = work_through(schedule_of(one, stop=stop), Work(lambda task, where: gate.wait(10) and None))
+    begun(events, 2)
     stop.ask("SIGINT")
     gate.set()
     assert sorted(keys(events)) == ["0-0", "0-1"]
     assert len(one.backlog) == 98
 
 
-def test_leaving_now_waits_for_nobody() -> None:
+def test_who_waits_for_a_slot_when_the_run_stops_is_left_pending() -> None:
+    stop, gate, one = Stop(), threading.Event(), lane(100)
+
+    def generate(task: Task, where: Lane) -> None:
+        with where.slot:
+            gate.wait(10)
+
+    events = work_through(schedule_of(one, stop=stop), Work(generate))
+    begun(events, 2)
+    stop.ask("SIGINT")
+    left = next(event for event in events if event is not None)
+    assert isinstance(left, Outcome) and left.outcome == "interrupted"
+    gate.set()
+    assert len(keys(events)) == 1
+
+
+def test_leaving_cuts_everything_and_waits_for_nobody() -> None:
     stop, gate = Stop(), threading.Event()
-
-    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
-        gate.wait(10)
-        return outcome(prompt, where)
-
-    events = work_through([lane(5)], work, stop)
-    next(events), next(events)
+    work = Work(lambda task, where: gate.wait(10) and None)
+    events = work_through(schedule_of(lane(5), stop=stop), work)
+    begun(events, 2)
     stop.leave("SIGINT")
     assert keys(events) == []
+    assert work.abandoned.is_set()
     gate.set()
 
 
+def test_what_is_in_flight_is_cut_when_the_grace_is_over() -> None:
+    stop, one = Stop(), lane(5)
+    work = Work()
+    work.generate = lambda task, where: work.abandoned.wait(10) and None
+    events = work_through(schedule_of(one, stop=stop), work, grace_s=0.05)
+    begun(events, 2)
+    stop.ask("SIGTERM")
+    assert len(keys(events)) == 2  # they ended because they were cut
+    assert stop.now
+
+
 def test_what_a_hand_raises_ends_the_run_and_is_raised() -> None:
-    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
-        raise ZeroDivisionError(prompt.key)
+    def generate(task: Task, where: Lane) -> None:
+        raise ZeroDivisionError(task.prompt.key)
 
     stop = Stop()
     with pytest.raises(ZeroDivisionError):
-        list(work_through([lane(5)], work, stop))
+        list(work_through(schedule_of(lane(5), stop=stop), Work(generate)))
     assert stop.asked
 
 
 def test_what_a_hand_raises_waits_for_what_the_others_have_in_flight() -> None:
     begun, stop = threading.Event(), Stop()
 
-    def work(prompt: Prompt, where: Lane, tell: Tell) -> Outcome:
-        if prompt.key == "0-0":
+    def generate(task: Task, where: Lane) -> None:
+        if task.prompt.key == "0-0":
             assert begun.wait(10)
             raise ZeroDivisionError
         begun.set()
         assert stop.wait(10)
-        return outcome(prompt, where)
 
-    collected: list[object] = []
+    collected: list[Event | None] = []
     with pytest.raises(ZeroDivisionError):
-        for event in work_through([lane(9)], work, stop):
+        for event in work_through(schedule_of(lane(9), stop=stop), Work(generate)):
             collected.append(event)
     assert keys(collected) == ["0-1"]
 
@@ -153,9 +210,10 @@ def test_what_a_hand_raises_waits_for_what_the_others_have_in_flight() -> None:
 def test_a_caller_that_goes_away_stops_the_hands_even_with_a_full_queue() -> None:
     before = set(threading.enumerate())
     stop, one = Stop(), lane(10_000)
-    events = work_through([one], quick, stop)
-    next(events)
-    hands = set(threading.enumerate()) - before
+    work = Work(in_slot)
+    events = work_through(schedule_of(one, stop=stop), work)
+    begun(events, 1)
+    hands = {thread for thread in set(threading.enumerate()) - before if thread.name.startswith("hand")}
     assert hands
     while len(one.backlog) > 9_996:  # the queue holds 8 events of 2 hands: then they are blocked
         threading.Event().wait(0.001)
@@ -164,6 +222,7 @@ def test_a_caller_that_goes_away_stops_the_hands_even_with_a_full_queue() -> Non
         hand.join(10)
         assert not hand.is_alive()
     assert len(one.backlog) > 0
+    assert work.abandoned.is_set()
 
 
 def test_a_stop_keeps_its_first_reason_and_ends_a_wait() -> None:

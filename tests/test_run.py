@@ -124,7 +124,6 @@ BOX = bytes(trimesh.exchange.export.export_mesh(trimesh.creation.box(), None, "g
 BAD = {
     "503": Answer(status=503, body=b"busy"),
     "500": Answer(status=500, body=b"CUDA error"),
-    "429": Answer(status=429, body=b""),
     "408": Answer(status=408, body=b""),
     "html": Answer(body=b"<html>502 Bad Gateway</html>"),
     "json": Answer(body=b'{"detail": "out of memory"}'),
@@ -273,7 +272,8 @@ def test_the_log_has_the_ancestors_lines(servers: Servers, tmp_path: Path, caplo
         "Concurrency: 2 concurrent requests, 4 max in-flight",
     ]
     assert f"Prompt p1 → endpoint port {ports[1]}" in said
-    assert any(line.startswith(f"Prompt p0 [port {ports[0]}] generation completed in 0.") for line in said)
+    assert f"Prompt p0 → endpoint port {ports[1]} (instead of port {ports[0]})" in said
+    assert any(line.startswith(f"Prompt p0 [port {ports[1]}] generation completed in 0.") for line in said)
     assert any(line.startswith(f"Prompt p0 [port {ports[0]}] attempt 1 failed: ") for line in said)
     assert said[-1] == "Generation completed"
     logged = (tmp_path / "results" / ".runner" / "run.log").read_text()

@@ -15,46 +15,63 @@ def folder(tmp_path: Path) -> OutputFolder:
     return made
 
 
+def saved(folder: OutputFolder, key: str, content: bytes = b"whole") -> None:
+    temp = folder.temp(key)
+    temp.write(content)
+    temp.settled()
+    temp.keep(f"{key}.ply")
+
+
 def test_a_kept_result_has_its_name_and_all_its_bytes_and_no_temp_file_stays(folder: OutputFolder) -> None:
-    with folder.temp("chair") as temp:
-        temp.write(b"whole ")
-        temp.write(b"result")
-        assert folder.files() == {}
-        temp.keep("chair.ply")
+    temp = folder.temp("chair")
+    temp.write(b"whole ")
+    temp.write(b"result")
+    stamp = temp.settled()
+    assert folder.files() == {}
+    temp.keep("chair.ply")
     assert (folder.path / "chair.ply").read_bytes() == b"whole result"
+    assert folder.files() == {"chair.ply": stamp}
     assert sorted(os.listdir(folder.path)) == [".runner", "chair.ply"]
 
 
-def test_what_fails_on_the_way_leaves_nothing_and_the_older_result_stays(folder: OutputFolder) -> None:
+def test_what_is_dropped_leaves_nothing_and_the_older_result_stays(folder: OutputFolder) -> None:
     (folder.path / "chair.ply").write_bytes(b"old")
-    with pytest.raises(RuntimeError), folder.temp("chair") as temp:
-        temp.write(b"half")
-        raise RuntimeError
+    temp = folder.temp("chair")
+    temp.write(b"half")
+    temp.drop()
     assert sorted(os.listdir(folder.path)) == [".runner", "chair.ply"]
     assert (folder.path / "chair.ply").read_bytes() == b"old"
 
 
 def test_what_was_written_can_be_read_before_it_is_kept(folder: OutputFolder) -> None:
-    with folder.temp("chair") as temp:
-        temp.write(b"abc")
-        assert temp.flushed().read_bytes() == b"abc"
+    temp = folder.temp("chair")
+    temp.write(b"abc")
+    assert temp.flushed().read_bytes() == b"abc"
+    temp.drop()
 
 
 def test_the_longest_key_fits_a_file_name(folder: OutputFolder) -> None:
     key = "é" * 100
-    with folder.temp(key) as temp:
-        temp.keep(f"{key}.ply")
+    saved(folder, key)
     assert list(folder.files()) == [f"{key}.ply"]
 
 
-def test_results_have_the_rights_the_umask_gives(folder: OutputFolder) -> None:
-    before = os.umask(0o027)
+@pytest.mark.parametrize(("umask", "mode"), [(0o027, 0o640), (0o000, 0o664)])
+def test_results_have_the_rights_the_umask_gives_and_are_never_world_writable(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
     try:
-        with folder.temp("chair") as temp:
-            temp.keep("chair.ply")
+        folder = OutputFolder(tmp_path / "new" / "results")
+        folder.prepare()
+        saved(folder, "chair")
+        folder.write("summary.json", "{}")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((folder.path / "chair.ply").stat().st_mode) == 0o640
+    for path in (folder.path / "chair.ply", folder.state / "summary.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    for path in (folder.path.parent, folder.path, folder.state):
+        assert not path.stat().st_mode & stat.S_IWOTH
 
 
 def test_the_sweep_takes_temp_files_of_dead_runs_and_nothing_else(folder: OutputFolder) -> None:
@@ -66,9 +83,10 @@ def test_the_sweep_takes_temp_files_of_dead_runs_and_nothing_else(folder: Output
 
 def test_a_name_that_is_a_folder_is_a_storage_error(folder: OutputFolder) -> None:
     (folder.path / "chair.ply").mkdir()
-    with pytest.raises(StorageError, match=r"chair\.ply can't be written"), folder.temp("chair") as temp:
-        temp.keep("chair.ply")
+    with pytest.raises(StorageError, match=r"chair\.ply can't be written"):
+        saved(folder, "chair")
     assert folder.files() == {}
+    assert sorted(os.listdir(folder.path)) == [".runner", "chair.ply"]
 
 
 def test_a_folder_that_cant_be_made_is_a_storage_error(tmp_path: Path) -> None:

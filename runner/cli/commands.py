@@ -164,7 +164,10 @@ def _run(chosen: config.Config, arguments: Namespace) -> int:
 
 @contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the run in good order, and the second at once."""
+    """Let the first SIGINT, SIGTERM or SIGHUP end the run in good order, and the second at once.
+
+    A SIGHUP that is ignored, as by nohup, stays so.
+    """
 
     signals = []
 
@@ -175,7 +178,10 @@ def _signals(stop: Stop) -> Iterator[None]:
         else:
             stop.leave(signals[0])
 
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+    before = {number: signal.signal(number, heard) for number in caught}
     try:
         yield
     finally:
@@ -193,6 +199,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
         "retry": {"attempts": arguments.attempts} if arguments.attempts is not None else None,
         "max_failures": arguments.max_failures,
         "max_runtime_s": arguments.max_runtime_s,
+        "grace_s": arguments.grace_s,
     }
     chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for assignment in arguments.set:

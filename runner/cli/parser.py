@@ -22,7 +22,7 @@ examples:
 
 exit codes:
   0 every prompt has a verified result     1 some failed             2 wrong usage or config, nothing was sent
-  3 a bug in runner     75 try again later     130 SIGINT     143 SIGTERM
+  3 a bug in runner     75 try again later     129 SIGHUP     130 SIGINT     143 SIGTERM
 """
 
 _RUN_EXAMPLES = """\
@@ -139,6 +139,12 @@ def _add_overrides(parser: argparse.ArgumentParser, *, required: bool = False) -
     group.add_argument("--max-failures", type=int, metavar="N", help="stop early after N failed prompts")
     group.add_argument(
         "--max-runtime-s", type=float, metavar="S", help="start nothing new after S seconds; exit 75 if work is left"
+    )
+    group.add_argument(
+        "--grace-s",
+        type=float,
+        metavar="S",
+        help="after Ctrl-C or SIGTERM wait at most S seconds for what is in flight (default: timeouts.first_byte_s)",
     )
     group.add_argument(
         "--set",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from runner.records import Image, Request
 
-StatusClass = Literal["ok", "retry", "permanent"]
+StatusClass = Literal["ok", "busy", "retry", "permanent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,18 @@ def generation_request(protocol: Protocol, image: Image, seed: int) -> Request:
     )
 
 
-def status_class(status: int) -> StatusClass:
-    """Tell what a status means for the attempt: a success, worth another try, or final.
+def status_class(status: int, *, retry_after: bool = False) -> StatusClass:
+    """Tell what a status means for the attempt: a success, come back later, worth another try, or final.
 
-    >>> [status_class(status) for status in (200, 503, 429, 422, 302)]
-    ['ok', 'retry', 'retry', 'permanent', 'permanent']
+    A 503 is busy only if it says when to come back; proxies say it of servers that are gone.
+
+    >>> [status_class(status) for status in (200, 429, 503, 500, 422, 302)]
+    ['ok', 'busy', 'retry', 'retry', 'permanent', 'permanent']
+    >>> status_class(503, retry_after=True)
+    'busy'
     """
     if status == 200:
         return "ok"
-    return "retry" if status in (408, 425, 429) or status >= 500 else "permanent"
+    if status == 429 or (status == 503 and retry_after):
+        return "busy"
+    return "retry" if status in (408, 425) or status >= 500 else "permanent"

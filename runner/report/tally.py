@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from runner.clock import utc_now
-from runner.records import Endpoint, EndpointTotals, Failure, Outcome, Summary
+from runner.records import Endpoint, EndpointTotals, Event, Failure, Out, Outcome, Summary
 from runner.redact import public_url
 
 FAILURES_KEPT = 1000
@@ -39,14 +39,19 @@ class Tally:
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome; an interrupted prompt stays pending."""
-        if outcome.outcome == "saved":
-            self.saved += 1
-        elif outcome.outcome == "failed":
-            self.failed += 1
-            self._name(outcome)
-        self._add_attempts(outcome)
+    def add(self, event: Event | None) -> None:
+        """Count one event; an interrupted prompt stays pending."""
+        match event:
+            case Outcome(outcome="saved"):
+                self.saved += 1
+            case Outcome(outcome="failed"):
+                self.failed += 1
+                self._name(event)
+            case Out():
+                old = self._endpoints[event.endpoint.name]
+                self._endpoints[event.endpoint.name] = replace(old, outages=old.outages + 1)
+        if isinstance(event, Outcome):
+            self._add_attempts(event)
 
     def summary(self, *, output_folder: str, stopped: str | None = None, error: str | None = None) -> Summary:
         """Return the state of affairs as the record that ends a run."""

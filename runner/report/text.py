@@ -43,7 +43,12 @@ def verdict(summary: Summary) -> str:
 
 def why(stopped: str | None) -> str:
     """Say in words why a run ended early."""
-    reasons = {"window": "max_runtime_s is over", "failures": "max_failures is reached", None: "not begun"}
+    reasons = {
+        "window": "max_runtime_s is over",
+        "failures": "max_failures is reached",
+        "down": "no endpoint could be used for health.all_down_s",
+        None: "not begun",
+    }
     return reasons.get(stopped) or str(stopped)
 
 
@@ -72,13 +77,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def endpoint_table(summary: Summary) -> str:
     """Return one line an endpoint: what it saved, how often it was asked, how busy it was."""
     return table(
-        ["endpoint", "saved", "failed", "attempts", "busy s", "busy %", "MB"],
+        ["endpoint", "saved", "failed", "attempts", "outages", "busy s", "busy %", "MB"],
         [
             [
                 one.name,
                 one.saved,
                 one.failed,
                 one.attempts,
+                one.outages,
                 round(one.busy_s, 1),
                 round(100 * one.busy_s / summary.seconds) if summary.seconds else 0,
                 round(one.bytes / 1e6, 1),

@@ -1,0 +1,526 @@
+"""What every hand does next: whose prompt, on which endpoint, and when. Knows neither HTTP nor files.
+
+One lock guards it all. Prompts wait in the backlog of their lane; while an endpoint is out the others adopt its
+prompts, by modulo over those that serve, and give back what they have not begun when it returns. A task is a prompt
+in the hands of a thread, or one that waits for another attempt: never a sleeping thread.
+
+Blame: a failure that is certainly the endpoint's (nothing reached it) uses up none of a prompt's attempts. One that
+may be either's is charged to the prompt, and counts against the endpoint unless that prompt had failed before. If the
+endpoint then goes out, its charges are taken back, once for each prompt and endpoint. A prompt whose attempts are
+used up while its last endpoint is in doubt is held until that endpoint has shown, by a result or by its health, whose
+fault it was.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import Enum
+from math import inf
+from types import TracebackType
+
+from runner import settings
+from runner.errors import AttemptError, BusyError, ImageError
+from runner.health import Breaker, Health
+from runner.lanes import lane_of, next_choice, stand_in
+from runner.records import (
+    Back,
+    Endpoint,
+    Event,
+    Failed,
+    Met,
+    Out,
+    Outcome,
+    Prompt,
+    Retrying,
+    Saving,
+    Started,
+    Task,
+    Verdict,
+)
+from runner.retry import back_off, wait_before_next
+from runner.stop import Stop
+
+MEET_S = 0.5
+"""The first requests wait so long at most for every endpoint to say who it is."""
+
+
+class Away(Exception):
+    """The endpoint takes no prompts just now: give the task back."""
+
+
+class Stopped(Exception):
+    """The run should stop, and the task is not on its endpoint: leave it pending."""
+
+
+class Step(Enum):
+    """What a hand may have to do instead of a task."""
+
+    PROBE = "ask the endpoint how it is"
+    END = "there is nothing left to do"
+
+
+class Lane:
+    """An endpoint and the prompts that wait for it. Only the schedule changes it, with the lock held."""
+
+    def __init__(self, endpoint: Endpoint, backlog: deque[Prompt]) -> None:
+        self.endpoint = endpoint
+        self.backlog = backlog
+        self.adopted: deque[Prompt] = deque()
+        self.again: list[tuple[float, int, Task]] = []
+        self.unsettled: list[Task] = []
+        self.held: list[tuple[Task, Outcome]] = []
+        self.taken = self.generating = self.judging = 0
+        self.started = self.probing = self.met = False
+        self.last_error = ""
+        self.breaker: Breaker
+        self.work: threading.Condition
+        self.free: threading.Condition
+        self.slot: Slot
+
+    @property
+    def hands(self) -> int:
+        """How many threads work on the lane."""
+        return self.endpoint.slots + 1
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.backlog or self.adopted or self.again)
+
+
+class Slot:
+    """Holds one of an endpoint's slots for the ``with`` block. Raises Away or Stopped instead of waiting for nothing.
+
+    After an AttemptError in the block nobody else is let in before that was settled: it may take the endpoint out.
+    """
+
+    def __init__(self, schedule: Schedule, lane: Lane) -> None:
+        self._schedule = schedule
+        self._lane = lane
+
+    def __enter__(self) -> None:
+        self._schedule.enter(self._lane)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._schedule.leave(self._lane, failed=isinstance(error, AttemptError))
+
+
+class Schedule:
+    """The one place that decides what runs next."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        stop: Stop,
+        *,
+        failover: bool,
+        retry: settings.Retry,
+        health: settings.Health,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lanes = lanes
+        self.stop = stop
+        self._failover = failover
+        self._retry = retry
+        self._health = health
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._serial = itertools.count()
+        self._open = sum(len(lane.backlog) for lane in lanes)
+        self._meet_until = clock() + MEET_S
+        self._down_since: float | None = None
+        self._seen_alive = False
+        self._to_start = [lane for lane in lanes if lane.backlog]
+        for lane in lanes:
+            lane.breaker = Breaker(health)
+            lane.work = threading.Condition(self._lock)
+            lane.free = threading.Condition(self._lock)
+            lane.slot = Slot(self, lane)
+
+    # What hands ask.
+
+    def take(self, lane: Lane) -> Task | Step:
+        """Return the lane's next task or step; block until there is one."""
+        with self._lock:
+            while True:
+                if self.stop.asked or not self._open:
+                    return Step.END
+                step = self._step(lane, self._clock())
+                if not isinstance(step, float):
+                    return step
+                lane.work.wait(None if step == inf else max(step, 0.001))
+
+    def started(self, lane: Lane, task: Task) -> Started:
+        """Return the event that a hand of ``lane`` has begun with ``task``."""
+        home = self.lanes[lane_of(task.prompt, len(self.lanes))]
+        return Started(task.prompt, lane.endpoint, None if home is lane else home.endpoint)
+
+    def enter(self, lane: Lane) -> None:
+        """Take one of the lane's slots, as soon as one is free. Raises Away, Stopped."""
+        with self._lock:
+            while not self._may_send(lane):
+                lane.free.wait(max(self._meet_until - self._clock(), 0.001) if self._meeting() else None)
+            lane.generating += 1
+
+    def leave(self, lane: Lane, *, failed: bool) -> None:
+        """Give the slot back."""
+        with self._lock:
+            lane.generating -= 1
+            lane.judging += failed
+            lane.free.notify()
+
+    def settle(self, lane: Lane, task: Task, verdict: Verdict) -> list[Event]:
+        """Decide what becomes of a task that was worked on; return what is to be told."""
+        with self._lock:
+            lane.taken -= 1
+            if lane.judging:
+                lane.judging = 0
+                lane.free.notify_all()
+            if isinstance(verdict, Saving):
+                task.asked.append(lane.endpoint.index)
+                return [*self._succeeded(lane), *self._end(verdict)]
+            return self._failed(lane, task, verdict)
+
+    def give_back(self, lane: Lane, task: Task) -> list[Event]:
+        """Take back a task that its endpoint doesn't take just now; nothing was sent."""
+        with self._lock:
+            lane.taken -= 1
+            if task.attempts:
+                self._put(self._target(lane, task), task, self._clock())
+            else:
+                queue = lane.backlog if self._home(task.prompt) is lane else lane.adopted
+                queue.appendleft(task.prompt)
+                self._redeal()
+            return []
+
+    def abandon(self, lane: Lane, outcome: Outcome) -> list[Event]:
+        """Take note that a task is left pending because the run stops."""
+        with self._lock:
+            lane.taken -= 1
+            return self._end(outcome)
+
+    def probed(self, lane: Lane, found: Health) -> list[Event]:
+        """Take note of how an endpoint says it is."""
+        with self._lock:
+            now = self._clock()
+            lane.probing = False
+            lane.work.notify_all()
+            if not lane.met:
+                return self._meet(lane, found, now)
+            if lane.breaker.state == "out":
+                lane.breaker.probed(now, alive=found.alive)
+                return []
+            if not lane.held:
+                return []
+            if found.alive:  # then the prompts are to blame
+                return self._succeeded(lane)
+            lane.last_error = found.status
+            lane.breaker.open(now)
+            return self._went_out(lane)
+
+    # What the calling thread asks.
+
+    def to_start(self) -> list[Lane]:
+        """Return the lanes that have got work and have no hands yet, each once."""
+        with self._lock:
+            lanes, self._to_start = [lane for lane in self._to_start if not lane.started], []
+            for lane in lanes:
+                lane.started = True
+            return lanes
+
+    def check(self) -> None:
+        """Look at the clock: if every endpoint has been out for too long, ask to stop. Wake who waits if so asked."""
+        with self._lock:
+            now = self._clock()
+            if not self.stop.asked and self._open and self._stuck(now):
+                self._down_since = now if self._down_since is None else self._down_since
+                patience_s = max(self._health.all_down_s, 0 if self._seen_alive else self._health.wait_ready_s)
+                if now - self._down_since >= patience_s:
+                    self.stop.ask("down")
+            if self.stop.asked:
+                self._wake_all()
+
+    def leftovers(self) -> tuple[list[tuple[Lane, Task]], list[Outcome]]:
+        """Return, once no hand is at work, the tasks that wait for another attempt, and the outcomes still held."""
+        with self._lock:
+            waiting = [(lane, task) for lane in self.lanes for _, _, task in lane.again if task.attempts]
+            return waiting, [outcome for lane in self.lanes for _, outcome in lane.held]
+
+    def why_down(self) -> str:
+        """Say what the endpoints that are out suffer from."""
+        with self._lock:
+            out = [lane for lane in self.lanes if lane.last_error]
+            return "; ".join(f"{lane.endpoint.label}: {lane.last_error}" for lane in out[:3])
+
+    # Below, the lock is held.
+
+    def _step(self, lane: Lane, now: float) -> Task | Step | float:
+        """Return what a free hand of the lane should do, or the seconds to wait for something to do."""
+        breaker = lane.breaker
+        if not lane.met and not lane.probing:
+            return self._probe(lane)
+        if breaker.state == "out":
+            if now < breaker.probe_at:
+                return breaker.probe_at - now
+            return inf if lane.probing else self._probe(lane)
+        if now < breaker.cool_until:
+            return breaker.cool_until - now
+        if breaker.state == "trial" and lane.taken:
+            return inf
+        task = self._next_task(lane, now)
+        if task:
+            lane.taken += 1
+            return task
+        if lane.held and not lane.taken and not lane.probing:
+            return self._probe(lane)
+        return lane.again[0][0] - now if lane.again else inf
+
+    def _probe(self, lane: Lane) -> Step:
+        lane.probing = True
+        return Step.PROBE
+
+    def _next_task(self, lane: Lane, now: float) -> Task | None:
+        """Take a task: one whose time for another attempt has come, else a prompt in the order of the input."""
+        trial = lane.breaker.state == "trial"
+        if lane.again and lane.again[0][0] <= now and not (trial and lane.backlog):
+            return heapq.heappop(lane.again)[2]
+        queues = [queue for queue in (lane.backlog, lane.adopted) if queue]
+        if queues:
+            return Task(min(queues, key=lambda queue: queue[0].index).popleft())
+        if self._failover:
+            needy = [one for one in self.lanes if one is not lane and (trial or self._needs_help(one, now))]
+            queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
+            if queues:
+                return Task(max(queues, key=len).pop())
+            waiting = [one for one in needy if one.again and one.breaker.state == "out"]
+            if trial and waiting:
+                return heapq.heappop(waiting[0].again)[2]
+        return None
+
+    def _needs_help(self, lane: Lane, now: float) -> bool:
+        """Tell whether lanes with nothing to do should take from this one: it is full, or in doubt."""
+        return bool(lane.breaker.failures) or not lane.breaker.takes(now)
+
+    def _may_send(self, lane: Lane) -> bool:
+        if self.stop.asked:
+            raise Stopped
+        breaker = lane.breaker
+        if breaker.state == "out" or self._clock() < breaker.cool_until:
+            raise Away
+        if self._meeting() or lane.judging:
+            return False
+        return lane.generating < (lane.endpoint.slots if breaker.state == "in" else 1)
+
+    def _meeting(self) -> bool:
+        """Tell whether the run still waits for endpoints to say who they are."""
+        return self._clock() < self._meet_until and any(lane.started and not lane.met for lane in self.lanes)
+
+    def _meet(self, lane: Lane, found: Health, now: float) -> list[Event]:
+        lane.met = True
+        if not self._meeting():
+            for one in self.lanes:
+                one.free.notify_all()
+        events: list[Event] = [Met(lane.endpoint, found.version)] if found.version else []
+        if found.refused and lane.breaker.state == "in":
+            lane.last_error = found.status
+            lane.breaker.open(now)
+            events += self._went_out(lane)
+        return events
+
+    def _failed(self, lane: Lane, task: Task, verdict: Failed) -> list[Event]:
+        error = verdict.error
+        events: list[Event] = []
+        if self.stop.now:
+            return self._end(self._interrupted(verdict))
+        if isinstance(error, ImageError):
+            wait_s = wait_before_next(error, task.image_attempts, self._retry)
+            target: Lane | None = lane
+        else:
+            task.asked.append(lane.endpoint.index)
+            if error.blame == "prompt":
+                return [*self._succeeded(lane), *self._end(verdict.outcome)]
+            if isinstance(error, BusyError):
+                wait_s, target = self._cool(lane, task, error)
+            else:
+                events = self._charge(lane, task, error)
+                wait_s, target = self._after_charge(lane, task, error)
+        if wait_s is None or target is None:
+            if error.blame == "endpoint" and error.again and lane.breaker.state == "in" and lane.breaker.failures:
+                lane.held.append((task, verdict.outcome))
+                self._wake_all()
+                return events
+            return [*events, *self._end(verdict.outcome)]
+        if self.stop.asked:
+            return [*events, *self._end(self._interrupted(verdict))]
+        self._put(target, task, self._clock() + wait_s)
+        number = task.image_attempts if isinstance(error, ImageError) else len(task.attempts)
+        return [Retrying(task.prompt, lane.endpoint, str(error), number, wait_s, target.endpoint), *events]
+
+    def _cool(self, lane: Lane, task: Task, error: BusyError) -> tuple[float, Lane]:
+        """Let a full endpoint be for a while; return the wait and the lane for the task."""
+        now = self._clock()
+        if error.wait_s == 0:
+            return 0.0, lane
+        lane.breaker.cool(now, error.wait_s)
+        lane.last_error = str(error)
+        lane.free.notify_all()
+        self._wake_all()
+        target = self._target(lane, task)
+        return max(0.0, target.breaker.cool_until - now), target
+
+    def _charge(self, lane: Lane, task: Task, error: AttemptError) -> list[Event]:
+        """Lay a failure at the endpoint's door, and at the prompt's where it may be its fault."""
+        lane.last_error = str(error)
+        suspect = bool(task.charged or task.forgiven)
+        if error.reached:
+            task.charged.append(lane.endpoint.index)
+            lane.unsettled.append(task)
+        opened = lane.breaker.fail(self._clock(), counts=not (error.reached and suspect))
+        if opened:
+            return self._went_out(lane)
+        if lane.breaker.state == "out":
+            self._forgive(lane)
+        self._wake_all()
+        return []
+
+    def _after_charge(self, lane: Lane, task: Task, error: AttemptError) -> tuple[float | None, Lane | None]:
+        """Return when and where the task has another attempt; None if it has none."""
+        used = len(task.charged)
+        if used >= self._retry.attempts:
+            return None, None
+        if not error.again:
+            fresh = [one for one in self._serving() if one not in task.asked] if self._failover else []
+            if not fresh:
+                return None, None
+        target = self._target(lane, task)
+        if target is not lane and not error.reached:
+            return 0.0, target
+        return back_off(max(used, 1), self._retry), target
+
+    def _went_out(self, lane: Lane) -> list[Event]:
+        """Do what follows when an endpoint goes out: take back its charges, and deal its prompts to the others."""
+        lane.free.notify_all()
+        self._forgive(lane)
+        before = len(lane.backlog) + len(lane.adopted) + len(lane.again)
+        self._redeal()
+        moved = before - len(lane.backlog) - len(lane.adopted) - len(lane.again)
+        self._wake_all()
+        return [Out(lane.endpoint, lane.last_error, moved)]
+
+    def _forgive(self, lane: Lane) -> None:
+        """Take back what was charged for failures of this endpoint, once for each prompt."""
+        index = lane.endpoint.index
+        for task in lane.unsettled:
+            if index not in task.forgiven:
+                task.forgiven.add(index)
+                task.charged = [one for one in task.charged if one != index]
+        lane.unsettled.clear()
+        for one in self.lanes:
+            freed = [held for held in one.held if len(held[0].charged) < self._retry.attempts]
+            if freed:
+                one.held = [held for held in one.held if held not in freed]
+                for task, _ in freed:
+                    self._put(self._target(one, task), task, self._clock())
+
+    def _succeeded(self, lane: Lane) -> list[Event]:
+        """Take note that the endpoint does what it should: what failed before was the prompts' fault."""
+        out_s = self._clock() - lane.breaker.out_since
+        back = lane.breaker.succeed()
+        self._seen_alive = True
+        self._down_since = None
+        lane.unsettled.clear()
+        held, lane.held = lane.held, []
+        events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
+        if back:
+            lane.last_error = ""
+            self._redeal()
+            self._wake_all()
+            events.append(Back(lane.endpoint, out_s))
+        return events
+
+    def _target(self, lane: Lane, task: Task) -> Lane:
+        """Return the lane for a task's next attempt."""
+        if not self._failover:
+            return lane
+        now = self._clock()
+        serving = self._serving()
+        ready = [index for index in serving if self.lanes[index].breaker.takes(now)]
+        asked = task.asked or [lane.endpoint.index]
+        choice = next_choice(task.prompt, len(self.lanes), asked, ready or serving)
+        return lane if choice is None else self.lanes[choice]
+
+    def _redeal(self) -> None:
+        """Give every waiting prompt to its own lane if that serves, else to one that does."""
+        serving = self._serving()
+        if not self._failover or not serving:
+            return
+        moving: list[Prompt] = []
+        for lane in self.lanes:
+            moving += lane.adopted
+            lane.adopted.clear()
+            if lane.breaker.state != "in":
+                moving += lane.backlog
+                lane.backlog.clear()
+                waiting, lane.again = lane.again, []
+                for due, _, task in waiting:
+                    self._put(self._target(lane, task), task, due)
+        touched: set[int] = set()
+        for prompt in moving:
+            index = stand_in(prompt, len(self.lanes), serving)
+            lane = self.lanes[index]
+            (lane.backlog if self._home(prompt) is lane else lane.adopted).append(prompt)
+            touched.add(index)
+        for index in touched:
+            lane = self.lanes[index]
+            lane.backlog = deque(sorted(lane.backlog, key=_index))
+            lane.adopted = deque(sorted(lane.adopted, key=_index))
+            self._wake(lane)
+
+    def _serving(self) -> list[int]:
+        return [lane.endpoint.index for lane in self.lanes if lane.breaker.state == "in"]
+
+    def _home(self, prompt: Prompt) -> Lane:
+        return self.lanes[lane_of(prompt, len(self.lanes))]
+
+    def _put(self, lane: Lane, task: Task, due: float) -> None:
+        heapq.heappush(lane.again, (due, next(self._serial), task))
+        self._wake(lane)
+
+    def _wake(self, lane: Lane) -> None:
+        if not lane.started:
+            self._to_start.append(lane)
+        lane.work.notify_all()
+
+    def _wake_all(self) -> None:
+        for lane in self.lanes:
+            lane.work.notify_all()
+            lane.free.notify_all()
+
+    def _end(self, event: Saving | Outcome) -> list[Event]:
+        """Count a prompt as ended."""
+        self._open -= 1
+        if not self._open:
+            self._wake_all()
+        return [event]
+
+    def _interrupted(self, verdict: Failed) -> Outcome:
+        return replace(verdict.outcome, outcome="interrupted", blame=None, error=f"stopped ({self.stop.reason})")
+
+    def _stuck(self, now: float) -> bool:
+        """Tell whether no endpoint can take what is left."""
+        if any(lane.taken for lane in self.lanes):
+            return False
+        return not any(
+            lane.breaker.takes(now) and (self._failover or lane.waiting or lane.held) for lane in self.lanes
+        )
+
+
+def _index(prompt: Prompt) -> int:
+    return prompt.index
