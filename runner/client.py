@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from math import inf
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -84,7 +85,7 @@ class Answer:
         digest = hashlib.sha256()
         size_bytes = 0
         with _translated(self.url, self._exchange, self.status):
-            self._exchange.patience(self._stall_s)
+            self._exchange.awaits(self._stall_s, f"no byte within stall_s ({self._stall_s:g} s)")
             while chunk := self._response.raw.read(CHUNK_BYTES, decode_content=True):
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
@@ -127,6 +128,8 @@ class Client:
         self._session = _session(connections, endpoint.headers)
         self._session.trust_env = False
         self._session.verify = endpoint.verify
+        if endpoint.verify is False:  # the log says so once
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def prepare(self, request: Request) -> requests.PreparedRequest:
         """Build the request's bytes, so that nothing is left to do once the endpoint is free."""
@@ -144,27 +147,27 @@ class Client:
         """
         clocks = self._timeouts
         exchange = self._under_way.begin(clocks.total_s, f"no whole answer within total_s ({clocks.total_s:g} s)")
-        return self._answer(prepared, exchange, clocks.connect_s, clocks.first_byte_s)
+        exchange.awaits(clocks.first_byte_s, f"no answer within first_byte_s ({clocks.first_byte_s:g} s)")
+        return self._answer(prepared, exchange, clocks.connect_s)
 
     def get(self, path: str, *, timeout_s: float) -> tuple[int, bytes]:
         """Return status and the first bytes of a small page such as ``/health``. Raises TransportError, BusyError."""
         prepared = self._session.prepare_request(requests.Request("GET", self._url + path))
         exchange = self._asking.begin(timeout_s, f"no answer within {timeout_s:g} s")
-        with self._answer(prepared, exchange, timeout_s, timeout_s) as answer:
+        exchange.awaits(timeout_s, f"no answer within {timeout_s:g} s")
+        with self._answer(prepared, exchange, timeout_s) as answer:
             return answer.status, answer.head()
 
-    def _answer(
-        self, prepared: requests.PreparedRequest, exchange: _Exchange, connect_s: float, first_byte_s: float
-    ) -> Answer:
-        exchange.patience_s = exchange.first_byte_s = first_byte_s
+    def _answer(self, prepared: requests.PreparedRequest, exchange: _Exchange, connect_s: float) -> Answer:
         with _translated(self._shown, exchange), exchange.here():
             response = self._session.send(
                 prepared,
                 stream=True,
-                timeout=(connect_s, first_byte_s),
+                timeout=(connect_s, exchange.patience_s),
                 allow_redirects=False,
                 verify=self._session.verify,
             )
+            exchange.arrived(response)
         return Answer(response, self._shown, exchange, self._timeouts.stall_s)
 
     def hurry(self) -> None:
@@ -205,9 +208,12 @@ class ImageClient:
 
     def _download(self, url: str, shown: str) -> bytes:
         content = bytearray()
-        exchange = self._under_way.begin(self._image_s, f"took longer than image_s ({self._image_s:g} s)")
+        late = f"took longer than image_s ({self._image_s:g} s)"
+        exchange = self._under_way.begin(self._image_s, late)
+        exchange.awaits(self._image_s, late)
         with _translated(shown, exchange), exchange.here():
             response = self._session.get(url, stream=True, timeout=(self._connect_s, self._image_s))
+            exchange.arrived(response)
         with Answer(response, shown, exchange, self._image_s) as answer, _translated(shown, exchange):
             if answer.status != 200:
                 again = answer.status in (408, 425, 429) or answer.status >= 500
@@ -235,13 +241,14 @@ class _Exchange:
 
     def __init__(self, under_way: _UnderWay) -> None:
         self._under_way = under_way
-        self._until = float("inf")
-        self._total: tuple[float, str] = (0.0, "")
+        self._until = inf
+        self._over = ""
         self.socket: socket.socket | None = None
         self.reached = False
         self.reused = False
         self.sent_at = 0.0
-        self.first_byte_s = self.patience_s = 0.0
+        self.patience_s = inf
+        self.late = ""
         self.cut_because: str | None = None
 
     @contextmanager
@@ -250,28 +257,39 @@ class _Exchange:
         _of_this_thread.exchange = self
         try:
             yield
-            self.watch(max(0.0, self._until - time.monotonic()), self._total[1])
         except BaseException:
             self.end()
             raise
         finally:
             _of_this_thread.exchange = None
 
+    def arrived(self, response: requests.Response) -> None:
+        """Take note that the headers are there; from now on only the total counts. Raises if it was cut just before.
+
+        ``http.client`` takes headers that end with the connection for whole.
+        """
+        self.watch(inf, "")
+        if self.cut_because is not None:
+            response.close()
+            self.check()
+
     def begin(self, total_s: float, why: str) -> None:
-        self._until = time.monotonic() + total_s
-        self._total = (total_s, why)
+        self._until, self._over = time.monotonic() + total_s, why
         self.watch(total_s, why)
 
     def watch(self, seconds: float, why: str) -> None:
         """Cut the exchange ``seconds`` from now, unless it has ended; but never later than by its total."""
-        DEADLINES.set(self, min(seconds, max(0.0, self._until - time.monotonic())), lambda: self.cut(why))
+        left_s = self._until - time.monotonic()
+        if left_s <= seconds:
+            seconds, why = left_s, self._over
+        DEADLINES.set(self, seconds, lambda: self.cut(why))
 
-    def patience(self, stall_s: float) -> None:
-        """Let a single read wait no longer than ``stall_s``."""
-        self.patience_s = stall_s
+    def awaits(self, seconds: float, late: str) -> None:
+        """Let the headers, or once these are there each byte, take ``seconds``; ``late`` is said if it is more."""
+        self.patience_s, self.late = seconds, late
         if self.socket is not None:
             with suppress(OSError):
-                self.socket.settimeout(stall_s)
+                self.socket.settimeout(seconds)
 
     def cut(self, why: str) -> None:
         """Shut the socket down; the thread that waits for it is told ``why``."""
@@ -342,9 +360,7 @@ class _Known:
         super().request(*args, **options)  # type: ignore[misc]
         if exchange:
             exchange.sent_at = time.monotonic()
-            if exchange.first_byte_s:
-                seconds = exchange.first_byte_s
-                exchange.watch(seconds + RESOLUTION_S, f"no answer within first_byte_s ({seconds:g} s)")
+            exchange.watch(exchange.patience_s + RESOLUTION_S, exchange.late)
 
     def _tell(self, exchange: _Exchange | None) -> None:
         if exchange:
@@ -410,8 +426,7 @@ def _translated(url: str, exchange: _Exchange, status: int | None = None) -> Ite
     except (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError) as error:
         raise lost("no connection within connect_s") from error
     except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-        what = "byte within stall_s" if status else "answer within first_byte_s"
-        raise lost(f"no {what} ({exchange.patience_s:g} s)") from error
+        raise lost(exchange.late) from error
     except requests.exceptions.RequestException as error:
         if status is None and _was_stale(exchange, error):
             raise BusyError(f"{url}: an old connection was closed as it was used again", wait_s=0) from error
@@ -424,18 +439,27 @@ def _translated(url: str, exchange: _Exchange, status: int | None = None) -> Ite
         raise lost(f"an answer that is no HTTP: {error}") from error
 
 
-def _was_stale(exchange: _Exchange, error: requests.exceptions.RequestException) -> bool:
+def _was_stale(exchange: _Exchange, error: BaseException) -> bool:
     """Tell whether the server had closed an idle connection before it saw the request."""
     return (
         exchange.reused
         and exchange.cut_because is None
-        and isinstance(error, requests.exceptions.ConnectionError)
+        and any(isinstance(one, ConnectionError) for one in _chain(error))
         and time.monotonic() - (exchange.sent_at or time.monotonic()) < _STALE_S
     )
 
 
 def _cause(error: BaseException) -> str:
     """Return the innermost reason in the words of the operating system, where there is one."""
+    chain = _chain(error)
+    for one in reversed(chain):
+        if isinstance(one, OSError) and one.strerror and not isinstance(one, requests.RequestException):
+            return one.strerror
+    return str(chain[-1]) or type(chain[-1]).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and what is nested in it, outermost first."""
     seen: list[BaseException] = []
     found: BaseException | None = error
     while found is not None and found not in seen:
@@ -444,7 +468,4 @@ def _cause(error: BaseException) -> str:
         found = getattr(found, "reason", None) if not nested else nested[0]
         if not isinstance(found, BaseException):
             found = seen[-1].__cause__ or seen[-1].__context__
-    for one in reversed(seen):
-        if isinstance(one, OSError) and one.strerror and not isinstance(one, requests.RequestException):
-            return one.strerror
-    return str(seen[-1]) or type(seen[-1]).__name__
+    return seen

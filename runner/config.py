@@ -27,12 +27,13 @@ _HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-
 class Config:
     """A validated config and where it came from.
 
-    Relative prompts paths are relative to ``base``; ``output_folder`` is resolved already. ``ignored`` names the
-    options given that this version does not act on yet.
+    Relative prompts paths are relative to ``base``, other files to ``folder``; ``output_folder`` is resolved already.
+    ``ignored`` names the options given that this version does not act on yet.
     """
 
     settings: RunConfig
     base: Path
+    folder: Path
     output_folder: Path
     redactor: Redactor = field(default_factory=Redactor)
     ignored: tuple[str, ...] = ()
@@ -55,15 +56,10 @@ class Config:
                 label=f"port {port}" if ports.count(port) == 1 else _host_port(url),
                 slots=given.slots,
                 headers=given.headers,
-                verify=self._verify(given),
+                verify=_verify(given, self.folder),
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
         )
-
-    def _verify(self, given: EndpointSettings) -> bool | str:
-        if isinstance(given.verify, bool):
-            return given.verify
-        return os.path.join(self.base, os.path.expanduser(given.verify))
 
     def resolved_yaml(self, prompts: Sequence[str] | None = None) -> str:
         """Return the config with every default filled in, absolute paths, and no secret.
@@ -73,7 +69,8 @@ class Config:
         document = self.settings.model_dump(mode="json")
         document["output_folder"] = str(self.output_folder)
         document["prompts"] = prompts or [os.path.join(self.base, source) for source in self.prompts]
-        for endpoint in document["endpoints"]:
+        for endpoint, settings in zip(document["endpoints"], self.settings.endpoints, strict=True):
+            endpoint["verify"] = _verify(settings, self.folder)
             endpoint["url"] = public_url(endpoint["url"])
             endpoint["headers"] = {
                 name: self.redactor.header(name, value) for name, value in endpoint["headers"].items()
@@ -121,7 +118,7 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
     problems = document.problems
     try:
         settings = RunConfig.model_validate(whole)
-        problems += _beyond_types(settings)
+        problems += _beyond_types(settings, base)
     except ValidationError as error:
         problems += [sentence(one, whole) for one in error.errors()]
     if problems:
@@ -130,14 +127,15 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
     return Config(
         settings=settings,
         base=Path.cwd() if "prompts" in overrides else base,
+        folder=base,
         output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
         redactor=Redactor(document.secrets, _literal_secrets(settings, document.secrets)),
         ignored=tuple(option for option in NOT_YET if _differs(settings, option)),
     )
 
 
-def _beyond_types(settings: RunConfig) -> Iterator[str]:
-    """Yield what the types can't say: URLs that are none, and names and addresses that stand twice."""
+def _beyond_types(settings: RunConfig, base: Path) -> Iterator[str]:
+    """Yield what the types can't say: URLs and files that are none, and names and addresses that stand twice."""
     names: dict[str, int] = {}
     urls: dict[str, int] = {}
     for index, endpoint in enumerate(settings.endpoints):
@@ -154,6 +152,9 @@ def _beyond_types(settings: RunConfig) -> Iterator[str]:
             yield f"endpoints[{index}].name: {name!r} is already the name of endpoints[{names[name]}]"
         names.setdefault(endpoint.name or _host_port(url), index)
         urls.setdefault(url, index)
+        authorities = _verify(endpoint, base)
+        if isinstance(authorities, str) and not os.path.isfile(authorities):
+            yield f"endpoints[{index}].verify: expected true, false or a file of certificates, got {authorities!r}"
         for header, value in endpoint.headers.items():
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not _HEADER_VALUE.fullmatch(value):
                 yield f"endpoints[{index}].headers: {header!r} is no valid header (RFC 9110)"
@@ -193,6 +194,13 @@ def _literal_secrets(settings: RunConfig, named: Mapping[str, str]) -> Iterator[
         for name, value in endpoint.headers.items():
             secrets += [value, value.rpartition(" ")[2]] if is_secret_header(name) else []
         yield from (one for one in secrets if one and not any(value in one for value in named.values() if value))
+
+
+def _verify(endpoint: EndpointSettings, base: Path) -> bool | str:
+    """Return what to believe about an endpoint's certificate; a file is relative to ``base``."""
+    if isinstance(endpoint.verify, bool):
+        return endpoint.verify
+    return os.path.join(base, os.path.expanduser(endpoint.verify))
 
 
 def _base_url(url: str) -> str:

@@ -17,7 +17,7 @@ from runner.redact import public_url
 
 PROBE_TIMEOUT_S = 10.0
 _FIRST_PROBE_S = 1.0
-_TRIALS_CAP = 4
+_TRIALS_CAP = 2
 _BUSY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 """Pauses after the first, second … answer "busy" in a row: a slot is often freed a moment later."""
 
@@ -39,7 +39,7 @@ class Breaker:
     ``trial`` one prompt                                           success → ``in``; failure → ``out``
     ========  ===================================================  =================================================
 
-    After failed trials the next probe comes 2, 3 … up to 4 times ``probe_every_s`` later: an endpoint that says it is
+    After failed trials the next probes come ``probe_every_s``, then twice that later: an endpoint that says it is
     healthy and is not costs a prompt's time each time. Never later: a healed server is not left idle.
     """
 
@@ -47,7 +47,7 @@ class Breaker:
         self._policy = policy
         self._trials = 0
         self._probes = 0
-        self._busy = 0
+        self.busy = 0
         self.state: Literal["in", "out", "trial"] = "in"
         self.failures = 0
         self.out_since = 0.0
@@ -62,7 +62,7 @@ class Breaker:
         """Note that it did what it should; return whether it is back with that."""
         back = self.state != "in"
         self.state = "in"
-        self.failures = self._trials = self._busy = 0
+        self.failures = self._trials = self.busy = 0
         self.cool_until = 0.0
         return back
 
@@ -88,8 +88,8 @@ class Breaker:
 
     def cool(self, now: float, wait_s: float | None) -> None:
         """Give it no prompts for ``wait_s``, or for a pause that grows while it is busy."""
-        pause_s = _BUSY_S[min(self._busy, len(_BUSY_S) - 1)] if wait_s is None else wait_s
-        self._busy += 1
+        pause_s = _BUSY_S[min(self.busy, len(_BUSY_S) - 1)] if wait_s is None else wait_s
+        self.busy += 1
         self.cool_until = max(self.cool_until, now + pause_s)
         if self.state == "trial":  # it answers, and is full
             self.state, self.probe_at = "out", self.cool_until

@@ -34,6 +34,9 @@ def announce(config: Config, found: Standing, *, total: int) -> None:
         for number, endpoint in enumerate(endpoints, 1):
             log.info("  %d. %s", number, public_url(endpoint.url))
         log.info("Multi-port mode: %d endpoints configured", len(endpoints))
+    for endpoint in endpoints:
+        if endpoint.verify is False:
+            log.warning("Endpoint %s: its certificate is not verified (verify: false)", endpoint.label)
     slots = sum(endpoint.slots for endpoint in endpoints)
     log.info("Concurrency: %d concurrent requests, %d max in-flight", slots, slots + len(endpoints))
     if config.ignored:

@@ -152,7 +152,7 @@ class Schedule:
             while True:
                 if self.stop.asked or not self._open:
                     return Step.END
-                step = self._step(lane, self._clock())
+                step = self.step(lane, self._clock())
                 if not isinstance(step, float):
                     return step
                 lane.work.wait(None if step == inf else max(step, 0.001))
@@ -261,7 +261,7 @@ class Schedule:
 
     # Below, the lock is held.
 
-    def _step(self, lane: Lane, now: float) -> Task | Step | float:
+    def step(self, lane: Lane, now: float) -> Task | Step | float:
         """Return what a free hand of the lane should do, or the seconds to wait for something to do."""
         breaker = lane.breaker
         if not lane.met and not lane.probing:
@@ -289,9 +289,10 @@ class Schedule:
     def _next_task(self, lane: Lane, now: float) -> Task | None:
         """Take a task: one whose time for another attempt has come, else a prompt in the order of the input."""
         trial = lane.breaker.state == "trial"
-        if lane.again and lane.again[0][0] <= now and not (trial and lane.backlog):
-            return heapq.heappop(lane.again)[2]
         queues = [queue for queue in (lane.backlog, lane.adopted) if queue]
+        another = queues and (trial or lane.breaker.busy)  # rather than the one that just met with trouble here
+        if lane.again and lane.again[0][0] <= now and not another:
+            return heapq.heappop(lane.again)[2]
         if queues:
             return Task(min(queues, key=lambda queue: queue[0].index).popleft())
         if self._failover:

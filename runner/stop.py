@@ -1,4 +1,4 @@
-"""The wish to stop: set once by a signal, a limit or an error; heard by every wait of the run."""
+"""The wish to stop: set once by a signal, a limit or an error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,3 @@ class Stop:
     @property
     def asked(self) -> bool:
         return self._asked.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep for ``seconds`` or until asked to stop; return True in the second case."""
-        return self._asked.wait(seconds)

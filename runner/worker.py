@@ -98,6 +98,9 @@ class Worker:
             image = self._images.fetch(task.prompt.image) if task.prompt.is_url else _read_image(task.prompt.image)
         finally:
             task.image_s += since(begun)
+        head = image.content[:1024]
+        if page := formats.text_kind(head):
+            raise ImageError(f"image: {shown(task.prompt)} is no image, but {page}: {formats.words(head)}")
         task.image_attempts = 0
         return image
 

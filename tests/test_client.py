@@ -1,13 +1,19 @@
 import io
 import socket
+import ssl
 import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 import responses
+import trustme
 from server import IMAGE, Answer, ScriptedServer, splat_ply
 
 from runner.client import Client, ImageClient
-from runner.errors import ImageError, ResultError, TransportError
+from runner.errors import BusyError, ImageError, ResultError, TransportError
 from runner.protocols import PRESETS, generation_request
 from runner.records import Endpoint, Image
 from runner.settings import Timeouts
@@ -156,3 +162,127 @@ def test_the_environments_proxy_and_netrc_are_not_asked_for_an_endpoint(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert body_of(client_of(server.url))[0] == splat_ply()
+
+
+def test_headers_that_drip_are_left_after_first_byte_s(server: ScriptedServer) -> None:
+    server.script["chair"] = [Answer(drip_head_s=0.02)]
+    with pytest.raises(TransportError, match=r"no answer within first_byte_s \(0\.2 s\)"):
+        body_of(client_of(server.url, first_byte_s=0.2))
+
+
+def test_a_body_that_stalls_is_left_after_stall_s(server: ScriptedServer) -> None:
+    hold = threading.Event()
+    server.script["chair"] = [Answer(hold_body=hold)]
+    try:
+        with pytest.raises(TransportError, match=r"no byte within stall_s \(0\.1 s\)"):
+            body_of(client_of(server.url, stall_s=0.1))
+    finally:
+        hold.set()
+
+
+@pytest.mark.parametrize("length", ["exact", "none"])
+def test_a_body_that_drips_is_left_after_total_s_even_if_its_end_is_the_connections(
+    server: ScriptedServer, length: str
+) -> None:
+    server.script["chair"] = [Answer(drip_s=0.02, length=length)]
+    with pytest.raises(TransportError, match=r"no whole answer within total_s \(0\.3 s\)"):
+        body_of(client_of(server.url, total_s=0.3, stall_s=10))
+
+
+def test_what_was_left_is_closed_and_not_used_again(server: ScriptedServer) -> None:
+    hold = threading.Event()
+    server.script["chair"] = [Answer(hold=hold)]
+    client = client_of(server.url, first_byte_s=0.1)
+    with pytest.raises(TransportError):
+        body_of(client)
+    hold.set()
+    assert body_of(client)[0] == splat_ply()
+    assert server.connections == 2
+
+
+def test_what_reached_nobody_says_so() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(TransportError) as refused:
+            body_of(client_of(f"http://127.0.0.1:{closed.getsockname()[1]}"))
+    assert not refused.value.reached
+
+
+def test_a_reset_may_have_reached_the_endpoint(server: ScriptedServer) -> None:
+    server.script["chair"] = [Answer(reset=True)]
+    with pytest.raises(TransportError) as reset:
+        body_of(client_of(server.url))
+    assert reset.value.reached
+
+
+def test_an_old_connection_that_was_closed_is_nobodys_fault(server: ScriptedServer) -> None:
+    client = client_of(server.url)
+    body_of(client)
+    server.script["chair"] = [Answer(reset=True)]
+    with pytest.raises(BusyError) as stale:
+        body_of(client)
+    assert stale.value.wait_s == 0
+    assert body_of(client)[0] == splat_ply()
+
+
+def test_abandoning_ends_what_another_thread_waits_for_and_begins_nothing_new(server: ScriptedServer) -> None:
+    hold, errors = threading.Event(), []
+    server.script["chair"] = [Answer(hold=hold)]
+    client = client_of(server.url)
+
+    def ask() -> None:
+        try:
+            body_of(client)
+        except TransportError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    server.wait_for(requests=1)
+    client.abandon()
+    thread.join(10)
+    hold.set()
+    ask()
+    assert [error.endswith("abandoned") for error in errors] == [True, True]
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [("7", 7.0), ("0", 0.0), ("99999999999", 60.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None),
+     ("", None), ("-5", None), ("²", None), (formatdate(time.time() + 3600, usegmt=True), 60.0)],
+)  # fmt: skip
+@responses.activate
+def test_retry_after_is_seconds_or_a_date_and_capped(said: str, wait_s: float | None) -> None:
+    responses.post("http://h:1/generate", status=503, headers={"Retry-After": said})
+    client = client_of("http://h:1")
+    with client.send(client.prepare(REQUEST)) as answer:
+        assert answer.retry_after_s == wait_s
+
+
+@pytest.fixture
+def authority() -> Iterator[trustme.CA]:
+    yield trustme.CA()
+
+
+def test_certificates_are_verified_unless_the_endpoint_says_otherwise(authority: trustme.CA, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with ScriptedServer(certificate=context) as server:
+        with pytest.raises(TransportError, match="certificate verify failed") as refused:
+            body_of(client_of(server.url))
+        assert not refused.value.reached
+        for verify in (False, str(tmp_path / "ca.pem")):
+            client = Client(Endpoint(0, server.url, "one", "port 1", verify=verify), Timeouts(), connections=1)
+            assert body_of(client)[0] == splat_ply()
+
+
+def test_a_tls_server_that_never_answers_is_left_as_well(authority: trustme.CA) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ScriptedServer(certificate=context) as server:
+        server.script["chair"] = [Answer(drip_s=0.02, length="none")]
+        client = Client(Endpoint(0, server.url, "one", "port 1", verify=False), Timeouts(total_s=0.3), connections=1)
+        with pytest.raises(TransportError, match="total_s"):
+            body_of(client)

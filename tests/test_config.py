@@ -53,6 +53,7 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
         ("endpoints: [{url: http://h:1, name: a}, {url: http://h:2, name: a}]", "endpoints[1].name: 'a' is already the name of endpoints[0]"),
         ("endpoints: [{url: http://h:1, headers: {'X Y': a}}]", "endpoints[0].headers: 'X Y' is no valid header (RFC 9110)"),
         ('endpoints: [{url: http://h:1, headers: {X: "a\\r\\nEvil: 1"}}]', "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
+        ("endpoints: [{url: http://h:1, verify: no.pem}]", "endpoints[0].verify: expected true, false or a file of certificates, got 'FOLDER/no.pem'"),
         ("endpoints: ['http://*:1']", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'http://*:1'"),
         ("endpoints: [{url: http://h:1, headers: {X: '日本'}}]", "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
         ("endpoints: [{url: http://h:1, headers: {X: ' a'}}]", "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
@@ -75,7 +76,8 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
 )  # fmt: skip
 def test_a_problem_is_said_with_its_place_what_was_expected_and_what_was_found(written, text: str, said: str) -> None:
     base = yaml.safe_load(LEAST) | yaml.safe_load(text)
-    assert problems(written(yaml.safe_dump(base))) == [said]
+    path = written(yaml.safe_dump(base))
+    assert problems(path) == [said.replace("FOLDER", str(path.parent))]
 
 
 def test_all_problems_are_said_at_once(written) -> None:

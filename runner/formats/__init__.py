@@ -72,12 +72,20 @@ def describe(head: bytes, size_bytes: int) -> str:
     for known in FORMATS.values():
         if head.startswith(known.magic):
             return f"a {known.name.upper()} file of {size_bytes} bytes"
-    start = head.lstrip()[:64].lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
-        return f"an HTML page: {words(head)}"
-    if start.startswith((b"{", b"[")):
-        return f"JSON: {words(head)}"
-    return f"{size_bytes} bytes that start with {head[:16]!r}"
+    page = text_kind(head)
+    return f"{page}: {words(head)}" if page else f"{size_bytes} bytes that start with {head[:16]!r}"
+
+
+def text_kind(head: bytes) -> str | None:
+    """Name the kind of text that servers send instead of a file, if this is the start of one.
+
+    >>> [text_kind(head) for head in (b"<!DOCTYPE html>", b'{"error": 1}', b"\x89PNG", b"<?xml?><svg/>")]
+    ['an HTML page', 'JSON', None, None]
+    """
+    start = head.lstrip()[:512].lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")) and b"<svg" not in start:
+        return "an HTML page"
+    return "JSON" if start.startswith((b"{", b"[")) else None
 
 
 def words(head: bytes) -> str:

@@ -1,0 +1,357 @@
+"""What a hand does next, and whose fault a failure is; with a clock that stands still until it is moved."""
+
+from collections import deque
+from math import inf
+from typing import Any
+
+import pytest
+
+from runner.errors import BusyError, ImageError, ResultError, StatusError, TransportError
+from runner.health import Health
+from runner.lanes import deal
+from runner.records import Back, Endpoint, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Task
+from runner.schedule import Lane, Schedule, Step
+from runner.settings import Health as HealthSettings
+from runner.settings import Retry
+from runner.stop import Stop
+
+REFUSED = TransportError("refused", reached=False)
+BROKEN = StatusError("500", again=True, blame="endpoint", status=500)
+WRONG = StatusError("422", again=False, blame="prompt", status=422)
+
+
+class Run:
+    """A schedule over some prompts and endpoints, and hands that do as they are told."""
+
+    def __init__(self, prompts: int, endpoints: int, *, failover: bool = True, attempts: int = 3, **health: float):
+        self.now = 1000.0
+        self.stop = Stop()
+        listed = [Prompt(index, f"p{index}", "x") for index in range(prompts)]
+        self.lanes = [
+            Lane(Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}"), backlog)
+            for index, backlog in enumerate(deal(listed, endpoints))
+        ]
+        self.schedule = Schedule(
+            self.lanes,
+            self.stop,
+            failover=failover,
+            retry=Retry(attempts=attempts, backoff_s=2),
+            health=HealthSettings(**health),
+            clock=lambda: self.now,
+        )
+        self.schedule.to_start()
+        for lane in self.lanes:
+            lane.met = True
+
+    def step(self, lane: int) -> Task | Step | float:
+        return self.schedule.step(self.lanes[lane], self.now)
+
+    def take(self, lane: int, key: str | None = None) -> Task:
+        task = self.step(lane)
+        assert isinstance(task, Task), f"expected a task, got {task}"
+        assert key is None or task.prompt.key == key
+        return task
+
+    def end(self, lane: int, task: Task, error: Any = None) -> list[Event]:
+        name = f"e{lane}"
+        outcome = Outcome(task.prompt.key, task.prompt.index, "x", "failed" if error else "saved", name, "f", 1, "p")
+        if error is None:
+            return self.schedule.settle(self.lanes[lane], task, Saving(outcome, lambda: None, lambda: None))
+        if not isinstance(error, ImageError):
+            task.attempts.append(None)  # type: ignore[arg-type]
+        return self.schedule.settle(self.lanes[lane], task, Failed(error, outcome))
+
+    def fail(self, lane: int, error: Any, times: int = 1) -> list[Event]:
+        return [event for _ in range(times) for event in self.end(lane, self.take(lane), error)]
+
+    def open(self, lane: int) -> list[Event]:
+        return self.fail(lane, REFUSED, times=3)
+
+    def probe(self, lane: int, *, alive: bool, **found: Any) -> list[Event]:
+        assert self.step(lane) is Step.PROBE
+        health = Health(self.lanes[lane].endpoint, alive, "healthy" if alive else "Connection refused", alive=alive)
+        return self.schedule.probed(self.lanes[lane], health)
+
+    def waiting(self, lane: int) -> list[str]:
+        one = self.lanes[lane]
+        return [prompt.key for prompt in (*one.backlog, *one.adopted)]
+
+
+def kinds(events: list[Event]) -> list[type]:
+    return [type(event) for event in events]
+
+
+def test_a_lane_works_through_its_own_prompts_in_their_order() -> None:
+    run = Run(6, 2)
+    assert [run.take(1).prompt.key for _ in range(3)] == ["p1", "p3", "p5"]
+    assert run.step(1) == inf
+
+
+def test_an_endpoint_that_goes_out_leaves_its_prompts_to_the_others_by_modulo() -> None:
+    run = Run(16, 4)
+    (out,) = [event for event in run.open(3) if isinstance(event, Out)]
+    assert (out.why, out.moved) == ("refused", 1)
+    assert run.step(3) == 1.0, "only a probe, a second later"
+    moved = [[key for key in run.waiting(lane) if int(key[1:]) % 4 == 3] for lane in range(3)]
+    assert sorted(moved) == [[], [], ["p15"]], "three were tried, and went elsewhere"
+    retried = {lane: [task.prompt.key for _, _, task in run.lanes[lane].again] for lane in range(4)}
+    assert sorted(key for keys in retried.values() for key in keys) == ["p11", "p3", "p7"]
+    assert not retried[3]
+
+
+def test_waiting_prompts_are_spread_evenly_over_those_that_serve() -> None:
+    run = Run(120, 4)
+    run.lanes[1].breaker.open(run.now)
+    run.open(3)
+    counts = [len(run.waiting(lane)) for lane in range(4)]
+    assert counts[1] == counts[3] == 0
+    assert abs(counts[0] - counts[2]) <= 1
+    assert [int(key[1:]) % 4 for key in run.waiting(0)[:30]] == [0] * 30, "its own are still in order"
+
+
+def test_a_healed_endpoint_gets_back_what_the_others_have_not_begun() -> None:
+    run = Run(40, 4)
+    run.open(3)
+    run.now += 1
+    assert run.probe(3, alive=True) == []
+    trial = run.take(3)
+    assert run.step(3) == inf, "one trial at a time"
+    events = run.end(3, trial)
+    assert kinds(events) == [Back, Saving]
+    assert sorted(int(key[1:]) % 4 for key in run.waiting(3)) == [3] * len(run.waiting(3))
+    assert len(run.waiting(3)) >= 6
+    assert not any(int(key[1:]) % 4 == 3 for lane in range(3) for key in run.waiting(lane))
+
+
+def test_strict_lanes_keep_their_prompts() -> None:
+    run = Run(8, 2, failover=False)
+    run.open(1)
+    assert run.waiting(0) == ["p0", "p2", "p4", "p6"]
+    assert len(run.waiting(1)) + len(run.lanes[1].again) == 4
+
+
+def test_what_reached_nobody_uses_up_no_attempt_and_goes_on_elsewhere_at_once() -> None:
+    run = Run(8, 4, attempts=1)
+    (event,) = run.fail(3, REFUSED)
+    assert isinstance(event, Retrying)
+    assert (event.wait_s, event.next.index) == (0.0, 0)
+    assert run.take(0, "p3").charged == []
+
+
+def test_a_retry_goes_to_every_other_endpoint_before_it_comes_back() -> None:
+    run = Run(4, 4, attempts=9, failures_to_open=9)
+    lane, asked = 1, []
+    task = run.take(1, "p1")
+    for _ in range(4):
+        asked.append(lane)
+        (event,) = run.end(lane, task, BROKEN)
+        assert isinstance(event, Retrying)
+        lane = event.next.index
+        run.now += 60
+        task = run.take(lane, "p1")
+    assert sorted(asked) == [0, 1, 2, 3]
+
+
+def test_a_back_off_holds_up_nobody() -> None:
+    run = Run(2, 1)
+    (event,) = run.fail(0, BROKEN)
+    assert isinstance(event, Retrying) and 1 <= event.wait_s <= 2
+    second = run.take(0, "p1")
+    assert run.step(0) == pytest.approx(event.wait_s)
+    run.end(0, second)
+    run.now += 2
+    run.take(0, "p0")
+
+
+def test_a_prompt_that_fails_everywhere_is_failed_and_takes_no_endpoint_out() -> None:
+    run = Run(4, 4)
+    lane, task = 1, run.take(1, "p1")
+    for _ in range(2):
+        (event,) = run.end(lane, task, BROKEN)
+        assert isinstance(event, Retrying)
+        lane = event.next.index
+        run.now += 60
+        task = run.take(lane, "p1")
+    (last,) = run.end(lane, task, BROKEN)
+    assert isinstance(last, Outcome) and last.outcome == "failed"
+    assert {lane.breaker.state for lane in run.lanes} == {"in"}
+
+
+def test_charges_of_an_endpoint_that_goes_out_are_taken_back() -> None:
+    run = Run(40, 4, attempts=1)
+    held = [run.fail(3, BROKEN), run.fail(3, BROKEN)]
+    assert held == [[], []], "with one attempt they are used up, but the endpoint is in doubt"
+    assert kinds(run.fail(3, BROKEN))[0] in (Out, Retrying)
+    retried = [task for lane in run.lanes for _, _, task in lane.again]
+    assert sorted(task.prompt.key for task in retried) == ["p11", "p3", "p7"]
+    assert all(task.charged == [] for task in retried)
+
+
+def test_who_is_held_has_failed_once_the_endpoint_does_others_well() -> None:
+    run = Run(40, 4, attempts=1)
+    assert run.fail(3, BROKEN) == []
+    events = run.end(3, run.take(3))
+    assert [event.outcome if isinstance(event, Outcome) else "saving" for event in events] == ["failed", "saving"]
+
+
+def test_who_is_held_when_nothing_else_is_left_is_decided_by_the_endpoints_health() -> None:
+    run = Run(1, 1, attempts=1)
+    assert run.fail(0, BROKEN) == []
+    assert kinds(run.probe(0, alive=True)) == [Outcome]
+    run = Run(1, 1, attempts=1)
+    assert run.fail(0, BROKEN) == []
+    assert kinds(run.probe(0, alive=False)) == [Out]
+    run.now += 1
+    run.probe(0, alive=True)
+    assert kinds(run.end(0, run.take(0, "p0"))) == [Back, Saving]
+
+
+def test_an_endpoint_forgives_a_prompt_once_so_that_it_ends() -> None:
+    run = Run(1, 1, attempts=2, failures_to_open=1)
+    events = run.fail(0, BROKEN)
+    for _ in range(9):
+        if any(isinstance(event, Outcome) for event in events):
+            break
+        run.now += 3600
+        run.probe(0, alive=True)
+        events = run.fail(0, BROKEN)
+    assert isinstance(events[-1], Outcome) and events[-1].outcome == "failed"
+
+
+def test_a_prompts_own_fault_is_final_and_speaks_for_the_endpoint() -> None:
+    run = Run(8, 1)
+    run.fail(0, REFUSED, times=2)
+    assert kinds(run.fail(0, WRONG)) == [Outcome]
+    run.fail(0, REFUSED, times=2)
+    assert run.lanes[0].breaker.state == "in"
+
+
+def test_a_status_that_is_final_is_asked_once_an_endpoint() -> None:
+    run = Run(2, 2, attempts=9)
+    gone = StatusError("404", again=False, blame="endpoint", status=404)
+    (first,) = run.fail(0, gone)
+    assert isinstance(first, Retrying) and first.next.index == 1
+    run.now += 60
+    (second,) = run.end(1, run.take(1, "p0"), gone)
+    assert isinstance(second, Outcome)
+
+
+def test_a_busy_endpoint_costs_no_attempt_and_no_blame_and_the_idle_take_its_prompts() -> None:
+    run = Run(8, 2, attempts=1)
+    (event,) = run.fail(1, BusyError("429", wait_s=30))
+    assert isinstance(event, Retrying) and event.next.index == 0
+    assert run.step(1) == 30
+    for _ in range(5):
+        run.end(0, run.take(0))
+    assert run.take(0).prompt.key == "p7", "with nothing of its own, from the end of what the busy one has"
+    assert run.lanes[1].breaker.state == "in"
+
+
+def test_an_old_connection_is_tried_again_at_once_on_the_same_endpoint() -> None:
+    run = Run(8, 2, attempts=1)
+    (event,) = run.fail(1, BusyError("old", wait_s=0))
+    assert isinstance(event, Retrying) and (event.next.index, event.wait_s) == (1, 0)
+    run.take(1, "p1")
+
+
+def test_an_image_is_tried_again_on_the_same_lane_and_its_failures_are_no_endpoints() -> None:
+    run = Run(2, 2, attempts=2, failures_to_open=1)
+    task = run.take(1, "p1")
+    task.image_attempts = 1
+    (event,) = run.end(1, task, ImageError("503", again=True))
+    assert isinstance(event, Retrying) and event.next.index == 1
+    run.now += 60
+    task = run.take(1, "p1")
+    task.image_attempts = 2
+    assert kinds(run.end(1, task, ImageError("503", again=True))) == [Outcome]
+    assert run.lanes[1].breaker.state == "in"
+
+
+def test_idle_endpoints_take_from_one_that_is_in_doubt() -> None:
+    run = Run(8, 2)
+    for _ in range(4):
+        run.end(0, run.take(0))
+    assert run.step(0) == inf, "a slow one keeps its prompts"
+    run.fail(1, ResultError("html"))
+    assert run.take(0).prompt.key == "p7"
+
+
+def test_with_every_endpoint_out_for_all_down_s_the_run_stops() -> None:
+    run = Run(8, 2, all_down_s=100, probe_every_s=1000)
+    run.open(0)
+    run.schedule.check()
+    run.now += 200
+    run.schedule.check()
+    assert not run.stop.asked, "one serves"
+    run.open(1)
+    run.schedule.check()
+    run.now += 99
+    run.schedule.check()
+    assert not run.stop.asked
+    run.now += 1
+    run.schedule.check()
+    assert run.stop.reason == "down"
+    assert run.schedule.why_down() == "port 0: refused; port 1: refused"
+
+
+def test_servers_that_are_still_loading_are_waited_for_as_long_as_wait_ready_s() -> None:
+    run = Run(8, 1, all_down_s=0, wait_ready_s=50)
+    run.open(0)
+    run.schedule.check()
+    run.now += 49
+    run.schedule.check()
+    assert not run.stop.asked
+    run.probe(0, alive=True)
+    run.end(0, run.take(0))
+    run.open(0)
+    run.schedule.check()
+    assert run.stop.asked, "once it was there, all_down_s counts"
+
+
+def test_a_trial_without_prompts_of_its_own_takes_those_of_others_that_are_out() -> None:
+    run = Run(1, 2)
+    run.fail(0, REFUSED)
+    for lane in run.lanes:
+        lane.breaker.open(run.now)
+    run.now += 1
+    (owner,) = [index for index, lane in enumerate(run.lanes) if lane.again]
+    run.probe(1 - owner, alive=True)
+    run.take(1 - owner, "p0")
+
+
+def test_endpoints_are_met_before_their_first_prompt_and_one_that_refuses_starts_out() -> None:
+    run = Run(8, 2)
+    for lane in run.lanes:
+        lane.met = False
+    assert run.step(1) is Step.PROBE
+    assert isinstance(run.step(1), Task), "another hand makes the first request ready meanwhile"
+    found = Health(run.lanes[1].endpoint, False, "Connection refused", refused=True)
+    assert kinds(run.schedule.probed(run.lanes[1], found)) == [Out]
+    assert run.step(0) is Step.PROBE
+    found = Health(run.lanes[0].endpoint, True, "healthy", version="1.2", alive=True)
+    assert run.schedule.probed(run.lanes[0], found) == [Met(run.lanes[0].endpoint, "1.2")]
+
+
+def test_a_task_given_back_untried_goes_to_who_serves() -> None:
+    run = Run(2, 2)
+    task = run.take(1, "p1")
+    run.lanes[1].breaker.open(run.now)
+    assert run.schedule.give_back(run.lanes[1], task) == []
+    assert run.waiting(0) == ["p0", "p1"]
+
+
+def test_lanes_that_get_work_later_are_started_then() -> None:
+    run = Run(1, 2)
+    assert run.schedule.to_start() == []
+    run.fail(0, REFUSED)
+    assert run.schedule.to_start() == [run.lanes[1]]
+    assert run.schedule.to_start() == []
+
+
+def test_a_million_prompts_are_dealt_anew_when_an_endpoint_goes_out() -> None:
+    run = Run(0, 4)
+    run.lanes[3].backlog = deque(Prompt(index, "k", "x") for index in range(3, 400_000, 4))
+    run.lanes[3].breaker.open(run.now)
+    run.schedule.give_back(run.lanes[3], Task(run.lanes[3].backlog.popleft()))
+    assert sum(len(run.waiting(lane)) for lane in range(3)) == 100_000
+    assert all(run.waiting(lane) for lane in range(3))
