@@ -3,9 +3,10 @@
     python benchmarks/simulated.py --endpoints 4 --seconds 0.2 --result-bytes 1048576
 
 Prints one line of JSON with its ports as soon as it listens. ``GET /times`` of the first endpoint returns, for every
-endpoint, the list of [begin, end] of its generations (seconds of one clock). One endpoint generates one prompt at a
-time; others wait in the order they came. The result is a valid PLY. ``GET /image/NAME`` of any endpoint is a small
-image that arrives after the delay.
+endpoint, the list of [begin, end] of its generations (seconds of one clock); ``GET /asked`` how often each image was
+sent to it. One endpoint generates one prompt at a time; others wait in the order they came. The result is a valid
+PLY; with ``--unique`` no two are equal. ``GET /image/NAME`` of any endpoint is a small image that arrives after the
+delay.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import time
+from collections import Counter
 from functools import partial
 
 _CHUNK = 64 * 1024
@@ -43,6 +46,7 @@ class Endpoint:
         self._options = options
         self._result = result
         self._all_times = all_times
+        self._asked: Counter[str] = Counter()
         self._gpu = asyncio.Semaphore(1)
         self.times: list[list[float]] = []
         all_times.append(self.times)
@@ -51,23 +55,29 @@ class Endpoint:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
-                await reader.readexactly(int(length.group(1)) if length else 0)
-                await self._answer(head.split(b" ", 2)[1].decode(), writer)
+                sent = await reader.readexactly(int(length.group(1)) if length else 0)
+                await self._answer(head.split(b" ", 2)[1].decode(), sent, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, path: str, sent: bytes, writer: asyncio.StreamWriter) -> None:
         if path == "/generate":
+            name = re.search(rb'filename="([^"]*)"', sent[:1000])
+            self._asked[name.group(1).decode() if name else ""] += 1
             async with self._gpu:
                 begin = time.monotonic()
                 if self._options.seconds:
                     await asyncio.sleep(self._options.seconds)
                 self.times.append([begin, time.monotonic()])
-            await self._send(writer, self._result, self._options.rate)
+            serial = f"{self._asked.total():08d}".encode() + os.urandom(8) if self._options.unique else b""
+            result = self._result[: len(self._result) - len(serial)] + serial
+            await self._send(writer, result, self._options.rate)
         elif path == "/times":
             await self._send(writer, json.dumps(self._all_times).encode(), 0)
+        elif path == "/asked":
+            await self._send(writer, json.dumps(self._asked).encode(), 0)
         elif path.startswith("/image/"):
             await asyncio.sleep(self._options.image_delay)
             await self._send(writer, _PIXEL, 0)
@@ -100,6 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--endpoints", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=0.2, help="one generation")
     parser.add_argument("--result-bytes", type=int, default=2**20)
+    parser.add_argument("--unique", action="store_true", help="let no two results be equal")
     parser.add_argument("--rate", type=float, default=0, help="bytes a second of each result's stream; 0: unlimited")
     parser.add_argument("--image-delay", type=float, default=0, help="seconds until an image arrives")
     return parser.parse_args()
