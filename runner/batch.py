@@ -16,7 +16,7 @@ from runner import journal, ledger, pool, report
 from runner.client import Client, ImageClient
 from runner.clock import utc_now
 from runner.config import Config
-from runner.errors import RunnerError, UsageError
+from runner.errors import RunnerError, StorageError, UsageError
 from runner.lanes import deal
 from runner.prompts import read_prompts
 from runner.protocols import PRESETS
@@ -31,6 +31,9 @@ SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 PROMPTS = "prompts.txt"
 RUN_LOG = "run.log"
+
+_LEAST_FREE_BYTES = 1_000_000
+"""With less there is no use in beginning: ledger, log and summary need some of it."""
 
 Observe = Callable[[report.Tally, Event | None], None]
 """Called on the calling thread with every event, and with None when time passed without one."""
@@ -119,14 +122,39 @@ def standing_of(
 def _standing(this: _Run, prompts: Sequence[Prompt], *, overwrite: bool) -> Standing:
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
-    found = standing_of(this.config, prompts, history_of(this.config), overwrite=overwrite)
+    history = history_of(this.config)
+    found = standing_of(this.config, prompts, history, overwrite=overwrite)
     if found.conflicts:
         raise UsageError(
             f"{_near(this.folder.path)} holds results made with other parameters:",
             *(f"  {text}" for text in found.conflict_text()),
             "Make these again with --overwrite, or choose another --output-folder. Nothing was sent.",
         )
+    if found.pending:
+        _check_space(this, len(found.pending), history)
     return found
+
+
+def _check_space(this: _Run, pending: int, history: ledger.History) -> None:
+    """Compare the free space with what the results will need, as far as earlier ones tell.
+
+    Raises StorageError if not even one fits; warns if not all do.
+    """
+    sizes = [saved.size_bytes for saved in history.saved.values() if saved.size_bytes]
+    average = sum(sizes) // len(sizes) if sizes else 0
+    free = this.folder.free_bytes()
+    where = _near(this.folder.path)
+    if free < max(average, _LEAST_FREE_BYTES):
+        needed = f", and a result needs about {average / 1e6:.1f} MB" if average else ""
+        raise StorageError(
+            f"{where}: only {free / 1e6:.1f} MB are free{needed}; make space and run the same command again. "
+            "Nothing was sent."
+        )
+    if free < average * pending:
+        journal.log.warning(
+            "%d results of about %.1f MB need %.0f MB, but only %.0f MB are free in %s: the run ends when it is full",
+            pending, average / 1e6, average * pending / 1e6, free / 1e6, where,
+        )  # fmt: skip
 
 
 def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: Observe) -> RunnerError | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from runner import report
 from runner.config import Config
@@ -13,7 +14,7 @@ from runner.records import Back, Endpoint, Event, Met, Out, Outcome, Retrying, S
 from runner.redact import Redactor, public_url
 from runner.resume import Standing
 from runner.stop import Stop
-from runner.storage import refusals
+from runner.storage import not_for_all, refusals
 
 log = logging.getLogger("runner")
 log.addHandler(logging.NullHandler())  # the library never prints
@@ -110,8 +111,7 @@ def written_to(path: Path, redactor: Redactor) -> Iterator[None]:
     if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)
     with refusals(f"{path} can't be written"):
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        handler = LogFile(path)
     secret = _Secretless(redactor)
     log.addFilter(secret)
     log.addHandler(handler)
@@ -121,6 +121,26 @@ def written_to(path: Path, redactor: Redactor) -> Iterator[None]:
         log.removeHandler(handler)
         log.removeFilter(secret)
         handler.close()
+
+
+class LogFile(logging.StreamHandler[TextIO]):
+    """Appends the log to a file, with times. A disk that is full loses lines, and ends nothing.
+
+    Raises OSError if the file can't be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", opener=not_for_all)  # noqa: SIM115
+        super().__init__(self._file)
+        self.setFormatter(logging.Formatter(LOG_FORMAT))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let the line go."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+        super().close()
 
 
 class _Secretless(logging.Filter):

@@ -19,7 +19,7 @@ from typing import Any
 
 from runner.errors import LockedError
 from runner.records import Outcome
-from runner.storage import refusals
+from runner.storage import not_for_all, refusals
 
 LEDGER = "ledger.jsonl"
 LOCK = "lock"
@@ -83,7 +83,7 @@ class Ledger:
         self._synced = time.monotonic()
         with refusals(f"{path} can't be written"):
             _cut_torn_line(path)
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed in close()
+            self._file = open(path, "ab", buffering=0, opener=not_for_all)  # noqa: SIM115 - closed in close()
 
     def append(self, outcome: Outcome) -> None:
         """Write one outcome as one line."""
@@ -113,7 +113,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises LockedError, naming the holder, if another living run has it.
     """
     with refusals(f"{path} can't be written"):
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed by the with below
+        file = open(path, "a+", encoding="utf-8", opener=not_for_all)  # noqa: SIM115 - closed by the with below
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,6 +28,10 @@ IMAGE_SUFFIXES = frozenset(
 _OTHER_FORMATS = frozenset([".csv", ".tsv", ".jsonl", ".json", ".yaml", ".yml", ".gz", ".zip"])
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _KEY_BYTES = 200
+_SEPARATORS = "/\\\u2044\u2215\u2216\u29f5\u29f8\u29f9\ufe68\uff0f\uff3c"
+"""Slash and backslash, and what looks like them or becomes one of them by compatibility normalisation."""
+
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
 _SHOWN = 20
 
 Entry = tuple[str, int, str]
@@ -199,18 +203,23 @@ def _plain(text: str, place: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """Make ``name`` one file name: no separators, control or formatting characters, no leading dot, ≤ 200 bytes."""
+    """Make ``name`` one file name: nothing like a separator, no control or formatting characters, ≤ 200 bytes.
+
+    It has no leading dot either, and is no device of Windows, where the folder may be copied or mounted.
+    """
     name = unicodedata.normalize("NFC", name)
     if not name.isascii() or not name.isprintable() or "/" in name or "\\" in name:
         name = "".join(_harmless(character) for character in name)
     name = name.strip().lstrip(".").strip()
+    if _DEVICE.match(name):
+        name = f"_{name}"
     if len(name.encode()) <= _KEY_BYTES:
         return name
     return _hashed(name.encode()[: _KEY_BYTES - 9].decode(errors="ignore"), name)
 
 
 def _harmless(character: str) -> str:
-    bad = character in "/\\" or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    bad = character in _SEPARATORS or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     return "_" if bad else character
 
 

@@ -15,6 +15,8 @@ _SECRET_QUERY = re.compile(
 
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|api[-_]?key|secret|password", re.IGNORECASE)
 
+_URL = re.compile(r"https?://[^\s'\"<>]+", re.IGNORECASE)
+
 _SHORTEST_SECRET = 6
 """A shorter value of an environment variable is too likely to be an ordinary word or number."""
 
@@ -58,7 +60,9 @@ class Redactor:
         return "***" if is_secret_header(name) and "${" not in value else value
 
     def text(self, text: str) -> str:
-        """Return ``text`` with every known secret replaced."""
+        """Return ``text`` with every known secret replaced, and all URLs in it as ``public_url`` shows them."""
+        if "://" in text:
+            text = _URL.sub(lambda found: public_url(found.group()), text)
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda found: self._shown[found.group()], text)

@@ -68,6 +68,12 @@ class OutputFolder:
                 digest.update(block)
         return digest.hexdigest()
 
+    def free_bytes(self) -> int:
+        """Return how much may still be written into the folder. Raises StorageError."""
+        with refusals(f"the output folder {self.path} can't be read"):
+            disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
         with refusals(f"the unfinished files in {self.path} can't be removed"):
@@ -104,7 +110,7 @@ class Temp:
         self._folder = folder
         self.path = folder / f".{key}.{secrets.token_hex(4)}.part"
         with refusals(f"{self.path} can't be written"):
-            self._file = open(self.path, "xb", opener=_private)  # noqa: SIM115 - closed by settled() or drop()
+            self._file = open(self.path, "xb", opener=not_for_all)  # noqa: SIM115 - closed by settled() or drop()
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises StorageError."""
@@ -145,8 +151,8 @@ class Temp:
             self.path.unlink(missing_ok=True)
 
 
-def _private(path: str, flags: int) -> int:
-    """Open a file that not everybody may write, whatever the umask."""
+def not_for_all(path: str, flags: int) -> int:
+    """Open a file, as an ``opener``; a new one may not be written by everybody, whatever the umask."""
     return os.open(path, flags, FILE_MODE)
 
 

@@ -82,7 +82,9 @@ def _read(file: Path) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         place = f"{file}:{mark.line + 1}" if mark else str(file)
         raise UsageError(f"{place}: not valid YAML: {error.problem or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{file}: not valid YAML: it is nested too deep") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         got = "an empty file" if document is None else f"a {type(document).__name__}"

@@ -200,3 +200,8 @@ def test_the_schema_knows_every_option_and_describes_it() -> None:
     for section in ("Retry", "Timeouts", "Health", "Output", "EndpointSettings"):
         for name, option in schema["$defs"][section]["properties"].items():
             assert option["description"], name
+
+
+def test_a_config_nested_without_end_is_one_clear_sentence(written) -> None:
+    (problem,) = problems(written(LEAST + "headers: " + "[" * 5000 + "]" * 5000))
+    assert "nested" in problem

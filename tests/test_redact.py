@@ -22,5 +22,10 @@ def test_named_secrets_are_replaced_by_their_name_others_by_stars() -> None:
     assert redactor.text("a hunter2hunter2 s3cret!longer s3cret! 4") == "a ${TOKEN} *** *** 4"
 
 
+def test_urls_in_a_text_are_shown_without_their_secrets() -> None:
+    said = "Invalid URL 'https://me:pw@h/a.png?v=1&sig=abc', see http://h:1: refused"
+    assert Redactor().text(said) == "Invalid URL 'https://h/a.png?v=1', see http://h:1: refused"
+
+
 def test_nothing_to_hide_changes_nothing() -> None:
     assert Redactor().text("a") == "a"

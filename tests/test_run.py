@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -500,3 +502,26 @@ def test_events_come_on_the_calling_thread(server: ScriptedServer, tmp_path: Pat
 
     batch_run(config_for([server], names(3), tmp_path), observe=watch)
     assert seen.count(Started) == seen.count(Outcome) == 3
+
+
+def test_nothing_a_run_writes_is_world_writable_even_without_a_umask(server: ScriptedServer, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        run(config_for([server], names(2), tmp_path, output_folder=str(tmp_path / "new" / "results")))
+    finally:
+        os.umask(before)
+    written = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert {path.name for path in written} >= {"results", "p0.ply", "ledger.jsonl", "run.log", "lock", "config.yaml"}
+    assert [path.name for path in written if path.stat().st_mode & stat.S_IWOTH] == []
+
+
+def test_a_servers_words_with_a_signed_url_are_written_without_the_signature(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script["p0"] = [Answer(status=422, body=b"can't read https://cdn/p0.png?X-Amz-Signature=sweetsecret")]
+    with caplog.at_level(logging.INFO, logger="runner"):
+        run(config_for([server], ["p0"], tmp_path))
+    assert "https://cdn/p0.png" in ledger_of(tmp_path / "results")[0]["error"]
+    for file in (tmp_path / "results" / ".runner").iterdir():
+        assert "sweetsecret" not in file.read_text(), file.name
+    assert "sweetsecret" not in caplog.text

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from runner.errors import UsageError
-from runner.journal import LOG_FORMAT, log
+from runner.journal import LOG_FORMAT, LogFile, log
 from runner.records import Event, Outcome
 from runner.report import Tally
 
@@ -30,10 +30,9 @@ def logging_to_stderr(*, verbose: bool, quiet: bool, log_file: str | None) -> It
     handlers[0].setFormatter(logging.Formatter(LOG_FORMAT) if verbose else _Plain())
     if log_file:
         try:
-            handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
+            handlers.append(LogFile(log_file))
         except OSError as error:
             raise UsageError(f"--log-file {log_file}: can't be written: {error.strerror}") from error
-        handlers[1].setFormatter(logging.Formatter(LOG_FORMAT))
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     for handler in handlers:
         log.addHandler(handler)

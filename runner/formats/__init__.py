@@ -79,7 +79,7 @@ def describe(head: bytes, size_bytes: int) -> str:
 def text_kind(head: bytes) -> str | None:
     """Name the kind of text that servers send instead of a file, if this is the start of one.
 
-    >>> [text_kind(head) for head in (b"<!DOCTYPE html>", b'{"error": 1}', b"\x89PNG", b"<?xml?><svg/>")]
+    >>> [text_kind(head) for head in (b"<!DOCTYPE html>", b'{"error": 1}', b"GIF89a", b"<?xml?><svg/>")]
     ['an HTML page', 'JSON', None, None]
     """
     start = head.lstrip()[:512].lower()
