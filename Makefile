@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench clean
+.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench outages crash-test clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ stop-servers: ## Stop them
 bench: .venv/all ## Measure idle time and memory beside a plain requests script
 	@$(BIN)/python benchmarks/pause.py --json benchmarks/out/pause.json
 	@$(BIN)/python benchmarks/memory.py
+
+outages: .venv/all ## Measure what outages cost, beside a run without any (2 minutes)
+	@$(BIN)/python benchmarks/outages.py --json benchmarks/out/outages.json
+
+crash-test: .venv/all ## Kill runs N times (20) at random moments; check that nothing is lost, torn or replaced
+	@$(BIN)/python scripts/crash_test.py --kills $(if $(filter command,$(origin N)),$(N),20)
 
 clean: ## Remove what make made, but no results
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out

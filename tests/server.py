@@ -131,7 +131,7 @@ class ScriptedServer:
         self.most_at_once = 0
         self.arrived = threading.Condition()
         self.generation_s = generation_s
-        self._dies_after = dies_after
+        self.dies_after = dies_after
         self._certificate = certificate
         self._generating = 0
         self._open: set[socket.socket] = set()
@@ -230,10 +230,10 @@ class ScriptedServer:
             self._generating += 1
             self.most_at_once = max(self.most_at_once, self._generating)
             answer = self._next(received.stem) or self.usual
-            dead = self._dies_after is not None and len(self.received) > self._dies_after
+            dead = self.dies_after is not None and len(self.received) > self.dies_after
             self.arrived.notify_all()
         if dead:
-            self._dies_after = None
+            self.dies_after = None
             threading.Thread(target=self.die, daemon=True).start()
             answer = replace(answer, reset=True)
         if self.generation_s:

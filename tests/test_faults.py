@@ -201,7 +201,7 @@ def test_one_of_four_that_always_answers_500_gets_few_requests(servers: Servers,
     assert summary.endpoints[3].outages == 1
 
 
-def test_one_that_dies_after_three_and_comes_back_goes_on_with_its_prompts(servers: Servers, tmp_path: Path) -> None:
+def test_one_thatdies_after_three_and_comes_back_goes_on_with_its_prompts(servers: Servers, tmp_path: Path) -> None:
     others = servers(3, generation_s=0.05)
     (dying,) = servers(1, generation_s=0.05, dies_after=3)
 
@@ -244,7 +244,7 @@ def test_when_all_are_down_at_the_start_the_run_waits_for_them(servers: Servers,
 @pytest.mark.parametrize("prompts", [1, 2, 20])
 def test_when_all_go_down_in_the_middle_nothing_fails(servers: Servers, tmp_path: Path, prompts: int) -> None:
     images, *two = servers(3, generation_s=0.02)
-    two[0]._dies_after = two[1]._dies_after = prompts // 4
+    two[0].dies_after = two[1].dies_after = prompts // 4
     out: set[str] = set()
 
     def watch(tally: Any, event: Any) -> None:
@@ -262,7 +262,7 @@ def test_when_all_stay_down_the_rest_is_pending_and_try_again_later(servers: Ser
     images, one, other = servers(3)
     config = config_for([one, other], names(10), tmp_path, images=images)
     one.die()
-    other._dies_after = 2
+    other.dies_after = 2
     summary = run(config)
     saved, failed, pending = counts(summary)
     assert (saved <= 2, failed, pending) == (True, 0, 10 - saved)
