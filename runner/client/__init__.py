@@ -1,0 +1,238 @@
+"""The one place that touches ``requests``: one blocking exchange, ending in an answer or an AttemptError.
+
+A session lives as long as the run: a new one per request would cost milliseconds of CPU each and a new connection.
+Proxies and netrc of the environment are not asked for endpoints (``trust_env`` costs per request, and a
+generation server is named, not guessed); for images the environment's proxies are used.
+
+Four clocks bound an exchange: ``connect_s`` to open the connection, ``first_byte_s`` from the request sent to the end
+of the answer's headers, ``stall_s`` without a byte of the body, ``total_s`` for all of it. The sockets' own
+time-outs keep the first three against a server that is silent; a deadline keeps the others against one that drips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import requests
+import urllib3
+
+from runner.client.connections import Adapter
+from runner.client.exchange import Exchange, UnderWay
+from runner.client.translation import translated
+from runner.errors import BusyError, ImageError, ResultError, TransportError
+from runner.records import Endpoint, Image, Reply, Request
+from runner.redact import public_url
+from runner.settings import Timeouts
+from runner.version import __version__
+
+CHUNK_BYTES = 256 * 1024
+IMAGE_MAX_BYTES = 64 * 1024 * 1024
+RETRY_AFTER_MAX_S = 60.0
+"""A longer Retry-After is cut to this: hours were seen, and an endpoint that is free again should not stand idle."""
+
+_ERROR_BYTES = 4096
+_ERROR_S = 5.0
+_AGENT = f"multiport-runner/{__version__}"
+
+
+class Writable(Protocol):
+    """Where a body is streamed to."""
+
+    def write(self, chunk: bytes, /) -> object: ...
+
+
+class Answer:
+    """An answer whose headers have arrived. Its body is still on the way; use it as a context manager.
+
+    ``url`` is the server's, as errors may show it.
+    """
+
+    def __init__(self, response: requests.Response, url: str, exchange: Exchange, stall_s: float) -> None:
+        self._response = response
+        self._exchange = exchange
+        self._stall_s = stall_s
+        self.url = url
+        self.status = response.status_code
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exchange.end()
+        self._response.close()
+
+    def receive(self, file: Writable, max_bytes: int) -> Reply:
+        """Stream the body into ``file``, which holds at most ``max_bytes`` afterwards.
+
+        Raises TransportError if it is cut short, stalls or takes too long, ResultError if it is longer than
+        ``max_bytes``.
+        """
+        digest = hashlib.sha256()
+        size_bytes = 0
+        with translated(self.url, self._exchange, self.status):
+            self._exchange.awaits(self._stall_s, f"no byte within stall_s ({self._stall_s:g} s)")
+            while chunk := self._response.raw.read(CHUNK_BYTES, decode_content=True):
+                size_bytes += len(chunk)
+                if size_bytes > max_bytes:
+                    raise ResultError(f"the result is longer than output.max_bytes ({max_bytes})", status=self.status)
+                digest.update(chunk)
+                file.write(chunk)
+            self._exchange.check()  # a body without a length ends just like that when the connection is cut
+        return Reply(size_bytes, digest.hexdigest())
+
+    def head(self) -> bytes:
+        """Return the first bytes of an error answer, those that arrive soon; b"" if there are none."""
+        self._exchange.watch(_ERROR_S, "")
+        try:
+            return bytes(self._response.raw.read(_ERROR_BYTES, decode_content=True))
+        except (urllib3.exceptions.HTTPError, OSError):
+            return b""
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """What the Retry-After header says (seconds or a date, RFC 9110), capped; None if there is none."""
+        said = self._response.headers.get("Retry-After", "").strip()
+        if said.isascii() and said.isdigit():
+            return min(float(said[:9]), RETRY_AFTER_MAX_S)
+        try:
+            seconds = parsedate_to_datetime(said).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return min(max(0.0, seconds), RETRY_AFTER_MAX_S)
+
+
+class Client:
+    """The long-lived session of one endpoint; its hands share it."""
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, *, connections: int) -> None:
+        self._url = endpoint.url
+        self._shown = public_url(endpoint.url)
+        self._timeouts = timeouts
+        self._under_way = UnderWay()
+        self._asking = UnderWay()
+        self._session = _session(connections, endpoint.headers)
+        self._session.trust_env = False
+        self._session.verify = endpoint.verify
+        if endpoint.verify is False:  # the log says so once
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def prepare(self, request: Request) -> requests.PreparedRequest:
+        """Build the request's bytes, so that nothing is left to do once the endpoint is free."""
+        return self._session.prepare_request(
+            requests.Request(
+                request.method, self._url + request.path, files=dict(request.files), data=dict(request.fields)
+            )
+        )
+
+    def send(self, prepared: requests.PreparedRequest) -> Answer:
+        """Send and block until the answer's headers are there.
+
+        Raises TransportError if none come in time, BusyError if an old connection was closed under the request.
+        Redirects are answers like any other: a generation is not sent on to where nobody asked for it.
+        """
+        clocks = self._timeouts
+        exchange = self._under_way.begin(clocks.total_s, f"no whole answer within total_s ({clocks.total_s:g} s)")
+        exchange.awaits(clocks.first_byte_s, f"no answer within first_byte_s ({clocks.first_byte_s:g} s)")
+        return self._answer(prepared, exchange, clocks.connect_s)
+
+    def get(self, path: str, *, timeout_s: float) -> tuple[int, bytes]:
+        """Return status and the first bytes of a small page such as ``/health``. Raises TransportError, BusyError."""
+        prepared = self._session.prepare_request(requests.Request("GET", self._url + path))
+        exchange = self._asking.begin(timeout_s, f"no answer within {timeout_s:g} s")
+        exchange.awaits(timeout_s, f"no answer within {timeout_s:g} s")
+        with self._answer(prepared, exchange, timeout_s) as answer:
+            return answer.status, answer.head()
+
+    def _answer(self, prepared: requests.PreparedRequest, exchange: Exchange, connect_s: float) -> Answer:
+        with translated(self._shown, exchange), exchange.here():
+            response = self._session.send(
+                prepared,
+                stream=True,
+                timeout=(connect_s, exchange.patience_s),
+                allow_redirects=False,
+                verify=self._session.verify,
+            )
+            exchange.arrived(response)
+        return Answer(response, self._shown, exchange, self._timeouts.stall_s)
+
+    def hurry(self) -> None:
+        """Cut the questions under way, from another thread, and ask none any more; generations go on."""
+        self._asking.abandon()
+
+    def abandon(self) -> None:
+        """Cut everything under way, from another thread, and begin nothing any more."""
+        self._asking.abandon()
+        self._under_way.abandon()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class ImageClient:
+    """Downloads prompt images, over one session for all hosts."""
+
+    def __init__(self, timeouts: Timeouts, *, connections: int) -> None:
+        self._connect_s = min(timeouts.connect_s, timeouts.image_s)
+        self._image_s = timeouts.image_s
+        self._under_way = UnderWay()
+        self._session = _session(connections, {})
+        self._session.auth = _no_netrc
+        self._session.max_redirects = 10
+
+    def fetch(self, url: str) -> Image:
+        """Download one image, following redirects. Raises ImageError; whether it may help to try again is in it."""
+        shown = public_url(url)
+        try:
+            content = self._download(url, shown)
+        except (TransportError, BusyError) as error:
+            raise ImageError(f"image: {error}", again=True) from error
+        if not content:
+            raise ImageError(f"image: {shown} is empty", again=True)
+        name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]) or "image"
+        return Image(name, content, hashlib.sha256(content).hexdigest())
+
+    def _download(self, url: str, shown: str) -> bytes:
+        content = bytearray()
+        late = f"took longer than image_s ({self._image_s:g} s)"
+        exchange = self._under_way.begin(self._image_s, late)
+        exchange.awaits(self._image_s, late)
+        with translated(shown, exchange), exchange.here():
+            response = self._session.get(url, stream=True, timeout=(self._connect_s, self._image_s))
+            exchange.arrived(response)
+        with Answer(response, shown, exchange, self._image_s) as answer, translated(shown, exchange):
+            if answer.status != 200:
+                again = answer.status in (408, 425, 429) or answer.status >= 500
+                raise ImageError(f"image: {shown} answers {answer.status}", again=again, status=answer.status)
+            while chunk := response.raw.read(CHUNK_BYTES, decode_content=True):
+                content += chunk
+                if len(content) > IMAGE_MAX_BYTES:
+                    raise ImageError(f"image: {shown} is longer than {IMAGE_MAX_BYTES} bytes")
+            exchange.check()
+        return bytes(content)
+
+    def abandon(self) -> None:
+        """Cut the downloads under way, from another thread, and begin none any more."""
+        self._under_way.abandon()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _session(connections: int, headers: Mapping[str, str]) -> requests.Session:
+    session = requests.Session()
+    adapter = Adapter(pool_maxsize=connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    session.headers.update({"User-Agent": _AGENT, "Accept-Encoding": "identity"})
+    session.headers.update(headers)
+    return session
+
+
+def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Stand as the session's auth, so that credentials of a netrc file are never sent to an image host."""
+    return request
