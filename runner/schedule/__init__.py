@@ -13,103 +13,26 @@ fault it was.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from enum import Enum
 from math import inf
-from types import TracebackType
 
 from runner import settings
 from runner.errors import AttemptError, BusyError, ImageError
 from runner.health import Breaker, Health
-from runner.lanes import lane_of, next_choice, stand_in
-from runner.records import (
-    Back,
-    Endpoint,
-    Event,
-    Failed,
-    Met,
-    Out,
-    Outcome,
-    Prompt,
-    Retrying,
-    Saving,
-    Started,
-    Task,
-    Verdict,
-)
+from runner.lanes import lane_of
+from runner.records import Back, Event, Failed, Met, Out, Outcome, Retrying, Saving, Started, Task, Verdict
 from runner.retry import back_off, wait_before_next
+from runner.schedule.lane import Away, Lane, Slot, Step, Stopped
+from runner.schedule.queues import Queues
 from runner.stop import Stop
+
+__all__ = ["Away", "Lane", "Schedule", "Slot", "Step", "Stopped"]
 
 MEET_S = 0.5
 """The first requests wait so long at most for every endpoint to say who it is."""
-
-
-class Away(Exception):
-    """The endpoint takes no prompts just now: give the task back."""
-
-
-class Stopped(Exception):
-    """The run should stop, and the task is not on its endpoint: leave it pending."""
-
-
-class Step(Enum):
-    """What a hand may have to do instead of a task."""
-
-    PROBE = "ask the endpoint how it is"
-    END = "there is nothing left to do"
-
-
-class Lane:
-    """An endpoint and the prompts that wait for it. Only the schedule changes it, with the lock held."""
-
-    def __init__(self, endpoint: Endpoint, backlog: deque[Prompt]) -> None:
-        self.endpoint = endpoint
-        self.backlog = backlog
-        self.adopted: deque[Prompt] = deque()
-        self.again: list[tuple[float, int, Task]] = []
-        self.unsettled: list[Task] = []
-        self.held: list[tuple[Task, Outcome]] = []
-        self.taken = self.generating = self.judging = 0
-        self.started = self.probing = self.met = False
-        self.last_error = ""
-        self.breaker: Breaker
-        self.work: threading.Condition
-        self.free: threading.Condition
-        self.slot: Slot
-
-    @property
-    def hands(self) -> int:
-        """How many threads work on the lane."""
-        return self.endpoint.slots + 1
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self.backlog or self.adopted or self.again)
-
-
-class Slot:
-    """Holds one of an endpoint's slots for the ``with`` block. Raises Away or Stopped instead of waiting for nothing.
-
-    After an AttemptError in the block nobody else is let in before that was settled: it may take the endpoint out.
-    """
-
-    def __init__(self, schedule: Schedule, lane: Lane) -> None:
-        self._schedule = schedule
-        self._lane = lane
-
-    def __enter__(self) -> None:
-        self._schedule.enter(self._lane)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._schedule.leave(self._lane, failed=isinstance(error, AttemptError))
 
 
 class Schedule:
@@ -132,7 +55,7 @@ class Schedule:
         self._health = health
         self._clock = clock
         self._lock = threading.Lock()
-        self._serial = itertools.count()
+        self._queues = Queues(lanes, failover=failover, wake=self._wake)
         self._open = sum(len(lane.backlog) for lane in lanes)
         self._meet_until = clock() + MEET_S
         self._down_since: float | None = None
@@ -192,12 +115,7 @@ class Schedule:
         """Take back a task that its endpoint doesn't take just now; nothing was sent."""
         with self._lock:
             lane.taken -= 1
-            if task.attempts:
-                self._put(self._target(lane, task), task, self._clock())
-            else:
-                queue = lane.backlog if self._home(task.prompt) is lane else lane.adopted
-                queue.appendleft(task.prompt)
-                self._redeal()
+            self._queues.give_back(lane, task, self._clock())
             return []
 
     def abandon(self, lane: Lane, outcome: Outcome) -> list[Event]:
@@ -274,7 +192,7 @@ class Schedule:
             return breaker.cool_until - now
         if breaker.state == "trial" and lane.taken:
             return inf
-        task = self._next_task(lane, now)
+        task = self._queues.next_task(lane, now)
         if task:
             lane.taken += 1
             return task
@@ -285,29 +203,6 @@ class Schedule:
     def _probe(self, lane: Lane) -> Step:
         lane.probing = True
         return Step.PROBE
-
-    def _next_task(self, lane: Lane, now: float) -> Task | None:
-        """Take a task: one whose time for another attempt has come, else a prompt in the order of the input."""
-        trial = lane.breaker.state == "trial"
-        queues = [queue for queue in (lane.backlog, lane.adopted) if queue]
-        another = queues and (trial or lane.breaker.busy)  # rather than the one that just met with trouble here
-        if lane.again and lane.again[0][0] <= now and not another:
-            return heapq.heappop(lane.again)[2]
-        if queues:
-            return Task(min(queues, key=lambda queue: queue[0].index).popleft())
-        if self._failover:
-            needy = [one for one in self.lanes if one is not lane and (trial or self._needs_help(one, now))]
-            queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
-            if queues:
-                return Task(max(queues, key=len).pop())
-            waiting = [one for one in needy if one.again and one.breaker.state == "out"]
-            if trial and waiting:
-                return heapq.heappop(waiting[0].again)[2]
-        return None
-
-    def _needs_help(self, lane: Lane, now: float) -> bool:
-        """Tell whether lanes with nothing to do should take from this one: it is full, or in doubt."""
-        return bool(lane.breaker.failures) or not lane.breaker.takes(now)
 
     def _may_send(self, lane: Lane) -> bool:
         if self.stop.asked:
@@ -360,7 +255,7 @@ class Schedule:
             return [*events, *self._end(verdict.outcome)]
         if self.stop.asked:
             return [*events, *self._end(self._interrupted(verdict))]
-        self._put(target, task, self._clock() + wait_s)
+        self._queues.put(target, task, self._clock() + wait_s)
         number = task.image_attempts if isinstance(error, ImageError) else len(task.attempts)
         return [Retrying(task.prompt, lane.endpoint, str(error), number, wait_s, target.endpoint), *events]
 
@@ -373,7 +268,7 @@ class Schedule:
         lane.last_error = str(error)
         lane.free.notify_all()
         self._wake_all()
-        target = self._target(lane, task)
+        target = self._queues.target(lane, task, self._clock())
         return max(0.0, target.breaker.cool_until - now), target
 
     def _charge(self, lane: Lane, task: Task, error: AttemptError) -> list[Event]:
@@ -397,10 +292,10 @@ class Schedule:
         if used >= self._retry.attempts:
             return None, None
         if not error.again:
-            fresh = [one for one in self._serving() if one not in task.asked] if self._failover else []
+            fresh = [one for one in self._queues.serving() if one not in task.asked] if self._failover else []
             if not fresh:
                 return None, None
-        target = self._target(lane, task)
+        target = self._queues.target(lane, task, self._clock())
         if target is not lane and not error.reached:
             return 0.0, target
         return back_off(max(used, 1), self._retry), target
@@ -410,14 +305,14 @@ class Schedule:
         lane.free.notify_all()
         self._forgive(lane)
         before = len(lane.backlog) + len(lane.adopted) + len(lane.again)
-        self._redeal()
+        self._queues.redeal(self._clock())
         moved = before - len(lane.backlog) - len(lane.adopted) - len(lane.again)
         self._wake_all()
         return [Out(lane.endpoint, lane.last_error, moved)]
 
     def _forgive(self, lane: Lane) -> None:
         """Take back what was charged for failures of this endpoint, once for each prompt."""
-        index = lane.endpoint.index
+        index, now = lane.endpoint.index, self._clock()
         for task in lane.unsettled:
             if index not in task.forgiven:
                 task.forgiven.add(index)
@@ -428,7 +323,7 @@ class Schedule:
             if freed:
                 one.held = [held for held in one.held if held not in freed]
                 for task, _ in freed:
-                    self._put(self._target(one, task), task, self._clock())
+                    self._queues.put(self._queues.target(one, task, now), task, now)
 
     def _succeeded(self, lane: Lane) -> list[Event]:
         """Take note that the endpoint does what it should: what failed before was the prompts' fault."""
@@ -441,58 +336,10 @@ class Schedule:
         events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
         if back:
             lane.last_error = ""
-            self._redeal()
+            self._queues.redeal(self._clock())
             self._wake_all()
             events.append(Back(lane.endpoint, out_s))
         return events
-
-    def _target(self, lane: Lane, task: Task) -> Lane:
-        """Return the lane for a task's next attempt."""
-        if not self._failover:
-            return lane
-        now = self._clock()
-        serving = self._serving()
-        ready = [index for index in serving if self.lanes[index].breaker.takes(now)]
-        asked = task.asked or [lane.endpoint.index]
-        choice = next_choice(task.prompt, len(self.lanes), asked, ready or serving)
-        return lane if choice is None else self.lanes[choice]
-
-    def _redeal(self) -> None:
-        """Give every waiting prompt to its own lane if that serves, else to one that does."""
-        serving = self._serving()
-        if not self._failover or not serving:
-            return
-        moving: list[Prompt] = []
-        for lane in self.lanes:
-            moving += lane.adopted
-            lane.adopted.clear()
-            if lane.breaker.state != "in":
-                moving += lane.backlog
-                lane.backlog.clear()
-                waiting, lane.again = lane.again, []
-                for due, _, task in waiting:
-                    self._put(self._target(lane, task), task, due)
-        touched: set[int] = set()
-        for prompt in moving:
-            index = stand_in(prompt, len(self.lanes), serving)
-            lane = self.lanes[index]
-            (lane.backlog if self._home(prompt) is lane else lane.adopted).append(prompt)
-            touched.add(index)
-        for index in touched:
-            lane = self.lanes[index]
-            lane.backlog = deque(sorted(lane.backlog, key=_index))
-            lane.adopted = deque(sorted(lane.adopted, key=_index))
-            self._wake(lane)
-
-    def _serving(self) -> list[int]:
-        return [lane.endpoint.index for lane in self.lanes if lane.breaker.state == "in"]
-
-    def _home(self, prompt: Prompt) -> Lane:
-        return self.lanes[lane_of(prompt, len(self.lanes))]
-
-    def _put(self, lane: Lane, task: Task, due: float) -> None:
-        heapq.heappush(lane.again, (due, next(self._serial), task))
-        self._wake(lane)
 
     def _wake(self, lane: Lane) -> None:
         if not lane.started:
@@ -521,7 +368,3 @@ class Schedule:
         return not any(
             lane.breaker.takes(now) and (self._failover or lane.waiting or lane.held) for lane in self.lanes
         )
-
-
-def _index(prompt: Prompt) -> int:
-    return prompt.index

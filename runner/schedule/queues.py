@@ -1,0 +1,110 @@
+"""Which waiting prompt goes to which lane, while some endpoints serve and others don't. No locks, no clock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from runner.lanes import lane_of, next_choice, stand_in
+from runner.records import Prompt, Task
+from runner.schedule.lane import Lane
+
+
+class Queues:
+    """The queues of all lanes. ``wake`` is called with every lane that gets something.
+
+    Only lanes that are in serve. Those that are out keep their prompts if there is no ``failover``, or nobody else.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], *, failover: bool, wake: Callable[[Lane], None]) -> None:
+        self._lanes = lanes
+        self._failover = failover
+        self._wake = wake
+        self._serial = itertools.count()
+
+    def next_task(self, lane: Lane, now: float) -> Task | None:
+        """Take a task: one whose time for another attempt has come, else a prompt in the order of the input."""
+        trial = lane.breaker.state == "trial"
+        queues = [queue for queue in (lane.backlog, lane.adopted) if queue]
+        another = queues and (trial or lane.breaker.busy)  # rather than the one that just met with trouble here
+        if lane.again and lane.again[0][0] <= now and not another:
+            return heapq.heappop(lane.again)[2]
+        if queues:
+            return Task(min(queues, key=lambda queue: queue[0].index).popleft())
+        if self._failover:
+            needy = [one for one in self._lanes if one is not lane and (trial or self._needs_help(one, now))]
+            queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
+            if queues:
+                return Task(max(queues, key=len).pop())
+            waiting = [one for one in needy if one.again and one.breaker.state == "out"]
+            if trial and waiting:
+                return heapq.heappop(waiting[0].again)[2]
+        return None
+
+    def _needs_help(self, lane: Lane, now: float) -> bool:
+        """Tell whether lanes with nothing to do should take from this one: it is full, or in doubt."""
+        return bool(lane.breaker.failures) or not lane.breaker.takes(now)
+
+    def give_back(self, lane: Lane, task: Task, now: float) -> None:
+        """Put a task back that ``lane`` took and does not take now."""
+        if task.attempts:
+            self.put(self.target(lane, task, now), task, now)
+            return
+        queue = lane.backlog if self._home(task.prompt) is lane else lane.adopted
+        queue.appendleft(task.prompt)
+        self.redeal(now)
+
+    def put(self, lane: Lane, task: Task, due: float) -> None:
+        """Let a task wait for another attempt on a lane, not before ``due``."""
+        heapq.heappush(lane.again, (due, next(self._serial), task))
+        self._wake(lane)
+
+    def target(self, lane: Lane, task: Task, now: float) -> Lane:
+        """Return the lane for the next attempt at a task that was on ``lane``."""
+        if not self._failover:
+            return lane
+        serving = self.serving()
+        ready = [index for index in serving if self._lanes[index].breaker.takes(now)]
+        asked = task.asked or [lane.endpoint.index]
+        choice = next_choice(task.prompt, len(self._lanes), asked, ready or serving)
+        return lane if choice is None else self._lanes[choice]
+
+    def redeal(self, now: float) -> None:
+        """Give every waiting prompt to its own lane if that serves, else to one that does."""
+        serving = self.serving()
+        if not self._failover or not serving:
+            return
+        moving: list[Prompt] = []
+        for lane in self._lanes:
+            moving += lane.adopted
+            lane.adopted.clear()
+            if lane.breaker.state != "in":
+                moving += lane.backlog
+                lane.backlog.clear()
+                waiting, lane.again = lane.again, []
+                for due, _, task in waiting:
+                    self.put(self.target(lane, task, now), task, due)
+        touched: set[int] = set()
+        for prompt in moving:
+            index = stand_in(prompt, len(self._lanes), serving)
+            lane = self._lanes[index]
+            (lane.backlog if self._home(prompt) is lane else lane.adopted).append(prompt)
+            touched.add(index)
+        for index in touched:
+            lane = self._lanes[index]
+            lane.backlog = deque(sorted(lane.backlog, key=_index))
+            lane.adopted = deque(sorted(lane.adopted, key=_index))
+            self._wake(lane)
+
+    def serving(self) -> list[int]:
+        """Return the lanes whose endpoints are in, by their index."""
+        return [lane.endpoint.index for lane in self._lanes if lane.breaker.state == "in"]
+
+    def _home(self, prompt: Prompt) -> Lane:
+        return self._lanes[lane_of(prompt, len(self._lanes))]
+
+
+def _index(prompt: Prompt) -> int:
+    return prompt.index
