@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pause import servers
+from simulated import servers
 
 
 def peak_mb(process: subprocess.Popen[bytes]) -> float:

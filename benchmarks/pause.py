@@ -17,11 +17,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+
+from simulated import servers
 
 _HERE = Path(__file__).parent
 _CASES = {
@@ -40,18 +40,6 @@ class Figures:
     worst_pause_ms: float
     seconds: float
     saved: int
-
-
-@contextmanager
-def servers(options: list[str], endpoints: int = 4) -> Iterator[list[str]]:
-    """Run simulated servers; yield their URLs."""
-    command = [sys.executable, str(_HERE / "simulated.py"), "--endpoints", str(endpoints), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield [f"http://127.0.0.1:{port}" for port in json.loads(process.stdout.readline())]
-        finally:
-            process.terminate()
 
 
 def pauses_ms(urls: list[str]) -> list[float]:

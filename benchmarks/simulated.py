@@ -16,8 +16,12 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 _CHUNK = 64 * 1024
@@ -92,6 +96,18 @@ class Endpoint:
             await writer.drain()
             if rate:
                 await asyncio.sleep(max(0.0, begun + (start + _CHUNK) / rate - time.monotonic()))
+
+
+@contextmanager
+def servers(options: list[str], endpoints: int = 4) -> Iterator[list[str]]:
+    """Run simulated servers in a process of their own; yield their URLs."""
+    command = [sys.executable, __file__, "--endpoints", str(endpoints), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield [f"http://127.0.0.1:{port}" for port in json.loads(process.stdout.readline())]
+        finally:
+            process.terminate()
 
 
 async def main(options: argparse.Namespace) -> None:

@@ -26,15 +26,18 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+
+from simulated import servers  # noqa: E402
+
 ENDPOINTS = 4
 HANDS = 2 * ENDPOINTS
 RESULT_BYTES = 200_000
+SERVERS = ["--unique", "--seconds", "0.02", "--result-bytes", str(RESULT_BYTES)]
 
 
 @dataclass
@@ -54,19 +57,6 @@ class Figures:
     def duplicates(self) -> int:
         """Generations that came to nothing because their run was killed."""
         return self.generations - self.results
-
-
-@contextmanager
-def servers() -> Iterator[list[str]]:
-    """Run simulated servers; yield their URLs."""
-    command = [sys.executable, str(REPOSITORY / "benchmarks/simulated.py"), "--endpoints", str(ENDPOINTS), "--unique"]
-    command += ["--seconds", "0.02", "--result-bytes", str(RESULT_BYTES)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield [f"http://127.0.0.1:{port}" for port in json.loads(process.stdout.readline())]
-        finally:
-            process.terminate()
 
 
 class Folder:
@@ -190,7 +180,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     figures, begun = Figures(), time.monotonic()
-    with servers() as urls, tempfile.TemporaryDirectory() as where:
+    with servers(SERVERS, ENDPOINTS) as urls, tempfile.TemporaryDirectory() as where:
         crash(options, urls, Path(where), random.Random(seed), figures)
     figures.seconds = round(time.monotonic() - begun, 1)
     said = asdict(figures) | {"duplicates": figures.duplicates, "seed": seed}

@@ -147,7 +147,7 @@ def test_a_fault_in_the_first_attempt(server: ScriptedServer, tmp_path: Path, na
 def test_a_fault_in_every_attempt(server: ScriptedServer, tmp_path: Path, name: str) -> None:
     kind = KINDS[name]
     script(server, kind, 99)
-    health = {"probe_every_s": 0.2, "all_down_s": 2}
+    health = {"probe_every_s": 0.2, "all_down_s": 1.3}
     summary = run(config_for([server], names(2), tmp_path, output={"max_bytes": 50_000}, health=health))
     assert counts(summary) == ((1, 1, 0) if kind.always == "failed" else (1, 0, 1))
     assert summary.exit_code == (1 if kind.always == "failed" else 75)
