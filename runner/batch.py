@@ -159,13 +159,11 @@ def _check_space(this: _Run, pending: int, history: ledger.History) -> None:
 
 def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: Observe) -> RunnerError | None:
     """Work through ``pending``, and write down every event; return the error that ended it early, if one did."""
-    settings = this.config.settings
     schedule = _schedule(this, pending)
-    grace_s = settings.timeouts.first_byte_s if settings.grace_s is None else settings.grace_s
     said_so = False
     try:
         with _open_ledger(this) as lines, _worker(this, schedule.lanes) as work:
-            for event in pool.work_through(schedule, work, grace_s=grace_s):
+            for event in pool.work_through(schedule, work):
                 event = _written(event, lines)
                 tally.add(event)
                 this.words.tell(event)
@@ -180,6 +178,8 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
         this.stop.leave("bug")
         journal.log.error("A bug in runner ends this run", exc_info=True)
         return RunnerError(f"a bug in runner: {type(bug).__name__}: {bug} (the traceback is in the log)")
+    if this.stop.now:
+        journal.log.warning("What was still in flight was cut; its prompts stay pending")
     if this.stop.reason == "down":
         journal.log.error("No endpoint can be used (%s)", schedule.why_down())
     return None

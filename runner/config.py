@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
@@ -60,6 +62,12 @@ class Config:
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
         )
+
+    @property
+    def grace_s(self) -> float:
+        """How long what is in flight may take after a signal, in seconds."""
+        given = self.settings.grace_s
+        return self.settings.timeouts.first_byte_s if given is None else given
 
     def resolved_yaml(self, prompts: Sequence[str] | None = None) -> str:
         """Return the config with every default filled in, absolute paths, and no secret.
@@ -153,7 +161,7 @@ def _beyond_types(settings: RunConfig, base: Path) -> Iterator[str]:
         names.setdefault(endpoint.name or _host_port(url), index)
         urls.setdefault(url, index)
         authorities = _verify(endpoint, base)
-        if isinstance(authorities, str) and not os.path.isfile(authorities):
+        if isinstance(authorities, str) and not _holds_certificates(authorities):
             yield f"endpoints[{index}].verify: expected true, false or a file of certificates, got {authorities!r}"
         for header, value in endpoint.headers.items():
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not _HEADER_VALUE.fullmatch(value):
@@ -164,7 +172,8 @@ def _url_problem(endpoint: EndpointSettings) -> str | None:
     try:
         parts = urlsplit(endpoint.url)
         host = parts.hostname or ""
-        usable = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", host) and parts.port != 0
+        labels = all(0 < len(label) <= 63 for label in host.removesuffix(".").split("."))
+        usable = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", host) and parts.port != 0 and labels
     except ValueError:
         usable = False
     if not usable or re.search(r"\s", endpoint.url):
@@ -190,7 +199,7 @@ def _differs(settings: RunConfig, option: str) -> bool:
 def _literal_secrets(settings: RunConfig, named: Mapping[str, str]) -> Iterator[str]:
     """Yield the secrets that stand in the config itself: secret headers, their tokens, and the URLs' user info."""
     for endpoint in settings.endpoints:
-        secrets = [urlsplit(endpoint.url).netloc.rpartition("@")[0]]
+        secrets = _user_info(endpoint.url)
         for name, value in endpoint.headers.items():
             secrets += [value, value.rpartition(" ")[2]] if is_secret_header(name) else []
         yield from (one for one in secrets if one and not any(value in one for value in named.values() if value))
@@ -201,6 +210,22 @@ def _verify(endpoint: EndpointSettings, base: Path) -> bool | str:
     if isinstance(endpoint.verify, bool):
         return endpoint.verify
     return os.path.join(base, os.path.expanduser(endpoint.verify))
+
+
+def _holds_certificates(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:  # there is no such file, or it holds no certificates
+        return False
+    return True
+
+
+def _user_info(url: str) -> list[str]:
+    """Return the user info of a URL in every form in which a server may say it back."""
+    given = urlsplit(url).netloc.rpartition("@")[0]
+    user, _, password = given.partition(":")
+    plain = f"{unquote(user)}:{unquote(password)}"
+    return [given, password, unquote(password), base64.b64encode(plain.encode()).decode()] if given else []
 
 
 def _base_url(url: str) -> str:

@@ -50,6 +50,7 @@ class Breaker:
         self.busy = 0
         self.state: Literal["in", "out", "trial"] = "in"
         self.failures = 0
+        self.proven = False
         self.out_since = 0.0
         self.probe_at = 0.0
         self.cool_until = 0.0
@@ -62,6 +63,7 @@ class Breaker:
         """Note that it did what it should; return whether it is back with that."""
         back = self.state != "in"
         self.state = "in"
+        self.proven = True
         self.failures = self._trials = self.busy = 0
         self.cool_until = 0.0
         return back
@@ -82,6 +84,7 @@ class Breaker:
     def open(self, now: float) -> None:
         """Take it out."""
         self.state = "out"
+        self.proven = False
         self.out_since = now
         self._trials = self._probes = 0
         self.probe_at = now + min(_FIRST_PROBE_S, self._policy.probe_every_s)
@@ -134,7 +137,7 @@ def probe(endpoint: Endpoint, protocol: Protocol, client: Client, *, timeout_s: 
         endpoint,
         healthy=code == 200 and said in ("healthy", "ok", "ready", ""),
         status=said or ("healthy" if code == 200 else f"{code}: {words(body)}"),
-        version=_version(protocol, client, timeout_s),
+        version=_version(protocol, client, max(0.1, timeout_s - latency_s)),
         latency_s=latency_s,
         alive=code < 500 and ready,
         refused=code >= 500 or not ready,
@@ -155,8 +158,9 @@ def _without(endpoint: Endpoint, error: AttemptError) -> str:
 
 
 def _field(body: bytes, name: str) -> str:
+    """Return a field of a JSON page as one short line; "" if there is none."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
-    return str(document.get(name, "")) if isinstance(document, dict) else ""
+    return words(str(document.get(name, "")).encode()) if isinstance(document, dict) else ""

@@ -75,7 +75,7 @@ class Words:
                 tried = f" after {len(event.attempts)} attempts" if len(event.attempts) > 1 else ""
                 log.error("Prompt %s [%s] failed%s: %s", event.key, self._labels[event.endpoint], tried, event.error)
             case Out():
-                moved = f"; others take its {event.moved} waiting prompts" if event.moved else ""
+                moved = f"; others take the prompts that wait for it ({event.moved})" if event.moved else ""
                 log.error("Endpoint %s is out: %s%s", event.endpoint.label, event.why, moved)
             case Back():
                 log.warning("Endpoint %s is back after %.1fs", event.endpoint.label, event.out_s)

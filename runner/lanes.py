@@ -42,18 +42,19 @@ def stand_in(prompt: Prompt, endpoints: int, serving: Sequence[int]) -> int:
     return serving[prompt.index // endpoints % len(serving)]
 
 
-def next_choice(prompt: Prompt, endpoints: int, asked: Sequence[int], serving: Sequence[int]) -> int | None:
-    """Return the lane for another attempt: one not ``asked`` yet, else another than the last, else the last.
+def next_choice(prompt: Prompt, endpoints: int, asked: Sequence[int], *ranks: Sequence[int]) -> int | None:
+    """Return the lane for another attempt. ``ranks`` are the lanes that serve, those to be trusted first.
 
-    None if none is serving.
+    It is one not ``asked`` yet from the first rank that has any; else, of all, another than the last; else the last.
+    None if none serves. Endpoints that fail together often stand together, so it is one from further on.
 
     >>> prompt = Prompt(1, "k", "k.png")
     >>> [next_choice(prompt, 3, asked, [0, 1, 2]) for asked in ([1], [1, 0], [1, 0, 2])]
-    [0, 2, 0]
-    >>> next_choice(prompt, 3, [1], [1])
-    1
+    [2, 2, 1]
+    >>> next_choice(prompt, 3, [1], [0], [0, 1, 2]), next_choice(prompt, 3, [1], [], [1])
+    (0, 1)
     """
-    fresh = [lane for lane in serving if lane not in asked]
-    others = [lane for lane in serving if lane != asked[-1]]
-    choice = fresh or others or list(serving)
-    return choice[prompt.index // endpoints % len(choice)] if choice else None
+    fresh = next((some for rank in ranks if (some := [lane for lane in rank if lane not in asked])), [])
+    others = [lane for lane in ranks[-1] if lane != asked[-1]]
+    choice = fresh or others or list(ranks[-1])
+    return choice[(prompt.index // endpoints + len(choice) // 2) % len(choice)] if choice else None

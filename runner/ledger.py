@@ -6,6 +6,7 @@ once a second (a power cut loses at most that second's lines; their prompts are 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -94,9 +95,11 @@ class Ledger:
                 self.sync()
 
     def sync(self) -> None:
-        """Put what was written on the disk."""
+        """Put what was written on the disk. A ledger that was removed under the run is an error, not a loss."""
         with refusals(f"{self._path} can't be written"):
             os.fsync(self._file.fileno())
+            if not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+                raise OSError(errno.ENOENT, "another file has its name now")
         self._synced = time.monotonic()
 
     def close(self) -> None:
@@ -153,7 +156,7 @@ def _recorded(line: bytes) -> Recorded | None:
             **{name: found[name] for name in Recorded.__dataclass_fields__ if name != "attempts"},
             attempts=len(found["attempts"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

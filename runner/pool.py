@@ -10,8 +10,9 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from runner.health import Health
@@ -44,25 +45,30 @@ class Work(Protocol):
         """Cut every exchange under way."""
 
 
-def work_through(schedule: Schedule, work: Work, *, grace_s: float = float("inf")) -> Iterator[Event | None]:
+def work_through(schedule: Schedule, work: Work) -> Iterator[Event | None]:
     """Work through the schedule and yield every event as it comes, and None whenever ``TICK_S`` passes without one.
 
-    Ends when every prompt has ended; or, once a stop was asked, when what was in flight has. If that takes longer
-    than ``grace_s``, or ``stop.now`` is set, all exchanges are cut and their prompts left pending. What a hand
-    raises stops the run like ``stop.ask``, and is raised at the end. When the caller closes the iterator early,
-    everything is cut.
+    Ends when every prompt has ended; or, once a stop was asked, when what was in flight has. When ``stop.leave_at``
+    has come or ``stop.now`` is set, all exchanges are cut and their prompts left pending. What a hand raises stops
+    the run like ``stop.ask``, and is raised at the end. When the caller closes the iterator early, everything is cut.
     """
-    return _Pool(schedule, work, grace_s).events()
+    return _Pool(schedule, work).events()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A hand has nothing more to do, or has ``raised`` what ends the run."""
+
+    raised: BaseException | None
 
 
 class _Pool:
-    def __init__(self, schedule: Schedule, work: Work, grace_s: float) -> None:
+    def __init__(self, schedule: Schedule, work: Work) -> None:
         self._schedule = schedule
         self._stop = schedule.stop
         self._work = work
-        self._grace_s = grace_s
         most = sum(lane.hands for lane in schedule.lanes) or 1
-        self._events: queue.Queue[Event | Future[None]] = queue.Queue(maxsize=4 * most)
+        self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=4 * most)
         self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix="hand")
         self._hands = 0
         self._left = False
@@ -82,12 +88,12 @@ class _Pool:
                 except queue.Empty:
                     yield None
                     continue
-                if not isinstance(event, Future):
+                if not isinstance(event, _Ended):
                     yield event
                     continue
                 self._hands -= 1
-                if (raised := event.exception()) is not None:
-                    first = first or raised
+                if event.raised is not None:
+                    first = first or event.raised
                     self._stop.ask("error")
             yield from self._leftovers()
             if first is not None:
@@ -107,7 +113,7 @@ class _Pool:
             for lane in self._schedule.to_start():
                 for _ in range(lane.hands):
                     self._hands += 1
-                    self._executor.submit(self._hand, lane).add_done_callback(self._tell)
+                    self._executor.submit(self._hand, lane)
         return self._hands
 
     def _look(self) -> None:
@@ -117,12 +123,12 @@ class _Pool:
             return
         self._next_look = now + TICK_S
         self._schedule.check()
-        if not self._stop.asked:
+        if not self._stop.asked and not self._schedule.done:
             return
         if not self._hurried:
             self._hurried = True
             self._work.hurry()
-        if now - self._stop.asked_at >= self._grace_s:
+        if now >= self._stop.leave_at:
             self._stop.leave("grace")
         if self._stop.now and self._leave_at == float("inf"):
             self._leave_at = now + LEAVE_S
@@ -132,14 +138,16 @@ class _Pool:
         """Yield what nobody will work on any more."""
         if self._hands:  # some could not be cut; theirs is as if the run had been killed
             with suppress(queue.Empty):
-                while not isinstance(event := self._events.get_nowait(), Future):
-                    yield event
+                while True:
+                    event = self._events.get_nowait()
+                    if not isinstance(event, _Ended):
+                        yield event
         tasks, outcomes = self._schedule.leftovers()
         yield from outcomes
         for lane, task in tasks:
             yield self._work.interrupted(task, lane)
 
-    def _tell(self, event: Event | Future[None]) -> None:
+    def _tell(self, event: Event | _Ended) -> None:
         """Wait for room in the queue, but for nobody who has left."""
         while not self._left:
             with suppress(queue.Full):
@@ -149,6 +157,15 @@ class _Pool:
             event.drop()
 
     def _hand(self, lane: Lane) -> None:
+        """Work for a lane, and tell how it ended."""
+        raised: BaseException | None = None
+        try:
+            self._work_for(lane)
+        except BaseException as error:  # noqa: BLE001 - raised again on the calling thread
+            raised = error
+        self._tell(_Ended(raised))
+
+    def _work_for(self, lane: Lane) -> None:
         """Do step after step of the lane until there are none."""
         schedule = self._schedule
         while (step := schedule.take(lane)) is not Step.END:

@@ -135,9 +135,10 @@ class Outcome:
 class Task:
     """A prompt that was taken up and has not ended. One thread has it at a time.
 
-    Who has it writes the upper part; ``image_attempts`` counts those in a row that failed. The lower part belongs to
-    the schedule: ``charged`` holds the index of an endpoint for each attempt that is used up, ``forgiven`` the
-    endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
+    Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
+    old connection was its excuse once. The lower part belongs to the schedule: ``charged`` holds the index of an
+    endpoint for each attempt that is used up, ``forgiven`` the endpoints whose failures turned out to be their own,
+    ``asked`` all that were asked, in this order.
     """
 
     prompt: Prompt
@@ -146,6 +147,7 @@ class Task:
     image_s: float = 0.0
     save_s: float = 0.0
     image_attempts: int = 0
+    excused: bool = False
 
     charged: list[int] = field(default_factory=list)
     forgiven: set[int] = field(default_factory=set)

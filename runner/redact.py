@@ -15,7 +15,7 @@ _SECRET_QUERY = re.compile(
 
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|api[-_]?key|secret|password", re.IGNORECASE)
 
-_URL = re.compile(r"https?://[^\s'\"<>]+", re.IGNORECASE)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
 
 _SHORTEST_SECRET = 6
 """A shorter value of an environment variable is too likely to be an ordinary word or number."""

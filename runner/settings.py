@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+
+_YEAR_S = 31_536_000
 
 
 def _one_or_many(given: Any) -> Any:
@@ -25,8 +27,20 @@ def _not_a_bool(given: Any) -> Any:
     return given
 
 
+def _at_most_a_year(seconds: float) -> float:
+    if seconds > _YEAR_S:
+        raise ValueError(f"expected at most {_YEAR_S} (a year), got {seconds:g}")
+    return seconds
+
+
+def _true_false_or_file(given: Any) -> Any:
+    if not isinstance(given, bool | str):
+        raise ValueError(f"expected true, false or a file of certificates, got {given!r}")
+    return given
+
+
 Int = Annotated[int, BeforeValidator(_not_a_bool)]
-Seconds = Annotated[float, BeforeValidator(_not_a_bool)]
+Seconds = Annotated[float, BeforeValidator(_not_a_bool), AfterValidator(_at_most_a_year)]
 
 
 class Section(BaseModel):
@@ -40,9 +54,9 @@ class EndpointSettings(Section):
 
     url: str = Field(description="Base URL, http or https; /generate is added to it.")
     name: str | None = Field(None, min_length=1, description="How the report names it; default: host:port.")
-    slots: Int = Field(1, ge=1, description="Generations it runs at a time.")
+    slots: Int = Field(1, ge=1, le=1024, description="Generations it runs at a time.")
     headers: dict[str, str] = Field({}, description="Sent with every request, for example Authorization.")
-    verify: bool | str = Field(
+    verify: Annotated[StrictBool | str, BeforeValidator(_true_false_or_file)] = Field(
         True, description="The server's TLS certificate: true, false (believe any), or a file of authorities."
     )
 
@@ -113,7 +127,7 @@ class RunConfig(Section):
         None, gt=0, description="The time window: then finish what is in flight and leave the rest pending."
     )
     grace_s: Seconds | None = Field(
-        None, ge=0, description="How long what is in flight may take once the run should stop; default: first_byte_s."
+        None, ge=0, description="How long what is in flight may take after Ctrl-C or SIGTERM; default: first_byte_s."
     )
 
 

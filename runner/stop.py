@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from math import inf
 
 
 class Stop:
     """Tell every thread of a run to begin nothing new.
 
-    The first reason given stays; ``asked_at`` (monotonic) is its time. ``now`` is set when even what is in flight
-    should be left behind.
+    The first reason given stays. ``leave_at`` (monotonic) is when what is in flight is no longer waited for; ``now``
+    is set when that is so.
     """
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self.asked = False  # no Event: it may be set by a signal in the middle of being set
         self.reason: str | None = None
-        self.asked_at = 0.0
+        self.leave_at = inf
         self.now = False
 
-    def ask(self, reason: str) -> None:
-        """Begin nothing new; finish what is in flight."""
-        if not self._asked.is_set():
-            self.reason = self.reason or reason
-            self.asked_at = time.monotonic()
-            self._asked.set()
+    def ask(self, reason: str, *, within_s: float = inf) -> None:
+        """Begin nothing new; finish what is in flight, if that takes no longer than ``within_s``."""
+        self.leave_at = min(self.leave_at, time.monotonic() + within_s)
+        self.reason = self.reason or reason
+        self.asked = True
 
     def leave(self, reason: str) -> None:
         """Wait for nothing any more."""
         self.now = True
         self.ask(reason)
-
-    @property
-    def asked(self) -> bool:
-        return self._asked.is_set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from runner import formats
 from runner.client import IMAGE_MAX_BYTES, Answer, Client, ImageClient
 from runner.clock import since, utc_now
-from runner.errors import AttemptError, Blame, BusyError, ImageError, StatusError
+from runner.errors import AttemptError, Blame, BusyError, ImageError, StatusError, TransportError
 from runner.health import Health, probe
 from runner.lanes import lane_of
 from runner.prompts import fingerprint, shown
@@ -59,7 +60,8 @@ class Worker:
             image = self._image(task)
             with self._ask(task, lane, image) as answer:
                 return self._result(task, lane, image, answer)
-        except AttemptError as error:
+        except AttemptError as raised:
+            error = self._second_thoughts(task, raised)
             if task.attempts and not isinstance(error, ImageError):
                 _note(task, error=str(error))
             self._read.keep(task, image if error.again else None)
@@ -67,6 +69,15 @@ class Worker:
         except Away:
             self._read.keep(task, image)
             raise
+
+    def _second_thoughts(self, task: Task, error: AttemptError) -> AttemptError:
+        """Let an old connection be an excuse once a prompt: one that breaks connections must come to an end."""
+        if not isinstance(error, BusyError) or error.wait_s != 0:
+            return error
+        if task.excused:
+            return TransportError(str(error))
+        task.excused = True
+        return error
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         """Return the outcome of a task that is left pending because the run ends."""
@@ -210,17 +221,24 @@ def _note(task: Task, **known: Any) -> None:
 
 def _read_image(path: str) -> Image:
     try:
-        with open(path, "rb") as file:
-            stat = os.fstat(file.fileno())
-            if stat.st_size > IMAGE_MAX_BYTES:
-                raise ImageError(f"image: {path} has {stat.st_size} bytes, more than {IMAGE_MAX_BYTES}")
-            content = file.read()
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(f"image: {path} is no regular file")
+            content = file.read(IMAGE_MAX_BYTES + 1)
     except OSError as error:
         raise ImageError(f"image: {path}: {error.strerror}") from error
+    if len(content) > IMAGE_MAX_BYTES:
+        raise ImageError(f"image: {path} is longer than {IMAGE_MAX_BYTES} bytes")
     if not content:
         raise ImageError(f"image: {path} is empty")
     name = os.path.basename(path).encode(errors="replace").decode()
-    return Image(name, content, hashlib.sha256(content).hexdigest(), stat.st_mtime_ns)
+    return Image(name, content, hashlib.sha256(content).hexdigest(), status.st_mtime_ns)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file as an ``opener``; a pipe that nobody writes to doesn't block."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _local_image(prompt: Prompt, image: Image | None) -> dict[str, object] | None:

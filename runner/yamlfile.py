@@ -33,7 +33,10 @@ class Document:
 def read_document(file: Path, environ: Mapping[str, str] = os.environ) -> Document:
     """Read ``file`` and fill in ``${NAME}``; ``$${`` stands for ``${``. Raises UsageError if it is no mapping."""
     document = Document()
-    document.values = _Expander(environ, document).expand(_read(file), ())
+    try:
+        document.values = _Expander(environ, document).expand(_read(file), ())
+    except RecursionError as error:
+        raise UsageError(f"{file}: it is nested too deep; does an alias hold itself?") from error
     return document
 
 

@@ -126,6 +126,7 @@ class ScriptedServer:
         self.usual = Answer()
         self.received: list[Received] = []
         self.images_asked: list[str] = []
+        self.image_headers: list[dict[str, str]] = []
         self.probes = 0
         self.connections = 0
         self.most_at_once = 0
@@ -218,6 +219,7 @@ class ScriptedServer:
         path = PurePosixPath(handler.path.partition("?")[0])
         if path.parts[1:2] == ("images",):
             self.images_asked.append(path.stem)
+            self.image_headers.append(dict(handler.headers.items()))
             self._send(handler, self._next(f"images/{path.stem}") or Answer(body=IMAGE))
         else:
             self.probes += str(path) == "/health"

@@ -3,7 +3,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 
@@ -286,3 +286,55 @@ def test_a_tls_server_that_never_answers_is_left_as_well(authority: trustme.CA) 
         client = Client(Endpoint(0, server.url, "one", "port 1", verify=False), Timeouts(total_s=0.3), connections=1)
         with pytest.raises(TransportError, match="total_s"):
             body_of(client)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_chunk_of_a_negative_size_is_an_answer_that_is_no_http(server: ScriptedServer, status: int) -> None:
+    head = f"HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxxxx".encode()
+    server.script["chair"] = [Answer(raw=head)]
+    client = client_of(server.url)
+    with client.send(client.prepare(REQUEST)) as answer:
+        if status == 500:
+            assert answer.head() == b""
+        else:
+            with pytest.raises(TransportError):
+                answer.receive(io.BytesIO(), 10**9)
+
+
+def test_a_certificate_file_that_is_gone_is_an_attempt_that_reached_nobody(tmp_path: Path) -> None:
+    endpoint = Endpoint(0, "https://127.0.0.1:1", "one", "port 1", verify=str(tmp_path / "gone.pem"))
+    with pytest.raises(TransportError, match=r"gone\.pem") as refused:
+        body_of(Client(endpoint, Timeouts(), connections=1))
+    assert not refused.value.reached
+
+
+def test_an_images_credentials_are_those_of_its_url_and_stay_with_its_host(
+    servers: Callable[..., list[ScriptedServer]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked, other = servers(2)
+    (tmp_path / "netrc").write_text("machine localhost login me password secretpw\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    asked.script["images/a"] = [
+        Answer(status=302, body=b"x" * 10_000, headers={"Location": f"http://localhost:{other.port}/images/b.png"})
+    ]
+    url = asked.image("a").replace("//", "//user:p%40ss@")
+    assert fetch(url).content == IMAGE
+    assert asked.image_headers[-1]["Authorization"] == "Basic dXNlcjpwQHNz"
+    assert "Authorization" not in other.image_headers[-1]
+
+
+def test_redirects_without_end_are_final(server: ScriptedServer) -> None:
+    server.script["images/a"] = [Answer(status=302, body=b"", headers={"Location": "/images/a.png"})] * 99
+    with pytest.raises(ImageError, match="redirects") as refused:
+        fetch(server.image("a"))
+    assert not refused.value.again
+    assert len(server.images_asked) == 11
+
+
+def test_a_connection_that_was_given_back_is_cut_by_nobody(server: ScriptedServer) -> None:
+    client = client_of(server.url, total_s=0.2)
+    answer = client.send(client.prepare(REQUEST))
+    answer.receive(io.BytesIO(), 10**9)
+    threading.Event().wait(0.5)  # longer than the first one's time
+    assert body_of(client)[0] == splat_ply()
+    assert server.connections == 1

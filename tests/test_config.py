@@ -40,8 +40,8 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("endpoints: [{url: http://h:1, slots: 0}]", "endpoints[0].slots: expected an integer ≥ 1, got 0"),
-        ("endpoints: [http://h:1, {url: http://h:2, slots: x}]", "endpoints[1].slots: expected an integer ≥ 1, got 'x'"),
+        ("endpoints: [{url: http://h:1, slots: 0}]", "endpoints[0].slots: expected an integer ≥ 1 and ≤ 1024, got 0"),
+        ("endpoints: [http://h:1, {url: http://h:2, slots: x}]", "endpoints[1].slots: expected an integer ≥ 1 and ≤ 1024, got 'x'"),
         ("endpoints: []", "endpoints: expected a list with at least one entry, got []"),
         ("endpoints: [{slots: 1}]", "endpoints[0].url: required, but missing"),
         ("endpoints: [{url: http://h:1, slot: 1}]", "endpoints[0].slot: unknown key; did you mean 'slots'?"),
@@ -54,6 +54,11 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
         ("endpoints: [{url: http://h:1, headers: {'X Y': a}}]", "endpoints[0].headers: 'X Y' is no valid header (RFC 9110)"),
         ('endpoints: [{url: http://h:1, headers: {X: "a\\r\\nEvil: 1"}}]', "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
         ("endpoints: [{url: http://h:1, verify: no.pem}]", "endpoints[0].verify: expected true, false or a file of certificates, got 'FOLDER/no.pem'"),
+        ("endpoints: [{url: http://h:1, verify: 1}]", "endpoints[0].verify: expected true, false or a file of certificates, got 1"),
+        ("endpoints: [{url: http://h:1, verify: null}]", "endpoints[0].verify: expected true, false or a file of certificates, got None"),
+        ("endpoints: [{url: http://h:1, slots: 5000}]", "endpoints[0].slots: expected an integer ≥ 1 and ≤ 1024, got 5000"),
+        ("endpoints: ['http://..']", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'http://..'"),
+        ("timeouts: {total_s: 1.0e+300}", "timeouts.total_s: expected at most 31536000 (a year), got 1e+300"),
         ("endpoints: ['http://*:1']", "endpoints[0].url: expected an http or https URL such as http://127.0.0.1:10006, got 'http://*:1'"),
         ("endpoints: [{url: http://h:1, headers: {X: '日本'}}]", "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
         ("endpoints: [{url: http://h:1, headers: {X: ' a'}}]", "endpoints[0].headers: 'X' is no valid header (RFC 9110)"),
@@ -205,3 +210,14 @@ def test_the_schema_knows_every_option_and_describes_it() -> None:
 def test_a_config_nested_without_end_is_one_clear_sentence(written) -> None:
     (problem,) = problems(written(LEAST + "headers: " + "[" * 5000 + "]" * 5000))
     assert "nested" in problem
+
+
+def test_an_alias_that_holds_itself_is_one_clear_sentence(written) -> None:
+    (problem,) = problems(written("endpoints: &a [*a]\nprompts: p.txt\n"))
+    assert "does an alias hold itself" in problem
+
+
+def test_a_file_that_holds_no_certificate_is_none(written) -> None:
+    path = written("endpoints: [{url: https://h:1, verify: run.yaml}]\nprompts: p.txt\n")
+    (problem,) = problems(path)
+    assert problem.startswith("endpoints[0].verify: expected true, false or a file of certificates")

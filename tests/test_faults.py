@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -186,7 +187,7 @@ def test_one_of_four_that_refuses_is_made_up_for_and_said(
     assert counts(summary) == (60, 0, 0)
     assert [one.outages for one in summary.endpoints] == [0, 0, 1, 0]
     assert f"Endpoint port {four[2].port} is out: Connection refused" in caplog.text
-    assert re.search(r"others take its 1[345] waiting prompts", caplog.text), "15 but for those in hands"
+    assert re.search(r"others take the prompts that wait for it \(1[345]\)", caplog.text), "15 but for those in hands"
     assert caplog.text.count(f"(instead of port {four[2].port})") == 15
     asked = [len(one.received) for one in four]
     assert asked == [20, 20, 0, 20], "spread by modulo"
@@ -360,3 +361,92 @@ def test_of_forty_prompts_with_faults_of_eleven_kinds_all_is_saved_that_can_be(
     todo = status_of(tmp_path / "results").to_do().split()
     assert todo == [four[0].image(stem) for stem in lost]
     assert {one.outages for one in summary.endpoints} == {0}
+
+
+@pytest.mark.parametrize("prompts", [1, 5, 12])
+def test_three_of_eight_that_answer_500_cost_no_prompt_however_few_there_are(
+    servers: Servers, tmp_path: Path, prompts: int
+) -> None:
+    eight = servers(8)
+    for server in eight[:3]:
+        server.usual = FAULTS["500"]
+    assert counts(run(config_for(eight, names(prompts), tmp_path, images=eight[7]))) == (prompts, 0, 0)
+
+
+@pytest.mark.parametrize("page", [b"[" * 4000, b'{"status": "\\u001b[31m\\n' + b"x" * 3000 + b'"}'])
+def test_a_hostile_health_page_ends_no_run_and_writes_no_line_of_its_own(
+    servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture, page: bytes
+) -> None:
+    good, bad = servers(2)
+    bad.script["/health"] = bad.script["/version"] = [Answer(body=page)] * 9
+    with caplog.at_level(logging.INFO, logger="runner"):
+        summary = run(config_for([good, bad], names(4), tmp_path))
+    assert counts(summary) == (4, 0, 0)
+    assert "\x1b" not in caplog.text and "x" * 300 not in caplog.text
+
+
+def test_a_health_page_that_hangs_holds_up_no_finished_run(server: ScriptedServer, tmp_path: Path) -> None:
+    hold = threading.Event()
+    server.script["/version"] = [Answer(hold=hold)]
+    summary = run(config_for([server], names(4), tmp_path))
+    hold.set()
+    assert counts(summary) == (4, 0, 0)
+    assert summary.seconds < 5
+
+
+def test_what_is_in_flight_when_the_window_ends_is_finished_whatever_the_grace(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.generation_s = 0.6
+    config = config_for([server], names(4), tmp_path, max_runtime_s=0.4, grace_s=0, timeouts={})
+    assert counts(run(config)) == (1, 0, 3)
+
+
+def test_a_pipe_or_a_device_in_the_list_is_no_image_and_blocks_nobody(server: ScriptedServer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "list.txt").write_text(f"pipe.png\n/dev/zero\n{server.image('p0')}\n")
+    summary = run(config_for([server], [], tmp_path, prompts=[str(tmp_path / "list.txt")]))
+    assert counts(summary) == (1, 2, 0)
+    assert {failure.error.rpartition("is ")[2] for failure in summary.failures} == {"no regular file"}
+
+
+def test_a_ledger_that_is_removed_under_a_run_is_an_error(server: ScriptedServer, tmp_path: Path) -> None:
+    def watch(tally: Any, event: Any) -> None:
+        if tally.saved == 1:
+            (tmp_path / "results" / ".runner" / "ledger.jsonl").unlink(missing_ok=True)
+
+    summary = run(config_for([server], names(4), tmp_path), observe=watch)
+    assert summary.exit_code == 1 and "ledger.jsonl can't be written" in str(summary.error)
+
+
+def test_a_ledger_line_nested_without_end_is_passed_over(server: ScriptedServer, tmp_path: Path) -> None:
+    config = config_for([server], names(2), tmp_path)
+    run(config)
+    with open(tmp_path / "results" / ".runner" / "ledger.jsonl", "ab") as ledger:
+        ledger.write(b"[" * 100_000 + b"\n")
+    assert run(config).skipped == 2
+
+
+def test_a_password_in_an_endpoints_url_is_written_in_no_form(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    echo = b"Basic bWU6cEBzc3cwcmQ= for p@ssw0rd or p%40ssw0rd"
+    server.usual = Answer(status=422, body=echo)
+    config = config_for([server], names(1), tmp_path, endpoints=[server.url.replace("//", "//me:p%40ssw0rd@")])
+    with caplog.at_level(logging.INFO, logger="runner"):
+        run(config)
+    texts = [file.read_text() for file in (tmp_path / "results" / ".runner").iterdir()] + [caplog.text]
+    for text in texts:
+        assert "p@ssw0rd" not in text and "p%40ssw0rd" not in text and "bWU6cEBzc3cwcmQ" not in text
+
+
+def test_a_redirect_of_an_image_to_nowhere_is_final_and_its_secrets_are_not_written(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    location = {"Location": "foo://127.0.0.1/z?sig=sweetsecret"}
+    server.script["images/p0"] = [Answer(status=302, body=b"", headers=location)] * 3
+    summary = run(config_for([server], names(1), tmp_path))
+    assert counts(summary) == (0, 1, 0)
+    assert len(server.images_asked) == 1
+    for file in (tmp_path / "results" / ".runner").iterdir():
+        assert "sweetsecret" not in file.read_text(), file.name

@@ -173,9 +173,10 @@ def test_what_is_in_flight_is_cut_when_the_grace_is_over() -> None:
     stop, one = Stop(), lane(5)
     work = Work()
     work.generate = lambda task, where: work.abandoned.wait(10) and None
-    events = work_through(schedule_of(one, stop=stop), work, grace_s=0.05)
+    events = work_through(schedule_of(one, stop=stop), work)
     begun(events, 2)
-    stop.ask("SIGTERM")
+    stop.ask("window")
+    stop.ask("SIGTERM", within_s=0.05)
     assert len(keys(events)) == 2  # they ended because they were cut
     assert stop.now
 

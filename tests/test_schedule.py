@@ -134,8 +134,8 @@ def test_what_reached_nobody_uses_up_no_attempt_and_goes_on_elsewhere_at_once() 
     run = Run(8, 4, attempts=1)
     (event,) = run.fail(3, REFUSED)
     assert isinstance(event, Retrying)
-    assert (event.wait_s, event.next.index) == (0.0, 0)
-    assert run.take(0, "p3").charged == []
+    assert (event.wait_s, event.next.index) == (0.0, 1)
+    assert run.take(1, "p3").charged == []
 
 
 def test_a_retry_goes_to_every_other_endpoint_before_it_comes_back() -> None:
@@ -355,3 +355,86 @@ def test_a_million_prompts_are_dealt_anew_when_an_endpoint_goes_out() -> None:
     run.schedule.give_back(run.lanes[3], Task(run.lanes[3].backlog.popleft()))
     assert sum(len(run.waiting(lane)) for lane in range(3)) == 100_000
     assert all(run.waiting(lane) for lane in range(3))
+
+
+def test_only_the_time_in_which_no_endpoint_was_of_use_counts_as_down() -> None:
+    run = Run(4, 1, all_down_s=10)
+    run.fail(0, BusyError("429", wait_s=1))
+    run.now += 1
+    run.schedule.check()
+    task = run.take(0)
+    run.now += 600
+    run.schedule.check()
+    run.end(0, task, BusyError("429", wait_s=1))
+    run.now += 1
+    run.schedule.check()
+    assert not run.stop.asked, "it generated for ten minutes, and was full for two seconds"
+    for _ in range(12):
+        run.fail(0, BusyError("429", wait_s=1))
+        for _ in range(8):
+            run.now += 0.125
+            run.schedule.check()
+    assert run.stop.reason == "down", "one that always says it is full comes to an end"
+
+
+def test_a_retry_goes_first_to_who_has_shown_to_be_well() -> None:
+    run = Run(32, 8)
+    run.end(6, run.take(6))
+    run.fail(2, BROKEN)
+    (event,) = run.fail(0, BROKEN)
+    assert isinstance(event, Retrying) and event.next.index == 6
+    run.now += 60
+    tasks = {task.prompt.key: task for task in (run.take(6), run.take(6))}
+    (event,) = run.end(6, tasks["p0"], BROKEN)
+    assert isinstance(event, Retrying) and event.next.index not in (0, 2, 6), "not to those in doubt"
+
+
+def test_who_is_held_by_an_endpoint_that_forgives_no_more_has_failed_when_that_goes_out() -> None:
+    run = Run(20, 2, attempts=1, failures_to_open=2)
+    run.fail(0, BROKEN, times=2)  # p0 and p2 are forgiven, and go to the other
+    run.now += 1
+    run.probe(0, alive=True)
+    run.end(0, run.take(0))
+    run.now += 60
+    (event,) = run.end(1, run.take(1, "p0"), REFUSED)
+    assert isinstance(event, Retrying) and event.next.index == 0
+    first = run.take(0, "p0")
+    assert run.fail(0, BROKEN) == [], "another prompt brings it into doubt, and is held"
+    assert run.end(0, first, BROKEN) == [], "and so is this one"
+    events = run.fail(0, BROKEN)
+    assert [event.key for event in events if isinstance(event, Outcome)] == ["p0"]
+
+
+def test_what_is_given_back_wakes_whoever_may_take_it() -> None:
+    run, woken = Run(4, 2), []
+    for lane in run.lanes:
+        lane.work.notify_all = lambda lane=lane: woken.append(lane)  # type: ignore[method-assign]
+    task = run.take(1)
+    run.schedule.give_back(run.lanes[1], task)
+    assert {lane.endpoint.index for lane in woken} == {0, 1}
+
+
+def test_a_stop_that_cuts_an_image_leaves_its_prompt_pending() -> None:
+    run = Run(2, 1, attempts=1)
+    task = run.take(0)
+    task.image_attempts = 1
+    run.stop.ask("window")
+    (outcome,) = run.end(0, task, ImageError("abandoned", again=True))
+    assert isinstance(outcome, Outcome) and outcome.outcome == "interrupted"
+
+
+def test_a_lane_that_got_two_things_is_started_once() -> None:
+    run = Run(2, 3)
+    for lane in (0, 1):
+        (event,) = run.fail(lane, REFUSED)
+        assert isinstance(event, Retrying) and event.next.index == 2
+    assert run.schedule.to_start() == [run.lanes[2]]
+
+
+def test_what_was_for_an_endpoint_that_went_out_meanwhile_waits_for_another() -> None:
+    run = Run(4, 2, attempts=3)
+    task = run.take(1, "p1")
+    run.lanes[1].breaker.open(run.now)
+    task.image_attempts = 1
+    (event,) = run.end(1, task, ImageError("503", again=True))
+    assert isinstance(event, Retrying) and event.next.index == 0

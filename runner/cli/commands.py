@@ -148,7 +148,7 @@ def _run(chosen: config.Config, arguments: Namespace) -> int:
     with (
         logging_to_stderr(verbose=arguments.verbose, quiet=arguments.quiet, log_file=arguments.log_file),
         closing(Progress(quiet=arguments.quiet)) as progress,
-        _signals(stop),
+        _signals(stop, chosen.grace_s),
     ):
         summary = batch.run(
             chosen, prompts=prompts, overwrite=arguments.overwrite, stop=stop, observe=progress.observe
@@ -163,8 +163,8 @@ def _run(chosen: config.Config, arguments: Namespace) -> int:
 
 
 @contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """Let the first SIGINT, SIGTERM or SIGHUP end the run in good order, and the second at once.
+def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
+    """Let the first SIGINT, SIGTERM or SIGHUP end the run in good order, within a grace, and the second at once.
 
     A SIGHUP that is ignored, as by nohup, stays so.
     """
@@ -174,7 +174,7 @@ def _signals(stop: Stop) -> Iterator[None]:
     def heard(number: int, frame: FrameType | None) -> None:
         signals.append(signal.Signals(number).name)
         if len(signals) == 1:
-            stop.ask(signals[0])
+            stop.ask(signals[0], within_s=grace_s)
         else:
             stop.leave(signals[0])
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -35,6 +35,15 @@ IMAGE_MAX_BYTES = 64 * 1024 * 1024
 RETRY_AFTER_MAX_S = 60.0
 """A longer Retry-After is cut to this: hours were seen, and an endpoint that is free again should not stand idle."""
 
+_NOWHERE = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.TooManyRedirects,
+)
+"""What a redirect to nowhere is; it will be the same the next time."""
+
+_REDIRECTS_MAX = 10
 _ERROR_BYTES = 4096
 _ERROR_S = 5.0
 _AGENT = f"multiport-runner/{__version__}"
@@ -83,6 +92,7 @@ class Answer:
                 digest.update(chunk)
                 file.write(chunk)
             self._exchange.check()  # a body without a length ends just like that when the connection is cut
+            self._exchange.end()
         return Reply(size_bytes, digest.hexdigest())
 
     def head(self) -> bytes:
@@ -90,7 +100,7 @@ class Answer:
         self._exchange.watch(_ERROR_S, "")
         try:
             return bytes(self._response.raw.read(_ERROR_BYTES, decode_content=True))
-        except (urllib3.exceptions.HTTPError, OSError):
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
             return b""
 
     @property
@@ -117,7 +127,7 @@ class Client:
         self._asking = UnderWay()
         self._session = _session(connections, endpoint.headers)
         self._session.trust_env = False
-        self._session.verify = endpoint.verify
+        self._verify = endpoint.verify
         if endpoint.verify is False:  # the log says so once
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
@@ -150,12 +160,9 @@ class Client:
 
     def _answer(self, prepared: requests.PreparedRequest, exchange: Exchange, connect_s: float) -> Answer:
         with translated(self._shown, exchange), exchange.here():
-            response = self._session.send(
-                prepared,
-                stream=True,
-                timeout=(connect_s, exchange.patience_s),
-                allow_redirects=False,
-                verify=self._session.verify,
+            # Not Session.send: it would read the body of a redirect, however long, to follow it.
+            response = self._session.get_adapter(self._url).send(
+                prepared, stream=True, timeout=(connect_s, exchange.patience_s), verify=self._verify
             )
             exchange.arrived(response)
         return Answer(response, self._shown, exchange, self._timeouts.stall_s)
@@ -181,16 +188,17 @@ class ImageClient:
         self._image_s = timeouts.image_s
         self._under_way = UnderWay()
         self._session = _session(connections, {})
-        self._session.auth = _no_netrc
-        self._session.max_redirects = 10
 
     def fetch(self, url: str) -> Image:
         """Download one image, following redirects. Raises ImageError; whether it may help to try again is in it."""
         shown = public_url(url)
         try:
-            content = self._download(url, shown)
+            try:
+                content = self._download(url, shown)
+            except BusyError:  # its connection was an old one
+                content = self._download(url, shown)
         except (TransportError, BusyError) as error:
-            raise ImageError(f"image: {error}", again=True) from error
+            raise ImageError(f"image: {error}", again=not isinstance(error.__cause__, _NOWHERE)) from error
         if not content:
             raise ImageError(f"image: {shown} is empty", again=True)
         name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]) or "image"
@@ -202,9 +210,10 @@ class ImageClient:
         exchange = self._under_way.begin(self._image_s, late)
         exchange.awaits(self._image_s, late)
         with translated(shown, exchange), exchange.here():
-            response = self._session.get(url, stream=True, timeout=(self._connect_s, self._image_s))
+            response = self._open(url)
             exchange.arrived(response)
-        with Answer(response, shown, exchange, self._image_s) as answer, translated(shown, exchange):
+        status = response.status_code
+        with Answer(response, shown, exchange, self._image_s) as answer, translated(shown, exchange, status):
             if answer.status != 200:
                 again = answer.status in (408, 425, 429) or answer.status >= 500
                 raise ImageError(f"image: {shown} answers {answer.status}", again=again, status=answer.status)
@@ -213,7 +222,30 @@ class ImageClient:
                 if len(content) > IMAGE_MAX_BYTES:
                     raise ImageError(f"image: {shown} is longer than {IMAGE_MAX_BYTES} bytes")
             exchange.check()
+            exchange.end()
         return bytes(content)
+
+    def _open(self, url: str) -> requests.Response:
+        """Send and follow redirects, but never read their bodies, nor take credentials along."""
+        session = self._session
+        for _ in range(_REDIRECTS_MAX + 1):
+            auth = requests.utils.get_auth_from_url(url)
+            request = requests.Request("GET", url, auth=auth if any(auth) else _no_netrc)
+            prepared = session.prepare_request(request)
+            environment = session.merge_environment_settings(prepared.url or url, {}, True, True, None)
+            response = session.get_adapter(prepared.url or url).send(
+                prepared,
+                stream=True,
+                timeout=(self._connect_s, self._image_s),
+                proxies=environment["proxies"],
+                verify=environment["verify"] or True,
+            )
+            target = session.get_redirect_target(response)
+            if target is None:
+                return response
+            response.close()
+            url = urljoin(url, target)
+        raise requests.exceptions.TooManyRedirects(f"more than {_REDIRECTS_MAX} redirects")
 
     def abandon(self) -> None:
         """Cut the downloads under way, from another thread, and begin none any more."""
@@ -234,5 +266,5 @@ def _session(connections: int, headers: Mapping[str, str]) -> requests.Session:
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand as the session's auth, so that credentials of a netrc file are never sent to an image host."""
+    """Stand as a request's auth, so that credentials of a netrc file are never sent to an image host."""
     return request

@@ -6,6 +6,7 @@ import socket
 import time
 from typing import Any
 
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -21,20 +22,25 @@ class _Known:
     """Mixed into a connection: tells the exchange of the thread about its socket."""
 
     sock: Any
+    _new = False
 
     def connect(self) -> None:
         exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
         if exchange:
             exchange.check()
+        self._new = True
         super().connect()  # type: ignore[misc]
         self._tell(exchange)
 
     def request(self, *args: Any, **options: Any) -> None:
         exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
-        if exchange and self.sock is not None:
-            exchange.reused = not exchange.reached
-            self._tell(exchange)
+        if exchange:
+            exchange.reused = self.sock is not None and not self._new
+            if exchange.reused:
+                self._tell(exchange)
+        self._new = False
         super().request(*args, **options)  # type: ignore[misc]
+        self._new = False
         if exchange:
             exchange.sent_at = time.monotonic()
             exchange.watch(exchange.patience_s + RESOLUTION_S, exchange.late)
@@ -70,5 +76,6 @@ class Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        if manager.pool_classes_by_scheme is urllib3.poolmanager.pool_classes_by_scheme:  # not SOCKS
+            manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
         return manager

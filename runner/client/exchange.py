@@ -76,9 +76,10 @@ class Exchange:
         """Shut the socket down; the thread that waits for it is told ``why``."""
         if self.cut_because is None:
             self.cut_because = why
-        if self.socket is not None:
+        plain = getattr(self.socket, "socket", self.socket)  # below TLS in TLS, as to a proxy
+        if isinstance(plain, socket.socket):
             with suppress(OSError):
-                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # of the plain socket, whatever lies over it
+                socket.socket.shutdown(plain, socket.SHUT_RDWR)  # of the plain socket, whatever lies over it
 
     def check(self) -> None:
         """Raise what stands for having been cut, if it was."""
@@ -86,6 +87,8 @@ class Exchange:
             raise ConnectionAbortedError(self.cut_because)
 
     def end(self) -> None:
+        """Let nobody cut it any more: the connection may be another's next."""
+        self.socket = None
         DEADLINES.clear(self)
         self._under_way.end(self)
 

@@ -36,8 +36,8 @@ def translated(url: str, exchange: Exchange, status: int | None = None) -> Itera
             raise BusyError(f"{url}: an old connection was closed as it was used again", wait_s=0) from error
         raise lost(_cause(error)) from error
     except urllib3.exceptions.HTTPError as error:
-        raise lost(f"the body was cut: {_cause(error)}") from error
-    except (ConnectionError, TimeoutError) as error:  # cut by us, or by a socket that nobody wrapped
+        raise lost(f"the body was cut: {_cause(error)}" if status else _cause(error)) from error
+    except OSError as error:  # cut by us, a socket that nobody wrapped, a certificate file that is gone
         raise lost(str(error)) from error
     except ValueError as error:  # what the libraries make of a malformed header, such as a Location
         raise lost(f"an answer that is no HTTP: {error}") from error

@@ -37,7 +37,7 @@ def verdict(summary: Summary) -> str:
             first = summary.failures[0]
             parts[-1] += f" (first: {first.key}: {first.error})"
     if summary.pending:
-        parts.append(f"{summary.pending} still pending: {why(summary.stopped)}")
+        parts.append(f"{summary.pending} still pending: {why(summary.stopped)}; the same command goes on")
     return "; ".join(parts) or f"{summary.saved + summary.skipped} of {summary.total} prompts have a verified result"
 
 

@@ -22,7 +22,7 @@ from math import inf
 from runner import settings
 from runner.errors import AttemptError, BusyError, ImageError
 from runner.health import Breaker, Health
-from runner.lanes import lane_of
+from runner.lanes import lane_of, next_choice
 from runner.records import Back, Event, Failed, Met, Out, Outcome, Retrying, Saving, Started, Task, Verdict
 from runner.retry import back_off, wait_before_next
 from runner.schedule.lane import Away, Lane, Slot, Step, Stopped
@@ -58,7 +58,8 @@ class Schedule:
         self._queues = Queues(lanes, failover=failover, wake=self._wake)
         self._open = sum(len(lane.backlog) for lane in lanes)
         self._meet_until = clock() + MEET_S
-        self._down_since: float | None = None
+        self._down_s = 0.0
+        self._looked_at = clock()
         self._seen_alive = False
         self._to_start = [lane for lane in lanes if lane.backlog]
         for lane in lanes:
@@ -88,7 +89,7 @@ class Schedule:
     def enter(self, lane: Lane) -> None:
         """Take one of the lane's slots, as soon as one is free. Raises Away, Stopped."""
         with self._lock:
-            while not self._may_send(lane):
+            while not self.may_send(lane):
                 lane.free.wait(max(self._meet_until - self._clock(), 0.001) if self._meeting() else None)
             lane.generating += 1
 
@@ -96,7 +97,8 @@ class Schedule:
         """Give the slot back."""
         with self._lock:
             lane.generating -= 1
-            lane.judging += failed
+            if failed:
+                lane.judging.add(threading.get_ident())
             lane.free.notify()
 
     def settle(self, lane: Lane, task: Task, verdict: Verdict) -> list[Event]:
@@ -104,7 +106,7 @@ class Schedule:
         with self._lock:
             lane.taken -= 1
             if lane.judging:
-                lane.judging = 0
+                lane.judging.discard(threading.get_ident())
                 lane.free.notify_all()
             if isinstance(verdict, Saving):
                 task.asked.append(lane.endpoint.index)
@@ -116,6 +118,7 @@ class Schedule:
         with self._lock:
             lane.taken -= 1
             self._queues.give_back(lane, task, self._clock())
+            self._wake_all()
             return []
 
     def abandon(self, lane: Lane, outcome: Outcome) -> list[Event]:
@@ -130,6 +133,8 @@ class Schedule:
             now = self._clock()
             lane.probing = False
             lane.work.notify_all()
+            if self.stop.asked:  # the question may have been cut
+                return []
             if not lane.met:
                 return self._meet(lane, found, now)
             if lane.breaker.state == "out":
@@ -148,20 +153,26 @@ class Schedule:
     def to_start(self) -> list[Lane]:
         """Return the lanes that have got work and have no hands yet, each once."""
         with self._lock:
-            lanes, self._to_start = [lane for lane in self._to_start if not lane.started], []
+            lanes, self._to_start = [one for one in dict.fromkeys(self._to_start) if not one.started], []
             for lane in lanes:
                 lane.started = True
             return lanes
 
     def check(self) -> None:
-        """Look at the clock: if every endpoint has been out for too long, ask to stop. Wake who waits if so asked."""
+        """Look at the clock: if no endpoint was of use for too long, ask to stop. Wake who waits if so asked.
+
+        The time counts since the last result, and only while every endpoint is out, on trial or full: a generation
+        that takes long is no outage, and an endpoint that always says it is full comes to an end all the same.
+        """
         with self._lock:
             now = self._clock()
-            if not self.stop.asked and self._open and self._stuck(now):
-                self._down_since = now if self._down_since is None else self._down_since
-                patience_s = max(self._health.all_down_s, 0 if self._seen_alive else self._health.wait_ready_s)
-                if now - self._down_since >= patience_s:
-                    self.stop.ask("down")
+            passed_s, self._looked_at = now - self._looked_at, now
+            if not self._in_use(now):
+                self._down_s += passed_s
+            patience_s = max(self._health.all_down_s, 0 if self._seen_alive else self._health.wait_ready_s)
+            at_work = any(lane.taken for lane in self.lanes)
+            if self._open and not at_work and not self._in_use(now) and self._down_s >= patience_s:
+                self.stop.ask("down")
             if self.stop.asked:
                 self._wake_all()
 
@@ -170,6 +181,11 @@ class Schedule:
         with self._lock:
             waiting = [(lane, task) for lane in self.lanes for _, _, task in lane.again if task.attempts]
             return waiting, [outcome for lane in self.lanes for _, outcome in lane.held]
+
+    @property
+    def done(self) -> bool:
+        """Tell whether every prompt has ended; hands may still wait for a health page."""
+        return not self._open
 
     def why_down(self) -> str:
         """Say what the endpoints that are out suffer from."""
@@ -204,7 +220,7 @@ class Schedule:
         lane.probing = True
         return Step.PROBE
 
-    def _may_send(self, lane: Lane) -> bool:
+    def may_send(self, lane: Lane) -> bool:
         if self.stop.asked:
             raise Stopped
         breaker = lane.breaker
@@ -233,7 +249,8 @@ class Schedule:
     def _failed(self, lane: Lane, task: Task, verdict: Failed) -> list[Event]:
         error = verdict.error
         events: list[Event] = []
-        if self.stop.now:
+        cut = self.stop.asked and isinstance(error, ImageError) and error.again
+        if self.stop.now or cut:
             return self._end(self._interrupted(verdict))
         if isinstance(error, ImageError):
             wait_s = wait_before_next(error, task.image_attempts, self._retry)
@@ -255,6 +272,8 @@ class Schedule:
             return [*events, *self._end(verdict.outcome)]
         if self.stop.asked:
             return [*events, *self._end(self._interrupted(verdict))]
+        if target.breaker.state != "in":
+            target = self._queues.target(target, task, self._clock())
         self._queues.put(target, task, self._clock() + wait_s)
         number = task.image_attempts if isinstance(error, ImageError) else len(task.attempts)
         return [Retrying(task.prompt, lane.endpoint, str(error), number, wait_s, target.endpoint), *events]
@@ -292,23 +311,29 @@ class Schedule:
         if used >= self._retry.attempts:
             return None, None
         if not error.again:
-            fresh = [one for one in self._queues.serving() if one not in task.asked] if self._failover else []
-            if not fresh:
-                return None, None
+            return self._elsewhere(task)
         target = self._queues.target(lane, task, self._clock())
         if target is not lane and not error.reached:
             return 0.0, target
         return back_off(max(used, 1), self._retry), target
 
+    def _elsewhere(self, task: Task) -> tuple[float | None, Lane | None]:
+        """Return when and where a task that has a final answer may be asked for again: where it was not yet."""
+        fresh = [one for one in self._queues.serving() if one not in task.asked] if self._failover else []
+        choice = next_choice(task.prompt, len(self.lanes), task.asked, fresh)
+        return (None, None) if choice is None else (0.0, self.lanes[choice])
+
     def _went_out(self, lane: Lane) -> list[Event]:
         """Do what follows when an endpoint goes out: take back its charges, and deal its prompts to the others."""
         lane.free.notify_all()
         self._forgive(lane)
+        held, lane.held = lane.held, []  # it has forgiven them before
+        events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
         before = len(lane.backlog) + len(lane.adopted) + len(lane.again)
         self._queues.redeal(self._clock())
         moved = before - len(lane.backlog) - len(lane.adopted) - len(lane.again)
         self._wake_all()
-        return [Out(lane.endpoint, lane.last_error, moved)]
+        return [Out(lane.endpoint, lane.last_error, moved), *events]
 
     def _forgive(self, lane: Lane) -> None:
         """Take back what was charged for failures of this endpoint, once for each prompt."""
@@ -330,7 +355,7 @@ class Schedule:
         out_s = self._clock() - lane.breaker.out_since
         back = lane.breaker.succeed()
         self._seen_alive = True
-        self._down_since = None
+        self._down_s = 0.0
         lane.unsettled.clear()
         held, lane.held = lane.held, []
         events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
@@ -361,10 +386,13 @@ class Schedule:
     def _interrupted(self, verdict: Failed) -> Outcome:
         return replace(verdict.outcome, outcome="interrupted", blame=None, error=f"stopped ({self.stop.reason})")
 
-    def _stuck(self, now: float) -> bool:
-        """Tell whether no endpoint can take what is left."""
-        if any(lane.taken for lane in self.lanes):
-            return False
-        return not any(
-            lane.breaker.takes(now) and (self._failover or lane.waiting or lane.held) for lane in self.lanes
+    def _in_use(self, now: float) -> bool:
+        """Tell whether an endpoint that is in works on a prompt, or can take one of those that are left.
+
+        A trial is no use yet: only its success is.
+        """
+        return any(
+            lane.breaker.state == "in"
+            and (lane.taken or (lane.breaker.takes(now) and (self._failover or lane.waiting or lane.held)))
+            for lane in self.lanes
         )

@@ -38,7 +38,8 @@ class Lane:
         self.again: list[tuple[float, int, Task]] = []
         self.unsettled: list[Task] = []
         self.held: list[tuple[Task, Outcome]] = []
-        self.taken = self.generating = self.judging = 0
+        self.taken = self.generating = 0
+        self.judging: set[int] = set()
         self.started = self.probing = self.met = False
         self.last_error = ""
         self.breaker: Breaker

@@ -67,8 +67,10 @@ class Queues:
             return lane
         serving = self.serving()
         ready = [index for index in serving if self._lanes[index].breaker.takes(now)]
+        calm = [index for index in ready if not self._lanes[index].breaker.failures]
+        proven = [index for index in calm if self._lanes[index].breaker.proven]
         asked = task.asked or [lane.endpoint.index]
-        choice = next_choice(task.prompt, len(self._lanes), asked, ready or serving)
+        choice = next_choice(task.prompt, len(self._lanes), asked, proven, calm, ready, ready or serving)
         return lane if choice is None else self._lanes[choice]
 
     def redeal(self, now: float) -> None:
