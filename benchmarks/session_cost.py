@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 import requests
-from pause import servers
 from requests.adapters import HTTPAdapter
+from simulated import servers
 
 _FILE = {"prompt_image_file": ("image.png", b"x" * 10_000, "image/png")}
 
@@ -32,6 +32,7 @@ def main() -> None:
         plain, trusting, wide = session(), session(trust_env=True), session(pool=1000)
         prepared = plain.prepare_request(requests.Request("POST", url, files=_FILE, data={"seed": "1"}))
         ways: dict[str, Callable[[], requests.Response]] = {
+            "prepared, the adapter alone": lambda: plain.get_adapter(url).send(prepared, timeout=30),
             "prepared, one session": lambda: plain.send(prepared, timeout=30),
             "one session": lambda: plain.post(url, files=_FILE, data={"seed": "1"}, timeout=30),
             "one session, pool of 1000": lambda: wide.post(url, files=_FILE, data={"seed": "1"}, timeout=30),

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from runner.mistakes import sentence
 from runner.records import Endpoint
 from runner.redact import Redactor, is_secret_header, public_url
 from runner.settings import NOT_YET, EndpointSettings, RunConfig
-from runner.yamlfile import Document, dump, read_document
+from runner.yamlfile import Document, dump, escaped, read_document
+
+Check = Callable[[RunConfig, Path], Iterable[str]]
+"""Yields the problems of a config that was read from this folder."""
 
 _HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 
@@ -75,10 +78,12 @@ class Config:
         ``prompts`` stand in, as they are, for sources that can't be read again, such as stdin.
         """
         document = self.settings.model_dump(mode="json")
-        document["output_folder"] = str(self.output_folder)
-        document["prompts"] = prompts or [os.path.join(self.base, source) for source in self.prompts]
+        document["output_folder"] = escaped(str(self.output_folder))
+        sources = prompts or [os.path.join(self.base, source) for source in self.prompts]
+        document["prompts"] = [escaped(source) for source in sources]
         for endpoint, settings in zip(document["endpoints"], self.settings.endpoints, strict=True):
-            endpoint["verify"] = _verify(settings, self.folder)
+            verify = _verify(settings, self.folder)
+            endpoint["verify"] = escaped(verify) if isinstance(verify, str) else verify
             endpoint["url"] = public_url(endpoint["url"])
             endpoint["headers"] = {
                 name: self.redactor.header(name, value) for name, value in endpoint["headers"].items()
@@ -91,20 +96,23 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     *,
     environ: Mapping[str, str] = os.environ,
+    check: Check | None = None,
 ) -> Config:
     """Read and check the YAML file at ``path``; ``overrides`` (nested like the YAML) win over it.
 
     ``${NAME}`` in any text is replaced by the environment variable, ``$${`` stands for ``${``. Relative paths are
-    relative to the file, those in ``overrides`` to the current folder. Raises UsageError with every problem.
+    relative to the file, those in ``overrides`` to the current folder. ``check`` stands in for what a run asks beyond
+    the types. Raises UsageError with every problem.
     """
     file = Path(path)
     document = read_document(file, environ)
-    return _config(document, name=str(path), base=file.absolute().parent, overrides=overrides or {})
+    folder = file.absolute().parent
+    return _config(document, name=str(path), base=folder, overrides=overrides or {}, check=check or runnable)
 
 
 def config_from(options: Mapping[str, Any], *, name: str = "the command line") -> Config:
     """Check options given from flags or Python, nested like the YAML. Raises UsageError with every problem."""
-    return _config(Document(), name=name, base=Path.cwd(), overrides=options)
+    return _config(Document(), name=name, base=Path.cwd(), overrides=options, check=runnable)
 
 
 def merged(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,12 +129,12 @@ def json_schema() -> str:
     return json.dumps(RunConfig.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str, Any]) -> Config:
+def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str, Any], check: Check) -> Config:
     whole = merged(document.values, overrides)
     problems = document.problems
     try:
         settings = RunConfig.model_validate(whole)
-        problems += _beyond_types(settings, base)
+        problems += check(settings, base)
     except ValidationError as error:
         problems += [sentence(one, whole) for one in error.errors()]
     if problems:
@@ -142,8 +150,10 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
     )
 
 
-def _beyond_types(settings: RunConfig, base: Path) -> Iterator[str]:
+def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
     """Yield what the types can't say: URLs and files that are none, and names and addresses that stand twice."""
+    if "\0" in settings.output_folder:
+        yield f"output_folder: expected a path, got {settings.output_folder!r}"
     names: dict[str, int] = {}
     urls: dict[str, int] = {}
     for index, endpoint in enumerate(settings.endpoints):
@@ -215,7 +225,7 @@ def _verify(endpoint: EndpointSettings, base: Path) -> bool | str:
 def _holds_certificates(path: str) -> bool:
     try:
         ssl.create_default_context(cafile=path)
-    except OSError:  # there is no such file, or it holds no certificates
+    except (OSError, ValueError):  # there is no such file, or it holds no certificates
         return False
     return True
 

@@ -105,5 +105,8 @@ def _value_at(document: Any, loc: Loc) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a value that holds itself
+        text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -63,6 +63,15 @@ def assigned(assignment: str) -> dict[str, Any]:
     return dict(value)
 
 
+def escaped(text: str) -> str:
+    """Return ``text`` as a config must have it to mean just that.
+
+    >>> escaped("a${B}.png")
+    'a$${B}.png'
+    """
+    return _VARIABLE.sub(lambda found: f"${found.group()}", text)
+
+
 def dotted(loc: Sequence[int | str]) -> str:
     """Return ``endpoints[2].slots`` for ``("endpoints", 2, "slots")``."""
     text = ""

@@ -338,3 +338,21 @@ def test_a_connection_that_was_given_back_is_cut_by_nobody(server: ScriptedServe
     threading.Event().wait(0.5)  # longer than the first one's time
     assert body_of(client)[0] == splat_ply()
     assert server.connections == 1
+
+
+def test_a_short_redirect_keeps_its_connection_and_a_long_one_is_not_read(server: ScriptedServer) -> None:
+    images = ImageClient(Timeouts(), connections=1)
+    to_a = {"Location": "/images/a.png"}
+    for name in "uvwxyz":
+        server.script[f"images/{name}"] = [Answer(status=302, body=b"moved", headers=to_a)]
+        assert images.fetch(server.image(name)).content == IMAGE
+    assert server.connections == 1
+    server.script["images/long"] = [Answer(status=302, body=b"x" * 1000, drip_s=1, length="none", headers=to_a)]
+    assert images.fetch(server.image("long")).content == IMAGE
+
+
+def test_a_redirect_that_says_not_where_is_an_answer(server: ScriptedServer) -> None:
+    server.script["images/a"] = [Answer(status=302, body=b"", headers={"Location": ""})] * 3
+    with pytest.raises(ImageError, match="answers 302"):
+        fetch(server.image("a"))
+    assert len(server.images_asked) == 1

@@ -221,3 +221,20 @@ def test_a_file_that_holds_no_certificate_is_none(written) -> None:
     path = written("endpoints: [{url: https://h:1, verify: run.yaml}]\nprompts: p.txt\n")
     (problem,) = problems(path)
     assert problem.startswith("endpoints[0].verify: expected true, false or a file of certificates")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"endpoints": [{"url": "http://h:1", "verify": "a\0b"}]},
+            "endpoints[0].verify: expected true, false or a file",
+        ),
+        ({"output_folder": "a\0b"}, "output_folder: expected a path, got 'a\\x00b'"),
+        ({"seed": assigned("seed={a: &x [*x]}")["seed"]}, "seed: expected an integer, got {'a': [[...]]}"),
+    ],
+)
+def test_what_no_file_system_takes_is_one_clear_sentence(options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        config_from({"endpoints": ["http://h:1"], "prompts": ["p.txt"]} | options)
+    assert said in str(refused.value)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from conftest import QUICK, ledger_of, results_of
 from server import FAULTS, IMAGE, Answer, ScriptedServer, busy, splat_ply
 
@@ -450,3 +451,17 @@ def test_a_redirect_of_an_image_to_nowhere_is_final_and_its_secrets_are_not_writ
     assert len(server.images_asked) == 1
     for file in (tmp_path / "results" / ".runner").iterdir():
         assert "sweetsecret" not in file.read_text(), file.name
+
+
+def test_status_can_read_the_folder_of_any_run(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XX", "boom")
+    (tmp_path / "a${XX}.png").write_bytes(IMAGE)
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    users = [server.url.replace("//", f"//{name}:pw@") for name in ("me", "you")]
+    endpoints = [{"url": url, "name": url[7:10], "verify": str(tmp_path / "ca.pem")} for url in users]
+    config = config_for([server], [], tmp_path, prompts=[str(tmp_path / "a${XX}.png")], endpoints=endpoints)
+    assert counts(run(config)) == (1, 0, 0)
+    (tmp_path / "ca.pem").unlink()
+    assert len(status_of(tmp_path / "results").saved) == 1

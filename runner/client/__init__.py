@@ -35,13 +35,8 @@ IMAGE_MAX_BYTES = 64 * 1024 * 1024
 RETRY_AFTER_MAX_S = 60.0
 """A longer Retry-After is cut to this: hours were seen, and an endpoint that is free again should not stand idle."""
 
-_NOWHERE = (
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.TooManyRedirects,
-)
-"""What a redirect to nowhere is; it will be the same the next time."""
+_NOWHERE = (ValueError, requests.exceptions.TooManyRedirects)
+"""What a redirect to nowhere raises (InvalidURL and its like are ValueErrors); it will be the same the next time."""
 
 _REDIRECTS_MAX = 10
 _ERROR_BYTES = 4096
@@ -241,9 +236,9 @@ class ImageClient:
                 verify=environment["verify"] or True,
             )
             target = session.get_redirect_target(response)
-            if target is None:
+            if not target:
                 return response
-            response.close()
+            _pass_over(response)
             url = urljoin(url, target)
         raise requests.exceptions.TooManyRedirects(f"more than {_REDIRECTS_MAX} redirects")
 
@@ -253,6 +248,14 @@ class ImageClient:
 
     def close(self) -> None:
         self._session.close()
+
+
+def _pass_over(response: requests.Response) -> None:
+    """Read the rest of an answer if it is short, so that its connection can be used again; else close it."""
+    length = response.headers.get("Content-Length", "")
+    with response:
+        if length.isascii() and length.isdigit() and int(length[:9]) <= _ERROR_BYTES:
+            response.raw.read(_ERROR_BYTES)
 
 
 def _session(connections: int, headers: Mapping[str, str]) -> requests.Session:
