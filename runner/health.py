@@ -60,12 +60,14 @@ class Breaker:
         return self.state == "in" and now >= self.cool_until
 
     def succeed(self) -> bool:
-        """Note that it did what it should; return whether it is back with that."""
+        """Note that it did what it should; return whether it is back with that.
+
+        A pause it asked for stays: what it did may have been asked of it before.
+        """
         back = self.state != "in"
         self.state = "in"
         self.proven = True
         self.failures = self._trials = self.busy = 0
-        self.cool_until = 0.0
         return back
 
     def fail(self, now: float, *, counts: bool = True) -> bool:

@@ -331,7 +331,7 @@ def test_a_busy_endpoint_holds_up_no_other(servers: Servers, tmp_path: Path) -> 
     full.script["p1"] = [busy(503, seconds=30)]
     summary = run(config_for([free, full], names(20), tmp_path))
     assert counts(summary) == (20, 0, 0)
-    assert len(full.received) == 1
+    assert len(full.received) <= 2, "another may have been sent before"
     assert summary.seconds < 20
     assert summary.endpoints[1].outages == 0
 

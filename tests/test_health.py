@@ -71,9 +71,11 @@ def test_a_busy_endpoint_cools_for_as_long_as_it_says_or_for_growing_pauses() ->
         one.cool(0.0, None)
         pauses.append(one.cool_until)
     assert pauses == [0.25, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0]
-    one.succeed()
-    assert one.takes(0.0)
     assert one.state == "in", "being busy takes nobody out"
+    one.succeed()
+    assert not one.takes(4.9), "that may have been asked of it before"
+    one.cool(5.0, None)
+    assert one.cool_until == 5.25, "the pauses begin anew"
 
 
 def test_a_trial_that_finds_it_busy_is_repeated_when_it_has_cooled() -> None:
