@@ -2,7 +2,7 @@
 
 ``slots + 1`` hands work on a lane. While one has the slot, the other saves the last result and makes the next
 request ready, so the endpoint never waits for the runner. A hand takes its next prompt only when it has finished the
-last: the backlog is the only queue, however long the list is.
+last: nothing is taken from the schedule long before its turn, however long the list is.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class _Pool:
             raise
         finally:
             self._left = True
+            self._drop_what_nobody_took()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _start_hands(self) -> int:
@@ -147,11 +148,21 @@ class _Pool:
         for lane, task in tasks:
             yield self._work.interrupted(task, lane)
 
+    def _drop_what_nobody_took(self) -> None:
+        """Remove the results that are still in the queue, when the caller has left early."""
+        with suppress(queue.Empty):
+            while True:
+                event = self._events.get_nowait()
+                if isinstance(event, Saving):
+                    event.drop()
+
     def _tell(self, event: Event | _Ended) -> None:
         """Wait for room in the queue, but for nobody who has left."""
         while not self._left:
             with suppress(queue.Full):
                 self._events.put(event, timeout=TICK_S)
+                if self._left:  # meanwhile, and perhaps looked before this was in
+                    self._drop_what_nobody_took()
                 return
         if isinstance(event, Saving):
             event.drop()

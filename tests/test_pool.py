@@ -32,12 +32,14 @@ class Work:
 
     def __init__(self, generate: Callable[[Task, Lane], None] = lambda task, where: None) -> None:
         self.generate = generate
+        self.made: list[str] = []
         self.dropped: list[str] = []
         self.abandoned = threading.Event()
 
     def __call__(self, task: Task, where: Lane) -> Verdict:
         self.generate(task, where)
         outcome = outcome_of(task, where)
+        self.made.append(outcome.key)
         return Saving(outcome, keep=lambda: None, drop=lambda: self.dropped.append(outcome.key))
 
     def interrupted(self, task: Task, where: Lane) -> Outcome:
@@ -225,6 +227,7 @@ def test_a_caller_that_goes_away_stops_the_hands_even_with_a_full_queue() -> Non
         assert not hand.is_alive()
     assert len(one.backlog) > 0
     assert work.abandoned.is_set()
+    assert work.made and sorted(work.dropped) == sorted(work.made), "no result that nobody took stays behind"
 
 
 def test_a_stop_keeps_its_first_reason() -> None:

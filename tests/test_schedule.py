@@ -348,7 +348,7 @@ def test_lanes_that_get_work_later_are_started_then() -> None:
     assert run.schedule.to_start() == []
 
 
-def test_a_million_prompts_are_dealt_anew_when_an_endpoint_goes_out() -> None:
+def test_a_long_backlog_is_dealt_anew_when_an_endpoint_goes_out() -> None:
     run = Run(0, 4)
     run.lanes[3].backlog = deque(Prompt(index, "k", "x") for index in range(3, 400_000, 4))
     run.lanes[3].breaker.open(run.now)
