@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from runner import journal, ledger, pool, report
 from runner.client import Client, ImageClient
@@ -163,13 +164,16 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
     said_so = False
     try:
         with _open_ledger(this) as lines, _worker(this, schedule.lanes) as work:
-            for event in pool.work_through(schedule, work):
-                event = _written(event, lines)
-                tally.add(event)
-                this.words.tell(event)
-                _check_limits(this, tally)
-                said_so = said_so or journal.tell_stop(this.stop)
-                observe(tally, event)
+            for events in pool.work_through(schedule, work):
+                with journal.together():
+                    for event in _written(events, lines):
+                        tally.add(event)
+                        this.words.tell(event)
+                        observe(tally, event)
+                    _check_limits(this, tally)
+                    said_so = said_so or journal.tell_stop(this.stop)
+                if not events:
+                    observe(tally, None)
     except RunnerError as error:
         this.stop.leave("error")
         return error
@@ -185,23 +189,28 @@ def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: O
     return None
 
 
-def _written(event: Event | None, lines: ledger.Ledger) -> Event | None:
-    """Write an outcome down; a result gets its name after that, and only then counts as saved.
+def _written(events: Sequence[Event], lines: ledger.Ledger) -> Iterator[Event]:
+    """Write the outcomes down; results get their names after that, and only then count as saved.
 
-    A run killed between the two leaves a line without its file, which nobody believes; the other way round it would
-    leave a file that nobody knows, and replace it.
+    A run killed between the two leaves lines without files, which nobody believes; the other way round it would
+    leave files that nobody knows, and replace them.
     """
-    if isinstance(event, Saving):
-        try:
-            lines.append(event.outcome)
-        except BaseException:
-            event.drop()
-            raise
-        event.keep()
-        return event.outcome
-    if isinstance(event, Outcome):
-        lines.append(event)
-    return event
+    waiting = [event for event in events if isinstance(event, Saving)]
+    try:
+        lines.append([one.outcome if isinstance(one, Saving) else one for one in events if _ends(one)])
+        for event in events:
+            if isinstance(event, Saving):
+                waiting.pop(0).part.keep()
+                yield event.outcome
+            else:
+                yield event
+    finally:
+        for saving in waiting:
+            saving.part.drop()
+
+
+def _ends(event: Event) -> TypeGuard[Saving | Outcome]:
+    return isinstance(event, Saving | Outcome)
 
 
 def _schedule(this: _Run, pending: Sequence[Prompt]) -> Schedule:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from runner import report
 from runner.config import Config
@@ -123,19 +122,58 @@ def written_to(path: Path, redactor: Redactor) -> Iterator[None]:
         handler.close()
 
 
-class LogFile(logging.StreamHandler[TextIO]):
+class Held(logging.Handler):
+    """A handler whose ``write`` gets the lines of a batch of events at once."""
+
+    holding = False
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._lines: list[str] = []
+
+    def write(self, lines: str) -> None:
+        """Write lines that are separated by newlines, the last one without."""
+        raise NotImplementedError
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+        if not self.holding:
+            self.flush()
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self.write("\n".join(lines))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Let what is logged in the block be written when it ends."""
+    handlers = [one for one in log.handlers if isinstance(one, Held)]
+    for one in handlers:
+        one.holding = True
+    try:
+        yield
+    finally:
+        for one in handlers:
+            one.holding = False
+            one.flush()
+
+
+class LogFile(Held):
     """Appends the log to a file, with times. A disk that is full loses lines, and ends nothing.
 
     Raises OSError if the file can't be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", opener=not_for_all)  # noqa: SIM115
-        super().__init__(self._file)
+        self._file = open(path, "ab", buffering=0, opener=not_for_all)  # noqa: SIM115 - closed in close()
+        super().__init__()
         self.setFormatter(logging.Formatter(LOG_FORMAT))
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Let the line go."""
+    def write(self, lines: str) -> None:
+        with suppress(OSError):
+            self._file.write(f"{lines}\n".encode(errors="backslashreplace"))
 
     def close(self) -> None:
         with suppress(OSError):

@@ -12,14 +12,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from runner.errors import LockedError
-from runner.records import Outcome
+from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
 
 LEDGER = "ledger.jsonl"
@@ -86,11 +86,14 @@ class Ledger:
             _cut_torn_line(path)
             self._file = open(path, "ab", buffering=0, opener=not_for_all)  # noqa: SIM115 - closed in close()
 
-    def append(self, outcome: Outcome) -> None:
-        """Write one outcome as one line."""
-        text = _line({"run": self._run} | asdict(_shown(outcome, self._redact)))
+    def append(self, outcomes: Sequence[Outcome]) -> None:
+        """Write each outcome as one line, all at once."""
+        if not outcomes:
+            return
+        lines = b"".join(_line({"run": self._run} | _fields(_shown(one, self._redact))) for one in outcomes)
         with refusals(f"{self._path} can't be written"):
-            self._file.write(text.encode() + b"\n")
+            while lines:
+                lines = lines[self._file.write(lines) :]
             if time.monotonic() - self._synced >= _SYNC_EVERY_S:
                 self.sync()
 
@@ -139,14 +142,24 @@ def _shown(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:
     return replace(outcome, attempts=attempts, error=redact(outcome.error) if outcome.error else outcome.error)
 
 
-def _line(outcome: dict[str, Any]) -> str:
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    found = {name: getattr(outcome, name) for name in _OUTCOME}
+    found["attempts"] = [{name: getattr(one, name) for name in _ATTEMPT} for one in outcome.attempts]
+    return found
+
+
+_OUTCOME = [one.name for one in fields(Outcome)]
+_ATTEMPT = [one.name for one in fields(Attempt)]
+_READABLE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_ESCAPED = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _line(outcome: dict[str, Any]) -> bytes:
     """Return one line of JSON, readable where it can be; a path that is no Unicode has its bytes escaped."""
-    text = json.dumps(outcome, ensure_ascii=False, separators=(",", ":"))
     try:
-        text.encode()
+        return _READABLE(outcome).encode() + b"\n"
     except UnicodeEncodeError:
-        return json.dumps(outcome, separators=(",", ":"))
-    return text
+        return _ESCAPED(outcome).encode() + b"\n"
 
 
 def _recorded(line: bytes) -> Recorded | None:

@@ -22,6 +22,11 @@ from runner.schedule import Away, Lane, Schedule, Step, Stopped
 TICK_S = 0.2
 """How long the calling thread waits for an event before it looks at the clock and for signals."""
 
+GATHER_S = 0.005
+"""The calling thread wakes no more often than this: what comes meanwhile is written down together."""
+
+_ROOM = 64
+
 LEAVE_S = 2.0
 """How long hands may take to end once everything they wait for was cut."""
 
@@ -45,8 +50,8 @@ class Work(Protocol):
         """Cut every exchange under way."""
 
 
-def work_through(schedule: Schedule, work: Work) -> Iterator[Event | None]:
-    """Work through the schedule and yield every event as it comes, and None whenever ``TICK_S`` passes without one.
+def work_through(schedule: Schedule, work: Work) -> Iterator[list[Event]]:
+    """Work through the schedule and yield the events as they come, and [] whenever ``TICK_S`` passes without one.
 
     Ends when every prompt has ended; or, once a stop was asked, when what was in flight has. When ``stop.leave_at``
     has come or ``stop.now`` is set, all exchanges are cut and their prompts left pending. What a hand raises stops
@@ -68,36 +73,26 @@ class _Pool:
         self._stop = schedule.stop
         self._work = work
         most = sum(lane.hands for lane in schedule.lanes) or 1
-        self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=4 * most)
+        self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=max(_ROOM, 4 * most))
         self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix="hand")
         self._hands = 0
         self._left = False
         self._hurried = False
         self._leave_at = float("inf")
-        self._next_look = 0.0
+        self._next_look = self._next_gather = 0.0
+        self._raised: BaseException | None = None
 
-    def events(self) -> Iterator[Event | None]:
-        first: BaseException | None = None
+    def events(self) -> Iterator[list[Event]]:
         try:
             while self._start_hands():
                 self._look()
                 if time.monotonic() >= self._leave_at:
                     break
-                try:
-                    event = self._events.get(timeout=TICK_S)
-                except queue.Empty:
-                    yield None
-                    continue
-                if not isinstance(event, _Ended):
-                    yield event
-                    continue
-                self._hands -= 1
-                if event.raised is not None:
-                    first = first or event.raised
-                    self._stop.ask("error")
-            yield from self._leftovers()
-            if first is not None:
-                raise first
+                yield self._gathered()
+            if left := self._leftovers():
+                yield left
+            if self._raised is not None:
+                raise self._raised
         except BaseException:
             self._stop.leave("error")
             self._schedule.check()
@@ -107,6 +102,27 @@ class _Pool:
             self._left = True
             self._drop_what_nobody_took()
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _gathered(self) -> list[Event]:
+        """Return what has come since the last time; wait for it up to ``TICK_S``."""
+        found: list[Event] = []
+        with suppress(queue.Empty):
+            first = self._events.get(timeout=TICK_S)
+            time.sleep(max(0.0, self._next_gather - time.monotonic()))
+            self._next_gather = time.monotonic() + GATHER_S
+            self._sort(first, found)
+            while True:
+                self._sort(self._events.get_nowait(), found)
+        return found
+
+    def _sort(self, event: Event | _Ended, found: list[Event]) -> None:
+        if not isinstance(event, _Ended):
+            found.append(event)
+            return
+        self._hands -= 1
+        if event.raised is not None:
+            self._raised = self._raised or event.raised
+            self._stop.ask("error")
 
     def _start_hands(self) -> int:
         """Start the hands of lanes that have got work; return how many hands there are."""
@@ -135,18 +151,15 @@ class _Pool:
             self._leave_at = now + LEAVE_S
             self._work.abandon()
 
-    def _leftovers(self) -> Iterator[Event]:
-        """Yield what nobody will work on any more."""
+    def _leftovers(self) -> list[Event]:
+        """Return what nobody will work on any more."""
+        found: list[Event] = []
         if self._hands:  # some could not be cut; theirs is as if the run had been killed
             with suppress(queue.Empty):
                 while True:
-                    event = self._events.get_nowait()
-                    if not isinstance(event, _Ended):
-                        yield event
+                    self._sort(self._events.get_nowait(), found)
         tasks, outcomes = self._schedule.leftovers()
-        yield from outcomes
-        for lane, task in tasks:
-            yield self._work.interrupted(task, lane)
+        return [*found, *outcomes, *(self._work.interrupted(task, lane) for lane, task in tasks)]
 
     def _drop_what_nobody_took(self) -> None:
         """Remove the results that are still in the queue, when the caller has left early."""
@@ -154,7 +167,7 @@ class _Pool:
             while True:
                 event = self._events.get_nowait()
                 if isinstance(event, Saving):
-                    event.drop()
+                    event.part.drop()
 
     def _tell(self, event: Event | _Ended) -> None:
         """Wait for room in the queue, but for nobody who has left."""
@@ -165,7 +178,7 @@ class _Pool:
                     self._drop_what_nobody_took()
                 return
         if isinstance(event, Saving):
-            event.drop()
+            event.part.drop()
 
     def _hand(self, lane: Lane) -> None:
         """Work for a lane, and tell how it ended."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from runner.errors import AttemptError
 
@@ -175,13 +175,20 @@ class Retrying:
     next: Endpoint
 
 
+class Waiting(Protocol):
+    """A file that ``keep`` gives its name, or ``drop`` removes."""
+
+    def keep(self) -> None: ...
+
+    def drop(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """A verified result that waits for its ledger line; ``keep`` then gives it its name, ``drop`` removes it."""
+    """A verified result that waits for its ledger line."""
 
     outcome: Outcome
-    keep: Callable[[], None]
-    drop: Callable[[], None]
+    part: Waiting
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import os
 import re
 import secrets
@@ -17,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from runner.errors import StorageError
 
@@ -26,6 +29,8 @@ FILE_MODE = 0o664
 _FOLDER_MODE = 0o775
 _BLOCK = 1024 * 1024
 _PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
+_SHORT_BYTES = 256 * 1024
+"""A result up to this size is read back in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class OutputFolder:
 
     def temp(self, key: str) -> Temp:
         """Open a temp file for one result. Raises StorageError."""
-        return Temp(self.path, key)
+        return Temp(str(self.path), key)
 
     def write(self, name: str, text: str, *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
@@ -104,51 +109,95 @@ class OutputFolder:
 
 
 class Temp:
-    """A result on its way: opened with the first byte; at its end it is either kept or dropped."""
+    """A result on its way, opened at once; it is either dropped, or settled and then waits as a ``Part``."""
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: str, key: str) -> None:
         self._folder = folder
-        self.path = folder / f".{key}.{secrets.token_hex(4)}.part"
-        with refusals(f"{self.path} can't be written"):
-            self._file = open(self.path, "xb", opener=not_for_all)  # noqa: SIM115 - closed by settled() or drop()
+        self.path = os.path.join(folder, f".{key}.{_mark()}.part")
+        self._size_bytes = 0
+        with refusals(self._refused):
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises StorageError."""
-        with refusals(f"{self.path} can't be written"):
-            self._file.write(chunk)
+        self._size_bytes += len(chunk)
+        try:
+            written = os.write(self._file, chunk)
+            while written < len(chunk):
+                written += os.write(self._file, memoryview(chunk)[written:])
+        except OSError as error:
+            raise StorageError(f"{self._refused}: {error.strerror or error}") from error
 
-    def flushed(self) -> Path:
-        """Return the path, at which now every byte written so far can be read. Raises StorageError."""
-        with refusals(f"{self.path} can't be written"):
-            self._file.flush()
-        return self.path
+    def read(self) -> BinaryIO:
+        """Return a file to read what was written so far. Raises StorageError."""
+        with refusals(f"{self.path} can't be read"):
+            if self._size_bytes <= _SHORT_BYTES:
+                return io.BytesIO(os.pread(self._file, _SHORT_BYTES, 0))
+            return open(self.path, "rb")
 
     def settled(self) -> Stamp:
         """Put the bytes on the disk, close the file and return its stamp. Raises StorageError.
 
         After a power cut a name must never stand for bytes that were not written, so this comes before ``keep``.
         """
-        with refusals(f"{self.path} can't be written"), self._file as file:
-            file.flush()
-            os.fsync(file.fileno())
-            stat = os.fstat(file.fileno())
-        return Stamp(stat.st_size, stat.st_mtime_ns)
+        with refusals(self._refused):
+            os.fsync(self._file)
+            status = os.fstat(self._file)
+            self._close()
+        return Stamp(status.st_size, status.st_mtime_ns)
 
-    def keep(self, name: str) -> None:
-        """Give the file its name, replacing an older result. Raises StorageError, and then nothing is left of it."""
-        try:
-            with refusals(f"{self._folder / name} can't be written"):
-                os.replace(self.path, self._folder / name)
-        except BaseException:
-            self.drop()
-            raise
+    def part(self, name: str) -> Part:
+        """Return what waits, settled, for its name."""
+        return Part(self.path, os.path.join(self._folder, name))
 
     def drop(self) -> None:
         """Remove the file, as far as there is one."""
-        with suppress(OSError):  # a full disk refuses the last bytes once more
-            self._file.close()
         with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            self._close()
+        _unlink(self.path)
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    @property
+    def _refused(self) -> str:
+        return f"{self.path} can't be written"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A settled result at ``path`` that waits to be named ``target``."""
+
+    path: str
+    target: str
+
+    def keep(self) -> None:
+        """Give the file its name, replacing an older result. Raises StorageError, and then nothing is left of it."""
+        try:
+            os.replace(self.path, self.target)
+        except OSError as error:
+            self.drop()
+            raise StorageError(f"{self.target} can't be written: {error.strerror or error}") from error
+
+    def drop(self) -> None:
+        """Remove the file, as far as there is one."""
+        _unlink(self.path)
+
+
+_RUN_MARK = secrets.token_hex(2)
+_SERIAL = itertools.count()
+
+
+def _mark() -> str:
+    """Return eight hexadecimal digits that no other file on its way has, in this process or another."""
+    return f"{_RUN_MARK}{next(_SERIAL) % 0x10000:04x}"
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def not_for_all(path: str, flags: int) -> int:

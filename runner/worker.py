@@ -145,8 +145,8 @@ class Worker:
             finally:
                 _note(task, receive_s=since(arrived))
             received = time.monotonic()
-            with refusals(f"{temp.path} can't be read"):
-                kind = formats.verify(temp.flushed(), self._output.verify)
+            with refusals(f"{temp.path} can't be read"), temp.read() as file:
+                kind = formats.verify(file, self._output.verify)
             extension = kind if self._output.extension == "auto" else self._output.extension
             stamp = temp.settled()
             task.save_s = since(received)
@@ -165,7 +165,7 @@ class Worker:
             mtime_ns=stamp.mtime_ns,
             sha256=reply.sha256,
         )
-        return Saving(outcome, keep=lambda: temp.keep(name), drop=temp.drop)
+        return Saving(outcome, temp.part(name))
 
     def _outcome(self, task: Task, lane: Lane, kind: Kind, image: Image | None, **results: Any) -> Outcome:
         prompt = task.prompt

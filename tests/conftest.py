@@ -18,6 +18,16 @@ REPOSITORY = Path(__file__).parents[1]
 QUICK = {"retry": {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}}
 
 
+class Nowhere:
+    """A result that nobody needs a file for."""
+
+    def keep(self) -> None:
+        pass
+
+    def drop(self) -> None:
+        pass
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     """One scripted server."""

@@ -15,6 +15,11 @@ from runner.errors import ResultError
 from runner.formats import FORMATS, describe, verify
 
 
+def verified(path: Path, expected: str) -> str:
+    with open(path, "rb") as file:
+        return verify(file, expected)
+
+
 def written(mesh: trimesh.Trimesh, kind: str, **options: object) -> bytes:
     return bytes(trimesh.exchange.export.export_mesh(mesh, None, kind, **options))
 
@@ -59,8 +64,8 @@ def check(content: bytes) -> str:
 def test_whole_files_of_other_writers_are_accepted(name: str, tmp_path: Path) -> None:
     kind, content = WHOLE[name]
     (tmp_path / "file").write_bytes(content)
-    assert verify(tmp_path / "file", "auto") == kind
-    assert verify(tmp_path / "file", kind) == kind
+    assert verified(tmp_path / "file", "auto") == kind
+    assert verified(tmp_path / "file", kind) == kind
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -169,13 +174,13 @@ def test_what_is_no_result_is_described(body: bytes, said: str, tmp_path: Path) 
     assert describe(body, len(body)).startswith(said)
     (tmp_path / "file").write_bytes(body)
     with pytest.raises(ResultError, match="expected a PLY or GLB file, got"):
-        verify(tmp_path / "file", "auto")
+        verified(tmp_path / "file", "auto")
 
 
 def test_another_format_than_the_expected_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(splat_ply())
     with pytest.raises(ResultError, match="expected a GLB file, got a PLY file"):
-        verify(tmp_path / "file", "glb")
+        verified(tmp_path / "file", "glb")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +191,7 @@ def test_another_format_than_the_expected_one_is_refused(tmp_path: Path) -> None
 def test_verify_none_refuses_only_nothing_and_error_answers(body: bytes, accepted: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(body)
     if accepted:
-        assert verify(tmp_path / "file", "none") == accepted
+        assert verified(tmp_path / "file", "none") == accepted
     else:
         with pytest.raises(ResultError, match="expected a result"):
-            verify(tmp_path / "file", "none")
+            verified(tmp_path / "file", "none")

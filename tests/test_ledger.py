@@ -34,7 +34,7 @@ FAILED = replace(SAVED, outcome="failed", file=None, size_bytes=None, error="500
 def write(path: Path, *outcomes: Outcome, redact: Redactor | None = None) -> None:
     ledger = Ledger(path, run="r1", redact=(redact or Redactor()).text)
     for outcome in outcomes:
-        ledger.append(outcome)
+        ledger.append([outcome])
     ledger.close()
 
 
@@ -60,7 +60,7 @@ def test_each_outcome_is_one_line_of_json_naming_its_run(tmp_path: Path) -> None
 def test_a_line_is_readable_as_soon_as_it_is_appended(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path, run="r1", redact=str)
-    ledger.append(SAVED)
+    ledger.append([SAVED])
     assert "chair" in replay(path).saved
     ledger.close()
 

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 import pytest
+from conftest import Nowhere
 
 from runner.errors import BusyError, ImageError, ResultError, StatusError, TransportError
 from runner.health import Health
@@ -56,7 +57,7 @@ class Run:
         name = f"e{lane}"
         outcome = Outcome(task.prompt.key, task.prompt.index, "x", "failed" if error else "saved", name, "f", 1, "p")
         if error is None:
-            return self.schedule.settle(self.lanes[lane], task, Saving(outcome, lambda: None, lambda: None))
+            return self.schedule.settle(self.lanes[lane], task, Saving(outcome, Nowhere()))
         if not isinstance(error, ImageError):
             task.attempts.append(None)  # type: ignore[arg-type]
         return self.schedule.settle(self.lanes[lane], task, Failed(error, outcome))

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 import pytest
+from conftest import Nowhere
 
 from runner.errors import AttemptError, BusyError, ImageError, StatusError, TransportError
 from runner.health import Health
@@ -192,7 +193,7 @@ class Simulation:
         lane, task, error, hand.task, hand.error = hand.lane, hand.task, hand.error, None, None
         self.then(hand, "take")
         if error is None:
-            saving = Saving(self.outcome(lane, task, "saved"), lambda: None, lambda: None)
+            saving = Saving(self.outcome(lane, task, "saved"), Nowhere())
             self.hear_of(self.schedule.settle(lane, task, saving))
         else:
             self.hear_of(self.schedule.settle(lane, task, Failed(error, self.outcome(lane, task, "failed"))))

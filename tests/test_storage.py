@@ -19,7 +19,7 @@ def saved(folder: OutputFolder, key: str, content: bytes = b"whole") -> None:
     temp = folder.temp(key)
     temp.write(content)
     temp.settled()
-    temp.keep(f"{key}.ply")
+    temp.part(f"{key}.ply").keep()
 
 
 def test_a_kept_result_has_its_name_and_all_its_bytes_and_no_temp_file_stays(folder: OutputFolder) -> None:
@@ -28,7 +28,7 @@ def test_a_kept_result_has_its_name_and_all_its_bytes_and_no_temp_file_stays(fol
     temp.write(b"result")
     stamp = temp.settled()
     assert folder.files() == {}
-    temp.keep("chair.ply")
+    temp.part("chair.ply").keep()
     assert (folder.path / "chair.ply").read_bytes() == b"whole result"
     assert folder.files() == {"chair.ply": stamp}
     assert sorted(os.listdir(folder.path)) == [".runner", "chair.ply"]
@@ -46,7 +46,8 @@ def test_what_is_dropped_leaves_nothing_and_the_older_result_stays(folder: Outpu
 def test_what_was_written_can_be_read_before_it_is_kept(folder: OutputFolder) -> None:
     temp = folder.temp("chair")
     temp.write(b"abc")
-    assert temp.flushed().read_bytes() == b"abc"
+    with temp.read() as file:
+        assert file.read() == b"abc"
     temp.drop()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from runner.errors import UsageError
-from runner.journal import LOG_FORMAT, LogFile, log
+from runner.journal import LOG_FORMAT, Held, LogFile, log
 from runner.records import Event, Outcome
 from runner.report import Tally
 
@@ -49,6 +49,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._on_terminal = sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._next_line = time.monotonic() + LINE_EVERY_S
 
@@ -56,7 +57,7 @@ class Progress:
         """Take note of an event, or of time that passed."""
         if self._quiet:
             return
-        if sys.stderr.isatty():
+        if self._on_terminal:
             with suppress(OSError, ValueError):
                 self._show_bar(tally, event)
         elif time.monotonic() >= self._next_line:
@@ -103,12 +104,12 @@ def progress_line(tally: Tally) -> str:
     return f"Progress: {done}/{tally.total} {counts}, {per_minute:.1f}/min, ETA {eta}"
 
 
-class _Stderr(logging.Handler):
+class _Stderr(Held):
     """Writes lines to stderr without tearing the progress bar."""
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def write(self, lines: str) -> None:
         with suppress(OSError, ValueError):  # nobody reads any more; that is no reason to end a run
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(lines, file=sys.stderr)
 
 
 class _Plain(logging.Formatter):

@@ -12,16 +12,21 @@ time-outs keep the first three against a server that is silent; a deadline keeps
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
+import secrets
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from math import inf
+from typing import Any, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.structures import CaseInsensitiveDict
 
-from runner.client.connections import Adapter
+from runner.client.connections import Adapter, origin
 from runner.client.exchange import Exchange, UnderWay
 from runner.client.translation import translated
 from runner.errors import BusyError, ImageError, ResultError, TransportError
@@ -39,6 +44,10 @@ _NOWHERE = (ValueError, requests.exceptions.TooManyRedirects)
 """What a redirect to nowhere raises (InvalidURL and its like are ValueErrors); it will be the same the next time."""
 
 _REDIRECTS_MAX = 10
+_SHORT_BYTES = io.DEFAULT_BUFFER_SIZE
+_IMAGE_ORIGINS = 128
+_BOUNDARY = secrets.token_hex(16)
+_SERIAL = itertools.count()
 _ERROR_BYTES = 4096
 _ERROR_S = 5.0
 _AGENT = f"multiport-runner/{__version__}"
@@ -79,7 +88,7 @@ class Answer:
         digest = hashlib.sha256()
         size_bytes = 0
         with translated(self.url, self._exchange, self.status):
-            self._exchange.awaits(self._stall_s, f"no byte within stall_s ({self._stall_s:g} s)")
+            self._await_body()
             while chunk := self._response.raw.read(CHUNK_BYTES, decode_content=True):
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
@@ -89,6 +98,18 @@ class Answer:
             self._exchange.check()  # a body without a length ends just like that when the connection is cut
             self._exchange.end()
         return Reply(size_bytes, digest.hexdigest())
+
+    def _await_body(self) -> None:
+        """Let each byte of the body take ``stall_s``; a short body that came with its headers needs no clock."""
+        late = f"no byte within stall_s ({self._stall_s:g} s)"
+        buffer = getattr(getattr(self._response.raw, "_fp", None), "fp", None)
+        length = self._response.headers.get("Content-Length", "")
+        if isinstance(buffer, io.BufferedReader) and length.isdigit() and int(length[:9]) <= _SHORT_BYTES:
+            self._exchange.watch(self._stall_s, late)
+            if len(buffer.peek()) >= int(length):  # peek reads once at the most
+                return
+            self._exchange.watch(inf, "")
+        self._exchange.awaits(self._stall_s, late)
 
     def head(self) -> bytes:
         """Return the first bytes of an error answer, those that arrive soon; b"" if there are none."""
@@ -120,19 +141,27 @@ class Client:
         self._timeouts = timeouts
         self._under_way = UnderWay()
         self._asking = UnderWay()
-        self._session = _session(connections, endpoint.headers)
+        self._session = _session(connections, endpoint.headers, origins=1)
         self._session.trust_env = False
+        self._blanks: dict[str, requests.PreparedRequest] = {}
         self._verify = endpoint.verify
         if endpoint.verify is False:  # the log says so once
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def prepare(self, request: Request) -> requests.PreparedRequest:
         """Build the request's bytes, so that nothing is left to do once the endpoint is free."""
-        return self._session.prepare_request(
-            requests.Request(
-                request.method, self._url + request.path, files=dict(request.files), data=dict(request.fields)
-            )
-        )
+        blank = self._blanks.get(request.path)
+        if blank is None:
+            blank = self._session.prepare_request(requests.Request(request.method, self._url + request.path))
+            self._blanks[request.path] = blank
+        parts: list[tuple[str, Any]] = [*request.fields.items(), *request.files.items()]
+        body, content_type = urllib3.encode_multipart_formdata(parts, boundary=_boundary())
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url, prepared.body = request.method, blank.url, body
+        prepared.headers = blank.headers.copy()
+        prepared.headers["Content-Type"] = content_type
+        prepared.headers["Content-Length"] = str(len(body))
+        return prepared
 
     def send(self, prepared: requests.PreparedRequest) -> Answer:
         """Send and block until the answer's headers are there.
@@ -182,7 +211,9 @@ class ImageClient:
         self._connect_s = min(timeouts.connect_s, timeouts.image_s)
         self._image_s = timeouts.image_s
         self._under_way = UnderWay()
-        self._session = _session(connections, {})
+        self._session = _session(connections, {}, origins=_IMAGE_ORIGINS)
+        self._headers = {"User-Agent": _AGENT, "Accept-Encoding": "identity", "Accept": "*/*"}
+        self._ways: dict[str, dict[str, Any]] = {}
 
     def fetch(self, url: str) -> Image:
         """Download one image, following redirects. Raises ImageError; whether it may help to try again is in it."""
@@ -224,16 +255,15 @@ class ImageClient:
         """Send and follow redirects, but never read their bodies, nor take credentials along."""
         session = self._session
         for _ in range(_REDIRECTS_MAX + 1):
-            auth = requests.utils.get_auth_from_url(url)
-            request = requests.Request("GET", url, auth=auth if any(auth) else _no_netrc)
-            prepared = session.prepare_request(request)
-            environment = session.merge_environment_settings(prepared.url or url, {}, True, True, None)
-            response = session.get_adapter(prepared.url or url).send(
-                prepared,
-                stream=True,
-                timeout=(self._connect_s, self._image_s),
-                proxies=environment["proxies"],
-                verify=environment["verify"] or True,
+            prepared = requests.PreparedRequest()
+            prepared.prepare_method("GET")
+            prepared.prepare_url(url, None)
+            prepared.headers = CaseInsensitiveDict(self._headers)
+            url = prepared.url or url
+            if "@" in url and any(auth := requests.utils.get_auth_from_url(url)):
+                requests.auth.HTTPBasicAuth(*auth)(prepared)
+            response = session.get_adapter(url).send(
+                prepared, stream=True, timeout=(self._connect_s, self._image_s), **self._way(url)
             )
             target = session.get_redirect_target(response)
             if not target:
@@ -241,6 +271,16 @@ class ImageClient:
             _pass_over(response)
             url = urljoin(url, target)
         raise requests.exceptions.TooManyRedirects(f"more than {_REDIRECTS_MAX} redirects")
+
+    def _way(self, url: str) -> dict[str, Any]:
+        """Return what the environment says of proxies and certificates for a URL; it is asked once an origin."""
+        key = origin(url)
+        if key not in self._ways:
+            if len(self._ways) >= _IMAGE_ORIGINS:
+                self._ways.clear()
+            said = self._session.merge_environment_settings(url, {}, True, True, None)
+            self._ways[key] = {"proxies": said["proxies"], "verify": said["verify"] or True}
+        return self._ways[key]
 
     def abandon(self) -> None:
         """Cut the downloads under way, from another thread, and begin none any more."""
@@ -258,9 +298,9 @@ def _pass_over(response: requests.Response) -> None:
             response.raw.read(_ERROR_BYTES)
 
 
-def _session(connections: int, headers: Mapping[str, str]) -> requests.Session:
+def _session(connections: int, headers: Mapping[str, str], *, origins: int) -> requests.Session:
     session = requests.Session()
-    adapter = Adapter(pool_maxsize=connections)
+    adapter = Adapter(connections=connections, origins=origins)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     session.headers.update({"User-Agent": _AGENT, "Accept-Encoding": "identity"})
@@ -268,6 +308,6 @@ def _session(connections: int, headers: Mapping[str, str]) -> requests.Session:
     return session
 
 
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand as a request's auth, so that credentials of a netrc file are never sent to an image host."""
-    return request
+def _boundary() -> str:
+    """Return what separates the parts of a form; nobody who made an image can have known it."""
+    return f"{_BOUNDARY}{next(_SERIAL):x}"

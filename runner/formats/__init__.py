@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from runner.errors import ResultError
@@ -29,25 +28,24 @@ UNKNOWN_EXTENSION = "bin"
 """The extension of a result whose format nobody checked (``verify: none``)."""
 
 
-def verify(path: Path, expected: str) -> str:
-    """Check that the file at ``path`` is one whole result, and return its format's name.
+def verify(file: BinaryIO, expected: str) -> str:
+    """Check that ``file``, from its start to its end, is one whole result, and return its format's name.
 
     ``expected`` is ``auto`` (any known format), a format's name, or ``none`` (anything but nothing or an error
     answer). Raises ResultError saying what the file is instead.
     """
-    with open(path, "rb") as file:
-        head = file.read(512)
-        size_bytes = file.seek(0, 2)
-        file.seek(0)
-        known = next((one for one in FORMATS.values() if head.startswith(one.magic)), None)
-        if expected == "none":
-            _refuse_errors(head, size_bytes)
-            return known.name if known else UNKNOWN_EXTENSION
-        if known is None or expected not in ("auto", known.name):
-            wanted = " or ".join(name.upper() for name in FORMATS) if expected == "auto" else expected.upper()
-            raise ResultError(f"expected a {wanted} file, got {describe(head, size_bytes)}")
-        known.check(file, size_bytes)
-        return known.name
+    head = file.read(512)
+    size_bytes = file.seek(0, 2)
+    file.seek(0)
+    known = next((one for one in FORMATS.values() if head.startswith(one.magic)), None)
+    if expected == "none":
+        _refuse_errors(head, size_bytes)
+        return known.name if known else UNKNOWN_EXTENSION
+    if known is None or expected not in ("auto", known.name):
+        wanted = " or ".join(name.upper() for name in FORMATS) if expected == "auto" else expected.upper()
+        raise ResultError(f"expected a {wanted} file, got {describe(head, size_bytes)}")
+    known.check(file, size_bytes)
+    return known.name
 
 
 def satisfies(recorded: str | None, expected: str) -> bool:
