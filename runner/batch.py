@@ -19,9 +19,9 @@ from runner.clock import utc_now
 from runner.config import Config
 from runner.errors import RunnerError, StorageError, UsageError
 from runner.lanes import deal
-from runner.prompts import read_prompts
+from runner.prompts import Prompts, read_prompts
 from runner.protocols import PRESETS
-from runner.records import Event, Outcome, Prompt, Saving, Summary
+from runner.records import Event, Outcome, Saving, Summary
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
 from runner.stop import Stop
@@ -54,7 +54,7 @@ class _Run:
 def run(
     config: Config,
     *,
-    prompts: Sequence[Prompt] | None = None,
+    prompts: Prompts | None = None,
     overwrite: bool = False,
     stop: Stop | None = None,
     observe: Observe | None = None,
@@ -84,11 +84,11 @@ def run(
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        error = _work(this, found.pending, tally, observe or _nobody)
+        error = _work(this, prompts, found.pending, tally, observe or _nobody)
         return _close(this, tally, error)
 
 
-def read_all(config: Config) -> list[Prompt]:
+def read_all(config: Config) -> Prompts:
     """Return every prompt of the run, done or not. Raises UsageError."""
     return read_prompts(config.prompts, base=config.base, keys=config.settings.output.keys)
 
@@ -102,25 +102,23 @@ def history_of(config: Config) -> ledger.History:
     return history
 
 
-def standing_of(
-    config: Config, prompts: Sequence[Prompt], history: ledger.History, *, overwrite: bool = False
-) -> Standing:
+def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, overwrite: bool = False) -> Standing:
     """Say which prompts are done and which are to do. Only reads."""
     folder = OutputFolder(config.output_folder)
     settings = config.settings
     return standing(
         prompts,
         history,
-        folder.files(),
+        stamp=folder.stamp,
+        digest=folder.sha256,
         seed=settings.seed,
         protocol=settings.protocol,
         verify=settings.output.verify,
-        digest=folder.sha256,
         overwrite=overwrite,
     )
 
 
-def _standing(this: _Run, prompts: Sequence[Prompt], *, overwrite: bool) -> Standing:
+def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> Standing:
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
     history = history_of(this.config)
@@ -128,7 +126,7 @@ def _standing(this: _Run, prompts: Sequence[Prompt], *, overwrite: bool) -> Stan
     if found.conflicts:
         raise UsageError(
             f"{_near(this.folder.path)} holds results made with other parameters:",
-            *(f"  {text}" for text in found.conflict_text()),
+            *(f"  {text}" for text in found.conflict_text(prompts)),
             "Make these again with --overwrite, or choose another --output-folder. Nothing was sent.",
         )
     if found.pending:
@@ -141,8 +139,7 @@ def _check_space(this: _Run, pending: int, history: ledger.History) -> None:
 
     Raises StorageError if not even one fits; warns if not all do.
     """
-    sizes = [saved.size_bytes for saved in history.saved.values() if saved.size_bytes]
-    average = sum(sizes) // len(sizes) if sizes else 0
+    average = history.average_bytes
     free = this.folder.free_bytes()
     where = _near(this.folder.path)
     if free < max(average, _LEAST_FREE_BYTES):
@@ -158,9 +155,11 @@ def _check_space(this: _Run, pending: int, history: ledger.History) -> None:
         )  # fmt: skip
 
 
-def _work(this: _Run, pending: Sequence[Prompt], tally: report.Tally, observe: Observe) -> RunnerError | None:
+def _work(
+    this: _Run, prompts: Prompts, pending: Sequence[int], tally: report.Tally, observe: Observe
+) -> RunnerError | None:
     """Work through ``pending``, and write down every event; return the error that ended it early, if one did."""
-    schedule = _schedule(this, pending)
+    schedule = _schedule(this, prompts, pending)
     said_so = False
     try:
         with _open_ledger(this) as lines, _worker(this, schedule.lanes) as work:
@@ -213,12 +212,13 @@ def _ends(event: Event) -> TypeGuard[Saving | Outcome]:
     return isinstance(event, Saving | Outcome)
 
 
-def _schedule(this: _Run, pending: Sequence[Prompt]) -> Schedule:
+def _schedule(this: _Run, prompts: Prompts, pending: Sequence[int]) -> Schedule:
     settings = this.config.settings
     endpoints = this.config.endpoints
     backlogs = deal(pending, len(endpoints))
     return Schedule(
         [Lane(endpoint, backlog) for endpoint, backlog in zip(endpoints, backlogs, strict=True)],
+        prompts,
         this.stop,
         failover=settings.failover,
         retry=settings.retry,
@@ -281,11 +281,11 @@ def _check_limits(this: _Run, tally: report.Tally) -> None:
         this.stop.ask("window")
 
 
-def _keep_config(this: _Run, prompts: Sequence[Prompt]) -> None:
+def _keep_config(this: _Run, prompts: Prompts) -> None:
     """Write the resolved config; with prompts that can't be read a second time, the list as well."""
     snapshot = None
     if "-" in this.config.prompts:
-        this.folder.write(PROMPTS, "".join(f"{prompt.image}\n" for prompt in prompts), mode=0o600)
+        this.folder.write(PROMPTS, "".join(f"{image}\n" for _, image in prompts.named()), mode=0o600)
         snapshot = [PROMPTS]  # beside the config, wherever the folder is moved
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
 

@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 
 from runner.errors import AttemptError
 
+URL = ("http://", "https://")
+"""How an image begins that is no local file."""
+
 Kind = Literal["saved", "failed", "interrupted"]
 
 
@@ -43,7 +46,7 @@ class Prompt:
 
     @property
     def is_url(self) -> bool:
-        return self.image.startswith(("http://", "https://"))
+        return self.image.startswith(URL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Outcome:
     ``prompt`` is the image's URL without secrets, or its path. ``file`` is the result's name in the output
     folder. ``image`` tells of a local image ``size_bytes``, ``mtime_ns`` and ``sha256``, so that the next run
     sees whether it changed. ``blame`` is set when it failed: ``endpoint`` or ``prompt``. ``moved_from`` is the
-    endpoint of its lane if it ended on another.
+    endpoint of its lane if it ended on another. What the next run looks for stands first, so that it need not read
+    the rest of the line.
     """
 
     key: str
@@ -115,7 +119,6 @@ class Outcome:
     fingerprint: str
     seed: int
     protocol: str
-    attempts: tuple[Attempt, ...] = ()
     image: Mapping[str, Any] | None = None
     file: str | None = None
     format: str | None = None
@@ -129,6 +132,7 @@ class Outcome:
     error: str | None = None
     blame: str | None = None
     moved_from: str | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

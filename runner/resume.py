@@ -8,70 +8,83 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from runner.formats import satisfies
+from runner.formats import FORMATS, UNKNOWN_EXTENSION, satisfies
 from runner.ledger import History, Recorded
-from runner.prompts import fingerprint, shown
-from runner.records import Prompt
-from runner.storage import Stamp
+from runner.ledger.history import StampOf
+from runner.prompts import Fingerprints, Prompts, fingerprint, shown
+from runner.records import URL, Prompt
+from runner.storage import NO_STAMP, Stamp
 
 _EXAMPLES = 3
 
 
 @dataclass(slots=True)
 class Standing:
-    """How the prompts stand against the output folder.
+    """How the prompts stand against the output folder, by their index.
 
-    ``conflicts`` maps what differs (``seed 41, not 42``) to the keys; these prompts are in no other list.
+    ``conflicts`` maps what differs (``seed 41, not 42``) to prompts; these are in no other list.
     """
 
-    done: list[Prompt] = field(default_factory=list)
-    pending: list[Prompt] = field(default_factory=list)
-    conflicts: dict[str, list[Prompt]] = field(default_factory=dict)
+    done: array[int] = field(default_factory=lambda: array("I"))
+    pending: array[int] = field(default_factory=lambda: array("I"))
+    conflicts: dict[str, list[int]] = field(default_factory=dict)
 
-    def conflict_text(self) -> list[str]:
+    def conflict_text(self, prompts: Sequence[Prompt]) -> list[str]:
         """One sentence for each kind of difference."""
         texts = []
-        for difference, prompts in self.conflicts.items():
-            keys = ", ".join(prompt.key for prompt in prompts[:_EXAMPLES])
-            more = f" and {len(prompts) - _EXAMPLES} more" if len(prompts) > _EXAMPLES else ""
+        for difference, found in self.conflicts.items():
+            keys = ", ".join(prompts[index].key for index in found[:_EXAMPLES])
+            more = f" and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
             texts.append(f"{keys}{more}: made with {difference}")
         return texts
 
 
 def standing(
-    prompts: Sequence[Prompt],
+    prompts: Prompts,
     history: History,
-    files: Mapping[str, Stamp],
     *,
+    stamp: StampOf,
+    digest: Callable[[str], str],
     seed: int,
     protocol: str,
     verify: str = "auto",
-    digest: Callable[[str], str],
     overwrite: bool = False,
 ) -> Standing:
     """Sort ``prompts`` by what ledger and folder say; with ``overwrite`` a conflict is pending.
 
-    ``verify`` is what the run asks of a result; ``digest`` gives the SHA-256 of a file, and is only called where a
-    file has the right size but another time than the ledger says: it may be a copy, or it may have been replaced.
+    ``stamp`` gives size and time of a file of the folder; ``verify`` is what the run asks of a result; ``digest``
+    gives the SHA-256 of a file, and is only called where it has the right size but another time than the ledger
+    says: it may be a copy, or it may have been replaced.
     """
     found = Standing()
-    for prompt in prompts:
-        saved = history.saved.get(prompt.key)
-        if saved is None or not _there(saved, files, digest) or not satisfies(saved.format, verify):
-            found.pending.append(prompt)
+    if not history.saved:
+        found.pending.extend(range(len(prompts)))
+        return found
+    fingerprints = Fingerprints(seed=seed, protocol=protocol)
+    kinds = [name for name in (*FORMATS, UNKNOWN_EXTENSION) if satisfies(name, verify)]
+    for index, (key, image) in enumerate(prompts.named()):
+        own = NO_STAMP if image.startswith(URL) else _stamp(image)
+        if own is not None and history.vouches(key, fingerprints.of(image), own, kinds, stamp):
+            found.done.append(index)
+            continue
+        prompt = Prompt(index, key, image)
+        saved = history.saved.get(key)
+        if saved is None or not _there(saved, stamp, digest) or not satisfies(saved.format, verify):
+            found.pending.append(index)
             continue
         difference = _difference(prompt, saved, seed=seed, protocol=protocol)
         if difference is None and _image_gone(prompt, saved):
-            found.pending.append(prompt)
+            found.pending.append(index)
         elif difference is None:
-            found.done.append(prompt)
+            found.done.append(index)
         elif overwrite:
-            found.pending.append(prompt)
+            found.pending.append(index)
         else:
-            found.conflicts.setdefault(difference, []).append(prompt)
+            found.conflicts.setdefault(difference, []).append(index)
     return found
 
 
@@ -81,12 +94,20 @@ def unknown_files(history: History, files: Iterable[str]) -> list[str]:
     return sorted(name for name in files if name not in known)
 
 
-def _there(saved: Recorded, files: Mapping[str, Stamp], digest: Callable[[str], str]) -> bool:
+def _there(saved: Recorded, stamp: StampOf, digest: Callable[[str], str]) -> bool:
     """Tell whether the file of a ledger line is the one that was written then."""
-    stamp = files.get(saved.file) if saved.file else None
-    if stamp is None or saved.file is None or stamp.size_bytes != saved.size_bytes:
+    found = stamp(saved.file) if saved.file else None
+    if found is None or saved.file is None or found.size_bytes != saved.size_bytes:
         return False
-    return stamp.mtime_ns == saved.mtime_ns or digest(saved.file) == saved.sha256
+    return found.mtime_ns == saved.mtime_ns or digest(saved.file) == saved.sha256
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _difference(prompt: Prompt, saved: Recorded, *, seed: int, protocol: str) -> str | None:

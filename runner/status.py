@@ -27,7 +27,7 @@ class Status:
     """
 
     config: Config
-    saved: list[Prompt]
+    saved: int
     failed: list[tuple[Prompt, Recorded]]
     missing: list[Prompt]
     earlier: list[str]
@@ -35,7 +35,7 @@ class Status:
 
     @property
     def total(self) -> int:
-        return len(self.saved) + len(self.failed) + len(self.missing)
+        return self.saved + len(self.failed) + len(self.missing)
 
     def to_do(self) -> str:
         """Return the prompts without a result, in the prompts-file format and in their order.
@@ -63,12 +63,13 @@ def status_of(path: Path) -> Status:
     history = history_of(config)
     files = folder.files()
     found = standing_of(config, prompts, history)
-    current = {saved.file for one in prompts if (saved := history.saved.get(one.key))}
+    current = {saved.file for key, _ in prompts.named() if (saved := history.saved.get(key))}
     unknown = unknown_files(history, files)
-    open_prompts = [*found.pending, *(one for some in found.conflicts.values() for one in some)]
+    still_open = [*found.pending, *(index for some in found.conflicts.values() for index in some)]
+    open_prompts = [prompts[index] for index in still_open]
     return Status(
         config=config,
-        saved=found.done,
+        saved=len(found.done),
         failed=[(one, history.failed[one.key]) for one in open_prompts if one.key in history.failed],
         missing=[one for one in open_prompts if one.key not in history.failed],
         earlier=sorted({*files} - {*unknown} - {name for name in current if name}),

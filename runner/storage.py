@@ -15,11 +15,12 @@ import itertools
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from runner.errors import StorageError
 
@@ -33,12 +34,15 @@ _SHORT_BYTES = 256 * 1024
 """A result up to this size is read back in one piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """A file's size and time of change: two equal stamps are taken for the same content."""
 
     size_bytes: int
     mtime_ns: int
+
+
+NO_STAMP = Stamp(0, 0)
+"""Stands for that of a file elsewhere."""
 
 
 class OutputFolder:
@@ -47,6 +51,7 @@ class OutputFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state = path / STATE
+        self._within = os.path.join(path, "")
 
     def prepare(self) -> None:
         """Create the folder and its state folder. Raises StorageError."""
@@ -61,9 +66,19 @@ class OutputFolder:
         with refusals(f"the output folder {self.path} can't be read"), suppress(FileNotFoundError):
             for entry in os.scandir(self.path):
                 if not entry.name.startswith(".") and entry.is_file():
-                    stat = entry.stat()
-                    stamps[entry.name] = Stamp(stat.st_size, stat.st_mtime_ns)
+                    status = entry.stat()
+                    stamps[entry.name] = Stamp(status.st_size, status.st_mtime_ns)
         return stamps
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of one visible file; None if there is none. Raises StorageError."""
+        try:
+            status = os.stat(self._within + name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{self.path / name} can't be read: {error.strerror or error}") from error
+        return Stamp(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal. Raises StorageError."""
@@ -82,7 +97,8 @@ class OutputFolder:
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
         with refusals(f"the unfinished files in {self.path} can't be removed"):
-            stale = [entry.path for entry in os.scandir(self.path) if _PART.match(entry.name) and entry.is_file()]
+            hidden = (entry for entry in os.scandir(self.path) if entry.name.startswith("."))
+            stale = [entry.path for entry in hidden if _PART.match(entry.name) and entry.is_file()]
             for path in stale:
                 os.unlink(path)
         return len(stale)

@@ -17,7 +17,7 @@ from runner.clock import since, utc_now
 from runner.errors import AttemptError, Blame, BusyError, ImageError, StatusError, TransportError
 from runner.health import Health, probe
 from runner.lanes import lane_of
-from runner.prompts import fingerprint, shown
+from runner.prompts import Fingerprints, shown
 from runner.protocols import Protocol, generation_request, status_class
 from runner.records import Attempt, Endpoint, Failed, Image, Kind, Outcome, Prompt, Saving, Task, Verdict
 from runner.schedule import Away, Lane
@@ -52,6 +52,7 @@ class Worker:
         self._output = output
         self._lane_names = lane_names
         self._read = _Images()
+        self._fingerprints = Fingerprints(seed=seed, protocol=protocol.name)
 
     def __call__(self, task: Task, lane: Lane) -> Verdict:
         """Work on a task once; its image is kept for another attempt. Raises what ``lane.slot`` raises."""
@@ -169,14 +170,14 @@ class Worker:
 
     def _outcome(self, task: Task, lane: Lane, kind: Kind, image: Image | None, **results: Any) -> Outcome:
         prompt = task.prompt
-        home = self._lane_names[lane_of(prompt, len(self._lane_names))]
+        home = self._lane_names[lane_of(prompt.index, len(self._lane_names))]
         return Outcome(
             key=prompt.key,
             index=prompt.index,
             prompt=shown(prompt),
             outcome=kind,
             endpoint=lane.endpoint.name,
-            fingerprint=fingerprint(prompt, seed=self._seed, protocol=self._protocol.name),
+            fingerprint=self._fingerprints.of(prompt.image).hex(),
             seed=self._seed,
             protocol=self._protocol.name,
             attempts=tuple(task.attempts),

@@ -11,6 +11,7 @@ from runner.errors import LockedError
 from runner.ledger import Ledger, locked, replay
 from runner.records import Attempt, Outcome
 from runner.redact import Redactor
+from runner.storage import NO_STAMP, Stamp
 
 SAVED = Outcome(
     key="chair",
@@ -68,7 +69,7 @@ def test_a_line_is_readable_as_soon_as_it_is_appended(tmp_path: Path) -> None:
 def test_a_later_success_forgets_the_failure_and_a_later_failure_keeps_the_result(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     write(path, FAILED, SAVED)
-    assert replay(path).failed == {}
+    assert dict(replay(path).failed) == {}
     write(path, FAILED)
     assert replay(path).saved["chair"].file == "chair.ply"
     assert replay(path).failed["chair"].error == "500"
@@ -104,8 +105,26 @@ def test_lines_that_are_no_outcome_are_counted_and_passed_over(tmp_path: Path) -
     assert list(replay(path).saved) == ["chair"]
 
 
+@pytest.mark.parametrize("image", [None, {"size_bytes": 5, "mtime_ns": 6, "sha256": 64 * "a"}])
+def test_the_usual_line_is_read_without_a_json_parser(
+    tmp_path: Path, image: dict[str, object] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, replace(SAVED, fingerprint=64 * "f", sha256=64 * "0", image=image))
+    monkeypatch.setattr("runner.ledger.history._recorded", None)
+    history = replay(path)
+    own = Stamp(5, 6) if image else NO_STAMP
+    there = {"chair.ply": Stamp(7, 1)}
+    assert history.vouches("chair", bytes([255] * 32), own, ["ply"], there.get)
+    assert not history.vouches("chair", bytes([255] * 32), own, ["glb"], there.get)
+    assert not history.vouches("chair", bytes(32), own, ["ply"], there.get)
+    assert not history.vouches("chair", bytes([255] * 32), Stamp(5, 7), ["ply"], there.get)
+    assert not history.vouches("chair", bytes([255] * 32), own, ["ply"], {"chair.ply": Stamp(7, 2)}.get)
+    assert not history.vouches("lamp", bytes([255] * 32), own, ["ply"], there.get)
+
+
 def test_no_ledger_is_no_history(tmp_path: Path) -> None:
-    assert replay(tmp_path / "none.jsonl").saved == {}
+    assert not replay(tmp_path / "none.jsonl").saved
 
 
 def test_known_secrets_are_not_written(tmp_path: Path) -> None:

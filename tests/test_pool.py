@@ -20,13 +20,14 @@ from runner.stop import Stop
 
 def lane(prompts: int, *, slots: int = 1, index: int = 0, lanes: int = 1) -> Lane:
     endpoint = Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}", slots)
-    return Lane(
-        endpoint, deque(Prompt(number * lanes + index, f"{index}-{number}", "x") for number in range(prompts))
-    )
+    return Lane(endpoint, deque(range(index, prompts * lanes + index, lanes)))
 
 
 def schedule_of(*lanes: Lane, stop: Stop | None = None) -> Schedule:
-    return Schedule(lanes, stop or Stop(), failover=True, retry=Retry(), health=HealthSettings())
+    count = max(1, len(lanes))
+    total = range(sum(len(one.backlog) for one in lanes))
+    prompts = [Prompt(index, f"{index % count}-{index // count}", "x") for index in total]
+    return Schedule(lanes, prompts, stop or Stop(), failover=True, retry=Retry(), health=HealthSettings())
 
 
 class Dropped(Nowhere):

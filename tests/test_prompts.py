@@ -1,5 +1,6 @@
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.prompts import fingerprint, key_of, prompts_from, read_prompts
+from runner.prompts import fingerprint, key_of, naming, prompts_from, read_prompts, sources
+from runner.prompts.naming import PLAIN
 from runner.records import Prompt
 
 
-def keys(prompts: list[Prompt]) -> list[str]:
+def keys(prompts: Iterable[Prompt]) -> list[str]:
     return [prompt.key for prompt in prompts]
 
 
@@ -20,7 +22,7 @@ def test_a_text_file_gives_one_prompt_a_line_and_skips_blank_lines_comments_bom_
         b"\xef\xbb\xbfhttps://h/a.png\r\n\r\n# a comment\r\n  https://h/b.png  \r\nHTTP://h/c.png"
     )
     prompts = read_prompts(["list.txt"], base=tmp_path)
-    assert prompts == [
+    assert list(prompts) == [
         Prompt(0, "a", "https://h/a.png"),
         Prompt(1, "b", "https://h/b.png"),
         Prompt(2, "c", "http://h/c.png"),
@@ -74,7 +76,7 @@ def test_a_file_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_list_has_no_prompts(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing yet\n\n")
-    assert read_prompts(["list.txt"], base=tmp_path) == []
+    assert list(read_prompts(["list.txt"], base=tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -181,3 +183,47 @@ def test_the_fingerprint_changes_with_what_shapes_the_result_and_not_with_place_
     assert fingerprint(prompt, seed=1, protocol="other") != same
     moved = [fingerprint(Prompt(0, "a", f"/{folder}/a.png"), seed=1, protocol="p") for folder in ("x", "y")]
     assert moved[0] == moved[1]
+
+
+DEVICES = ["", "a.png", "con.png", "CON.x.png", "com1.png", ".png", "..png", "a.png ", " a.png", "x.", "a?b.c"]
+SEGMENTS = st.text(st.sampled_from("aZ09._-~ %+@=:?#&/é\\"), max_size=12)
+
+
+@given(st.sampled_from(["", "/", "https://h/", "http://h.x:80/a/", "HTTP://h/"]), SEGMENTS, st.sampled_from(DEVICES))
+def test_a_plain_line_gives_what_the_rules_give(start: str, middle: str, end: str) -> None:
+    text = start + middle + end
+    plain = PLAIN.fullmatch(text)
+    if plain:
+        assert plain["key"] == naming._key_of(text)
+        base = Path("/lists")
+        usual = next(sources.lines_of([text], "l", base))
+        assert usual[2] == sources._image(text, "l", base)
+
+
+@pytest.mark.parametrize(
+    "line", ["https://h/set/a.b.png", "https://h:8080/a.png?X-Sig=%2F&b=c", "/data/x.png", "a/b c/x.y.png"]
+)
+def test_the_usual_lines_are_plain(line: str) -> None:
+    assert PLAIN.fullmatch(line)
+
+
+def test_a_repeated_key_in_a_long_list_is_found_and_both_lines_are_named(tmp_path: Path) -> None:
+    lines = [f"https://h/p{index}.png" for index in range(2000)] + ["", "https://other/p7.png"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    with pytest.raises(UsageError, match=r"list.txt:2002: .* 'p7', as that of list.txt:8"):
+        read_prompts(["list.txt"], base=tmp_path)
+
+
+def test_a_place_in_a_folder_is_the_file(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for name in ("a.jpg", "a.png"):
+        (tmp_path / "set" / name).touch()
+    with pytest.raises(UsageError, match=r"set/a.png: .* 'a', as that of set/a.jpg"):
+        read_prompts(["set"], base=tmp_path)
+
+
+def test_prompts_are_a_sequence() -> None:
+    prompts = prompts_from(["https://h/a.png", "https://h/b.png", "https://h/\ud800.png"], base=Path("/"))
+    assert [prompts[0], prompts[1], prompts[-1]] == list(prompts) == prompts[:]
+    with pytest.raises(IndexError):
+        prompts[3]

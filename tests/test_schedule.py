@@ -30,10 +30,11 @@ class Run:
         listed = [Prompt(index, f"p{index}", "x") for index in range(prompts)]
         self.lanes = [
             Lane(Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}"), backlog)
-            for index, backlog in enumerate(deal(listed, endpoints))
+            for index, backlog in enumerate(deal(range(prompts), endpoints))
         ]
         self.schedule = Schedule(
             self.lanes,
+            listed,
             self.stop,
             failover=failover,
             retry=Retry(attempts=attempts, backoff_s=2),
@@ -75,7 +76,7 @@ class Run:
 
     def waiting(self, lane: int) -> list[str]:
         one = self.lanes[lane]
-        return [prompt.key for prompt in (*one.backlog, *one.adopted)]
+        return [f"p{index}" for index in (*one.backlog, *one.adopted)]
 
 
 def kinds(events: list[Event]) -> list[type]:
@@ -351,9 +352,9 @@ def test_lanes_that_get_work_later_are_started_then() -> None:
 
 def test_a_long_backlog_is_dealt_anew_when_an_endpoint_goes_out() -> None:
     run = Run(0, 4)
-    run.lanes[3].backlog = deque(Prompt(index, "k", "x") for index in range(3, 400_000, 4))
+    run.lanes[3].backlog = deque(range(3, 400_000, 4))
     run.lanes[3].breaker.open(run.now)
-    run.schedule.give_back(run.lanes[3], Task(run.lanes[3].backlog.popleft()))
+    run.schedule.give_back(run.lanes[3], Task(Prompt(run.lanes[3].backlog.popleft(), "k", "x")))
     assert sum(len(run.waiting(lane)) for lane in range(3)) == 100_000
     assert all(run.waiting(lane) for lane in range(3))
 

@@ -67,12 +67,12 @@ class Simulation:
         self.prompts = [one for one in prompts if self.chance.random() < pick([0.4, 1.0])] or prompts[:1]
         self.lanes = [
             Lane(Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}", pick([1, 1, 2, 3])), backlog)
-            for index, backlog in enumerate(deal(self.prompts, count))
+            for index, backlog in enumerate(deal((one.index for one in self.prompts), count))
         ]
         health = HealthSettings(failures_to_open=self.chance.randint(1, 3), probe_every_s=pick([1, 15]))
         retry = Retry(attempts=self.chance.randint(1, 4), backoff_s=pick([0, 1.5]))
         self.schedule = Schedule(
-            self.lanes, Stop(), failover=self.failover, retry=retry, health=health, clock=lambda: self.now
+            self.lanes, prompts, Stop(), failover=self.failover, retry=retry, health=health, clock=lambda: self.now
         )
         for lane in self.lanes:
             lane.work, lane.free = Condition(), Condition()  # type: ignore[assignment]
@@ -109,7 +109,7 @@ class Simulation:
 
     def check(self) -> None:
         """Every prompt is in one place, or has ended once; the schedule counts right."""
-        places = Counter(one.key for lane in self.lanes for one in (*lane.backlog, *lane.adopted))
+        places = Counter(f"p{one}" for lane in self.lanes for one in (*lane.backlog, *lane.adopted))
         places.update(task.prompt.key for lane in self.lanes for _, _, task in lane.again)
         places.update(task.prompt.key for lane in self.lanes for task, _ in lane.held)
         places.update(hand.task.prompt.key for hand in self.hands if hand.task)

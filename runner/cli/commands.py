@@ -86,7 +86,7 @@ def status(arguments: Namespace) -> int:
         _write_missing(arguments.missing_file, found.to_do(), found.config)
     counts = {
         "total": found.total,
-        "saved": len(found.saved),
+        "saved": found.saved,
         "failed": len(found.failed),
         "missing": len(found.missing),
         "earlier": len(found.earlier),
@@ -211,12 +211,12 @@ def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool
     prompts = batch.read_all(chosen)
     found = batch.standing_of(chosen, prompts, batch.history_of(chosen), overwrite=overwrite)
     endpoints = chosen.endpoints
-    states = {prompt.index: "saved" for prompt in found.done}
-    states |= {prompt.index: "conflict" for some in found.conflicts.values() for prompt in some}
+    states = dict.fromkeys(found.done, "saved")
+    states |= {index: "conflict" for some in found.conflicts.values() for index in some}
 
     def row(prompt: Prompt) -> list[Any]:
         state = states.get(prompt.index, "pending")
-        return [prompt.index, prompt.key, endpoints[lane_of(prompt, len(endpoints))].name, state]
+        return [prompt.index, prompt.key, endpoints[lane_of(prompt.index, len(endpoints))].name, state]
 
     if as_json:
         for prompt in prompts:
@@ -228,7 +228,7 @@ def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool
     print(f", {sum(map(len, found.conflicts.values()))} in conflict" if found.conflicts else "")
     for endpoint, share in zip(endpoints, shares, strict=True):
         print(f"  {endpoint.name}: {share} to do")
-    for text in found.conflict_text():
+    for text in found.conflict_text(prompts):
         print(f"conflict: {text} (a run would refuse; see --overwrite)")
 
 

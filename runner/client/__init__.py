@@ -105,6 +105,8 @@ class Answer:
         buffer = getattr(getattr(self._response.raw, "_fp", None), "fp", None)
         length = self._response.headers.get("Content-Length", "")
         if isinstance(buffer, io.BufferedReader) and length.isdigit() and int(length[:9]) <= _SHORT_BYTES:
+            if int(length) == 0:
+                return
             self._exchange.watch(self._stall_s, late)
             if len(buffer.peek()) >= int(length):  # peek reads once at the most
                 return

@@ -23,7 +23,7 @@ from runner import settings
 from runner.errors import AttemptError, BusyError, ImageError
 from runner.health import Breaker, Health
 from runner.lanes import lane_of, next_choice
-from runner.records import Back, Event, Failed, Met, Out, Outcome, Retrying, Saving, Started, Task, Verdict
+from runner.records import Back, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Started, Task, Verdict
 from runner.retry import back_off, wait_before_next
 from runner.schedule.lane import Away, Lane, Slot, Step, Stopped
 from runner.schedule.queues import Queues
@@ -41,6 +41,7 @@ class Schedule:
     def __init__(
         self,
         lanes: Sequence[Lane],
+        prompts: Sequence[Prompt],
         stop: Stop,
         *,
         failover: bool,
@@ -55,7 +56,7 @@ class Schedule:
         self._health = health
         self._clock = clock
         self._lock = threading.Lock()
-        self._queues = Queues(lanes, failover=failover, wake=self._wake)
+        self._queues = Queues(lanes, prompts, failover=failover, wake=self._wake)
         self._open = sum(len(lane.backlog) for lane in lanes)
         self._meet_until = clock() + MEET_S
         self._down_s = 0.0
@@ -83,7 +84,7 @@ class Schedule:
 
     def started(self, lane: Lane, task: Task) -> Started:
         """Return the event that a hand of ``lane`` has begun with ``task``."""
-        home = self.lanes[lane_of(task.prompt, len(self.lanes))]
+        home = self.lanes[lane_of(task.prompt.index, len(self.lanes))]
         return Started(task.prompt, lane.endpoint, None if home is lane else home.endpoint)
 
     def enter(self, lane: Lane) -> None:
@@ -320,7 +321,7 @@ class Schedule:
     def _elsewhere(self, task: Task) -> tuple[float | None, Lane | None]:
         """Return when and where a task that has a final answer may be asked for again: where it was not yet."""
         fresh = [one for one in self._queues.serving() if one not in task.asked] if self._failover else []
-        choice = next_choice(task.prompt, len(self.lanes), task.asked, fresh)
+        choice = next_choice(task.prompt.index, len(self.lanes), task.asked, fresh)
         return (None, None) if choice is None else (0.0, self.lanes[choice])
 
     def _went_out(self, lane: Lane) -> list[Event]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from runner.errors import AttemptError
 from runner.health import Breaker
-from runner.records import Endpoint, Outcome, Prompt, Task
+from runner.records import Endpoint, Outcome, Task
 
 
 class Away(Exception):
@@ -29,12 +29,12 @@ class Step(Enum):
 
 
 class Lane:
-    """An endpoint and the prompts that wait for it. Only the schedule changes it, with the lock held."""
+    """An endpoint, and by their index the prompts that wait for it. Only the schedule changes it, its lock held."""
 
-    def __init__(self, endpoint: Endpoint, backlog: deque[Prompt]) -> None:
+    def __init__(self, endpoint: Endpoint, backlog: deque[int]) -> None:
         self.endpoint = endpoint
         self.backlog = backlog
-        self.adopted: deque[Prompt] = deque()
+        self.adopted: deque[int] = deque()
         self.again: list[tuple[float, int, Task]] = []
         self.unsettled: list[Task] = []
         self.held: list[tuple[Task, Outcome]] = []

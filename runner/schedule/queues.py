@@ -18,8 +18,11 @@ class Queues:
     Only lanes that are in serve. Those that are out keep their prompts if there is no ``failover``, or nobody else.
     """
 
-    def __init__(self, lanes: Sequence[Lane], *, failover: bool, wake: Callable[[Lane], None]) -> None:
+    def __init__(
+        self, lanes: Sequence[Lane], prompts: Sequence[Prompt], *, failover: bool, wake: Callable[[Lane], None]
+    ) -> None:
         self._lanes = lanes
+        self._prompts = prompts
         self._failover = failover
         self._wake = wake
         self._serial = itertools.count()
@@ -32,12 +35,12 @@ class Queues:
         if lane.again and lane.again[0][0] <= now and not another:
             return heapq.heappop(lane.again)[2]
         if queues:
-            return Task(min(queues, key=lambda queue: queue[0].index).popleft())
+            return self._task(min(queues, key=_first).popleft())
         if self._failover:
             needy = [one for one in self._lanes if one is not lane and (trial or self._needs_help(one, now))]
             queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
             if queues:
-                return Task(max(queues, key=len).pop())
+                return self._task(max(queues, key=len).pop())
             waiting = [one for one in needy if one.again and one.breaker.state == "out"]
             if trial and waiting:
                 return heapq.heappop(waiting[0].again)[2]
@@ -52,8 +55,8 @@ class Queues:
         if task.attempts:
             self.put(self.target(lane, task, now), task, now)
             return
-        queue = lane.backlog if self._home(task.prompt) is lane else lane.adopted
-        queue.appendleft(task.prompt)
+        queue = lane.backlog if self._home(task.prompt.index) is lane else lane.adopted
+        queue.appendleft(task.prompt.index)
         self.redeal(now)
 
     def put(self, lane: Lane, task: Task, due: float) -> None:
@@ -70,7 +73,7 @@ class Queues:
         calm = [index for index in ready if not self._lanes[index].breaker.failures]
         proven = [index for index in calm if self._lanes[index].breaker.proven]
         asked = task.asked or [lane.endpoint.index]
-        choice = next_choice(task.prompt, len(self._lanes), asked, proven, calm, ready, ready or serving)
+        choice = next_choice(task.prompt.index, len(self._lanes), asked, proven, calm, ready, ready or serving)
         return lane if choice is None else self._lanes[choice]
 
     def redeal(self, now: float) -> None:
@@ -78,7 +81,7 @@ class Queues:
         serving = self.serving()
         if not self._failover or not serving:
             return
-        moving: list[Prompt] = []
+        moving: list[int] = []
         for lane in self._lanes:
             moving += lane.adopted
             lane.adopted.clear()
@@ -90,23 +93,26 @@ class Queues:
                     self.put(self.target(lane, task, now), task, due)
         touched: set[int] = set()
         for prompt in moving:
-            index = stand_in(prompt, len(self._lanes), serving)
-            lane = self._lanes[index]
+            chosen = stand_in(prompt, len(self._lanes), serving)
+            lane = self._lanes[chosen]
             (lane.backlog if self._home(prompt) is lane else lane.adopted).append(prompt)
-            touched.add(index)
-        for index in touched:
-            lane = self._lanes[index]
-            lane.backlog = deque(sorted(lane.backlog, key=_index))
-            lane.adopted = deque(sorted(lane.adopted, key=_index))
+            touched.add(chosen)
+        for chosen in touched:
+            lane = self._lanes[chosen]
+            lane.backlog = deque(sorted(lane.backlog))
+            lane.adopted = deque(sorted(lane.adopted))
             self._wake(lane)
 
     def serving(self) -> list[int]:
         """Return the lanes whose endpoints are in, by their index."""
         return [lane.endpoint.index for lane in self._lanes if lane.breaker.state == "in"]
 
-    def _home(self, prompt: Prompt) -> Lane:
-        return self._lanes[lane_of(prompt, len(self._lanes))]
+    def _home(self, index: int) -> Lane:
+        return self._lanes[lane_of(index, len(self._lanes))]
+
+    def _task(self, index: int) -> Task:
+        return Task(self._prompts[index])
 
 
-def _index(prompt: Prompt) -> int:
-    return prompt.index
+def _first(queue: deque[int]) -> int:
+    return queue[0]

@@ -12,66 +12,22 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from runner.errors import LockedError
+from runner.ledger.history import History, Recorded, replay
 from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
+
+__all__ = ["LEDGER", "LOCK", "History", "Ledger", "Recorded", "locked", "replay"]
 
 LEDGER = "ledger.jsonl"
 LOCK = "lock"
 _SYNC_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a ledger line says, as far as later runs need it."""
-
-    key: str
-    index: int
-    prompt: str
-    outcome: str
-    endpoint: str
-    fingerprint: str
-    seed: int | None
-    protocol: str
-    attempts: int
-    file: str | None
-    format: str | None
-    size_bytes: int | None
-    mtime_ns: int | None
-    sha256: str | None
-    image: Mapping[str, Any] | None
-    error: str | None
-
-
-@dataclass(slots=True)
-class History:
-    """The last word on every key. A later failure does not undo a result that was saved before."""
-
-    saved: dict[str, Recorded] = field(default_factory=dict)
-    failed: dict[str, Recorded] = field(default_factory=dict)
-    unreadable: int = 0
-
-
-def replay(path: Path) -> History:
-    """Read a ledger; lines that are torn or no outcome are counted and passed over. No file: no history."""
-    history = History()
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as lines:
-        for line in lines:
-            recorded = _recorded(line)
-            if recorded is None:
-                history.unreadable += 1
-            elif recorded.outcome == "saved":
-                history.saved[recorded.key] = recorded
-                history.failed.pop(recorded.key, None)
-            elif recorded.outcome == "failed":
-                history.failed[recorded.key] = recorded
-    return history
 
 
 class Ledger:
@@ -160,17 +116,6 @@ def _line(outcome: dict[str, Any]) -> bytes:
         return _READABLE(outcome).encode() + b"\n"
     except UnicodeEncodeError:
         return _ESCAPED(outcome).encode() + b"\n"
-
-
-def _recorded(line: bytes) -> Recorded | None:
-    try:
-        found = json.loads(line)
-        return Recorded(
-            **{name: found[name] for name in Recorded.__dataclass_fields__ if name != "attempts"},
-            attempts=len(found["attempts"]),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
 
 
 def _cut_torn_line(path: Path) -> None:
