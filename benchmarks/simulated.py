@@ -46,8 +46,11 @@ def ply_of(size_bytes: int) -> bytes:
 class Endpoint:
     """One server: its queue, its generations and how it answers."""
 
-    def __init__(self, options: argparse.Namespace, result: bytes, all_times: list[list[list[float]]]) -> None:
+    def __init__(
+        self, options: argparse.Namespace, seconds: float, result: bytes, all_times: list[list[list[float]]]
+    ) -> None:
         self._options = options
+        self._seconds = seconds
         self._result = result
         self._all_times = all_times
         self._asked: Counter[str] = Counter()
@@ -72,8 +75,8 @@ class Endpoint:
             self._asked[name.group(1).decode() if name else ""] += 1
             async with self._gpu:
                 begin = time.monotonic()
-                if self._options.seconds:
-                    await asyncio.sleep(self._options.seconds)
+                if self._seconds:
+                    await asyncio.sleep(self._seconds)
                 self.times.append([begin, time.monotonic()])
             serial = f"{self._asked.total():08d}".encode() + os.urandom(8) if self._options.unique else b""
             result = self._result[: len(self._result) - len(serial)] + serial
@@ -114,8 +117,10 @@ async def main(options: argparse.Namespace) -> None:
     result = ply_of(options.result_bytes)
     all_times: list[list[list[float]]] = []
     servers = [
-        await asyncio.start_server(partial(Endpoint(options, result, all_times).serve), "127.0.0.1", 0, limit=2**20)
-        for _ in range(options.endpoints)
+        await asyncio.start_server(
+            partial(Endpoint(options, seconds, result, all_times).serve), "127.0.0.1", 0, limit=2**20
+        )
+        for seconds in [options.seconds] * (options.endpoints - 1) + [options.seconds * options.slow]
     ]
     print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
     await asyncio.gather(*(server.serve_forever() for server in servers))
@@ -125,6 +130,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=0.2, help="one generation")
+    parser.add_argument("--slow", type=float, default=1, help="the last endpoint is so many times slower")
     parser.add_argument("--result-bytes", type=int, default=2**20)
     parser.add_argument("--unique", action="store_true", help="let no two results be equal")
     parser.add_argument("--rate", type=float, default=0, help="bytes a second of each result's stream; 0: unlimited")

@@ -166,8 +166,10 @@ def _work(
             for events in pool.work_through(schedule, work):
                 with journal.together():
                     for event in _written(events, lines):
-                        tally.add(event)
+                        slow = tally.add(event)
                         this.words.tell(event)
+                        if slow:
+                            this.words.tell_slow(slow)
                         observe(tally, event)
                     _check_limits(this, tally)
                     said_so = said_so or journal.tell_stop(this.stop)
@@ -221,6 +223,7 @@ def _schedule(this: _Run, prompts: Prompts, pending: Sequence[int]) -> Schedule:
         prompts,
         this.stop,
         failover=settings.failover,
+        steal=settings.assignment == "steal",
         retry=settings.retry,
         health=settings.health,
     )

@@ -81,6 +81,13 @@ class Words:
             case Met():
                 self._compare(event)
 
+    def tell_slow(self, slow: report.Slow) -> None:
+        """Say that an endpoint is slow."""
+        log.warning(
+            "Endpoint %s is slow: %.1fs a generation, the median of the others is %.1fs",
+            self._labels[slow.name], slow.median_s, slow.others_s,
+        )  # fmt: skip
+
     def _compare(self, met: Met) -> None:
         """Warn of an endpoint whose version differs from those seen so far."""
         if self._versions and met.version not in self._versions:

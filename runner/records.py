@@ -237,7 +237,10 @@ Event = Started | Retrying | Saving | Outcome | Out | Back | Met
 
 @dataclass(frozen=True, slots=True)
 class EndpointTotals:
-    """What one endpoint did in this run. ``busy_s``: seconds it generated for us; ``outages``: times it was out."""
+    """What one endpoint did in this run. ``busy_s``: seconds it generated for us; ``outages``: times it was out.
+
+    ``median_s``: what one of its latest generations took; ``slow``: twice what the others take, or more.
+    """
 
     name: str
     url: str
@@ -247,6 +250,8 @@ class EndpointTotals:
     busy_s: float = 0.0
     bytes: int = 0
     outages: int = 0
+    median_s: float | None = None
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,9 @@ class RunConfig(Section):
     output_folder: str = Field("results", min_length=1, description="Where the results and the ledger go.")
     seed: Int = Field(42, description="Sent with every request.")
     protocol: Literal["404-splat"] = Field("404-splat", description="How the servers speak.")
-    assignment: Literal["modulo", "steal"] = Field("modulo", description="Which endpoint gets which prompt.")
+    assignment: Literal["modulo", "steal"] = Field(
+        "modulo", description="modulo: prompt i is for endpoint i % n; steal: and an idle one takes from the others."
+    )
     failover: bool = Field(True, description="Others take the prompts of an endpoint that is out.")
     retry: Retry = Retry()
     timeouts: Timeouts = Timeouts()
@@ -131,5 +133,5 @@ class RunConfig(Section):
     )
 
 
-NOT_YET = ("assignment", "processes")
+NOT_YET = ("processes",)
 """Options of the contract that are read and checked, but that this version does not act on yet."""

@@ -168,8 +168,8 @@ def test_endpoints_are_labelled_by_port_and_by_host_where_ports_repeat() -> None
 
 
 def test_options_this_version_does_not_act_on_are_named_when_they_are_set(written) -> None:
-    config = load_config(written(LEAST + "assignment: steal\nhealth: {all_down_s: 5}\nfailover: true\n"))
-    assert config.ignored == ("assignment",)
+    config = load_config(written(LEAST + "processes: 2\nassignment: steal\nhealth: {all_down_s: 5}\n"))
+    assert config.ignored == ("processes",)
 
 
 @pytest.mark.parametrize("assignment", ["retry.attempts", "=5", "a=[", ""])
@@ -189,7 +189,7 @@ def test_the_starter_config_is_the_defaults_written_out() -> None:
     default = RunConfig(endpoints=given.endpoints, prompts=given.prompts)
     assert given == default
     missing = set(RunConfig.model_fields) - set(starter)
-    assert missing == {"protocol", "assignment", "processes"}, "say so in the starter when built"
+    assert missing == {"protocol", "processes"}, "say so in the starter when built"
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)

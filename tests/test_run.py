@@ -525,3 +525,28 @@ def test_a_servers_words_with_a_signed_url_are_written_without_the_signature(
     for file in (tmp_path / "results" / ".runner").iterdir():
         assert "sweetsecret" not in file.read_text(), file.name
     assert "sweetsecret" not in caplog.text
+
+
+def test_a_slow_endpoint_is_named_in_log_and_summary(
+    servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quick, slow = servers(2)
+    slow.generation_s = 0.05
+    summary = run(config_for([quick, slow], names(12), tmp_path))
+    assert [one.slow for one in summary.endpoints] == [False, True]
+    assert summary.endpoints[1].median_s >= 0.05
+    told = [record for record in caplog.messages if "is slow" in record]
+    assert len(told) == 1 and told[0].startswith(f"Endpoint port {slow.port} is slow: 0.1s a generation")
+
+
+def test_stealing_is_written_down_and_modulo_is_strict(servers: Servers, tmp_path: Path) -> None:
+    for assignment in ("steal", "modulo"):
+        quick, slow = servers(2)
+        slow.generation_s = 0.1
+        folder = tmp_path / assignment
+        folder.mkdir()
+        assert run(config_for([quick, slow], names(12), folder, assignment=assignment)).success
+        moved = [line for line in ledger_of(folder / "results") if line["moved_from"]]
+        assert bool(moved) == (assignment == "steal")
+        for line in moved:
+            assert line["moved_from"] == f"127.0.0.1:{slow.port}" and line["endpoint"] == f"127.0.0.1:{quick.port}"

@@ -11,7 +11,7 @@ from runner.errors import BusyError, ImageError, ResultError, StatusError, Trans
 from runner.health import Health
 from runner.lanes import deal
 from runner.records import Back, Endpoint, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Task
-from runner.schedule import Lane, Schedule, Step
+from runner.schedule import LOOK_AGAIN_S, Away, Lane, Schedule, Step
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry
 from runner.stop import Stop
@@ -24,7 +24,16 @@ WRONG = StatusError("422", again=False, blame="prompt", status=422)
 class Run:
     """A schedule over some prompts and endpoints, and hands that do as they are told."""
 
-    def __init__(self, prompts: int, endpoints: int, *, failover: bool = True, attempts: int = 3, **health: float):
+    def __init__(
+        self,
+        prompts: int,
+        endpoints: int,
+        *,
+        failover: bool = True,
+        steal: bool = False,
+        attempts: int = 3,
+        **health: float,
+    ):
         self.now = 1000.0
         self.stop = Stop()
         listed = [Prompt(index, f"p{index}", "x") for index in range(prompts)]
@@ -37,6 +46,7 @@ class Run:
             listed,
             self.stop,
             failover=failover,
+            steal=steal,
             retry=Retry(attempts=attempts, backoff_s=2),
             health=HealthSettings(**health),
             clock=lambda: self.now,
@@ -46,7 +56,8 @@ class Run:
             lane.met = True
 
     def step(self, lane: int) -> Task | Step | float:
-        return self.schedule.step(self.lanes[lane], self.now)
+        with self.lanes[lane].work:
+            return self.schedule.step(self.lanes[lane], self.now)
 
     def take(self, lane: int, key: str | None = None) -> Task:
         task = self.step(lane)
@@ -440,3 +451,87 @@ def test_what_was_for_an_endpoint_that_went_out_meanwhile_waits_for_another() ->
     task.image_attempts = 1
     (event,) = run.end(1, task, ImageError("503", again=True))
     assert isinstance(event, Retrying) and event.next.index == 0
+
+
+def test_by_modulo_an_idle_endpoint_takes_nothing_from_a_healthy_one() -> None:
+    run = Run(9, 3)
+    run.lanes[0].backlog.clear()
+    assert run.step(0) == inf
+
+
+def test_an_idle_endpoint_steals_from_the_end_of_the_longest_queue() -> None:
+    run = Run(9, 3, steal=True)
+    run.lanes[0].backlog.clear()
+    run.take(1, "p1")
+    assert run.take(0).prompt.key == "p8"
+    run.take(2, "p2")
+    run.take(2, "p5")
+    assert run.take(0).prompt.key == "p7"
+    started = run.schedule.started(run.lanes[0], Task(Prompt(7, "p7", "x")))
+    assert started.instead_of is run.lanes[1].endpoint
+
+
+@pytest.mark.parametrize("failover", [True, False])
+def test_without_failover_nobody_steals_from_one_that_is_out(failover: bool) -> None:
+    run = Run(4, 2, steal=True, failover=failover)
+    run.lanes[0].backlog.clear()
+    run.lanes[1].breaker.open(run.now)
+    found = run.step(0)
+    assert (isinstance(found, Task) and found.prompt.key == "p3") == failover
+
+
+def test_what_a_hand_only_holds_ready_goes_to_the_lane_that_is_idle() -> None:
+    run = Run(3, 2, steal=True)
+    slow, idle = run.lanes
+    idle.backlog.clear()
+    generating, ready = run.take(0, "p0"), run.take(0, "p2")
+    run.schedule.enter(slow)
+    slow.standing += 1
+    assert not run.schedule.may_send(slow)
+    assert isinstance(run.step(1), float)
+    with pytest.raises(Away):
+        run.schedule.may_send(slow)
+    slow.standing -= 1
+    run.schedule.give_back(slow, ready)
+    assert run.take(1).prompt.key == "p2"
+    assert not slow.wanted and not idle.asking
+    run.schedule.leave(slow, failed=False)
+    assert run.end(0, generating)
+
+
+def test_a_hand_that_gets_the_slot_after_all_keeps_its_prompt() -> None:
+    run = Run(2, 2, steal=True)
+    slow, idle = run.lanes
+    idle.backlog.clear()
+    run.take(0, "p0")
+    slow.standing += 1
+    run.step(1)
+    assert list(slow.wanted) == [idle]
+    slow.standing -= 1
+    run.schedule.enter(slow)
+    assert not slow.wanted and not idle.asking
+
+
+def test_near_the_end_a_slow_endpoint_leaves_the_last_prompts_to_quicker_ones() -> None:
+    run = Run(12, 3, steal=True)
+    for lane, pace_s in zip(run.lanes, (1.0, 1.0, 5.0), strict=True):
+        lane.pace_s = pace_s
+    assert isinstance(run.step(2), Task), "twelve would take the others six seconds"
+    for lane in (0, 1):
+        while len(run.lanes[lane].backlog) > 2:
+            run.take(lane)
+    assert run.step(2) == LOOK_AGAIN_S
+    run.lanes[0].breaker.open(run.now)
+    run.lanes[1].breaker.cool(run.now, 60)
+    assert isinstance(run.step(2), Task), "nobody else can do them"
+
+
+def test_the_pace_of_an_endpoint_is_that_of_its_latest_generations() -> None:
+    run = Run(9, 1)
+    for took_s in (10, 2, 2, 2, 2, 2, 2, 2):
+        task = run.take(0)
+        run.schedule.enter(run.lanes[0])
+        run.now += took_s
+        run.schedule.leave(run.lanes[0], failed=False)
+        run.end(0, task)
+    assert 2 < run.lanes[0].pace_s < 3

@@ -72,7 +72,14 @@ class Simulation:
         health = HealthSettings(failures_to_open=self.chance.randint(1, 3), probe_every_s=pick([1, 15]))
         retry = Retry(attempts=self.chance.randint(1, 4), backoff_s=pick([0, 1.5]))
         self.schedule = Schedule(
-            self.lanes, prompts, Stop(), failover=self.failover, retry=retry, health=health, clock=lambda: self.now
+            self.lanes,
+            prompts,
+            Stop(),
+            failover=self.failover,
+            steal=self.chance.random() < 0.5,
+            retry=retry,
+            health=health,
+            clock=lambda: self.now,
         )
         for lane in self.lanes:
             lane.work, lane.free = Condition(), Condition()  # type: ignore[assignment]
@@ -118,6 +125,8 @@ class Simulation:
         for lane in self.lanes:
             mine = [hand for hand in self.hands if hand.lane is lane]
             assert len(mine) in (0, lane.hands)
+            assert lane.standing == sum(1 for hand in mine if hand.about_to == "enter")
+            assert lane.asking == sum(one.wanted.count(lane) for one in self.lanes)
             assert lane.taken == sum(1 for hand in mine if hand.task)
             assert lane.generating == sum(1 for hand in mine if hand.about_to == "hear") <= lane.endpoint.slots
 
@@ -160,6 +169,7 @@ class Simulation:
             self.settle(hand)
         else:
             hand.task.image_attempts = 0
+            hand.lane.standing += 1
             self.then(hand, "enter")
 
     def enter(self, hand: Hand) -> None:
@@ -169,6 +179,7 @@ class Simulation:
             free = self.schedule.may_send(lane)
         except (Away, Stopped) as away:
             hand.task = None
+            lane.standing -= 1
             self.then(hand, "take")
             if isinstance(away, Away):
                 self.hear_of(self.schedule.give_back(lane, task))
@@ -178,7 +189,8 @@ class Simulation:
         if not free:
             self.wait(hand, lane.free, 1.0 if not lane.met else inf)
             return
-        lane.generating += 1
+        lane.standing -= 1
+        self.schedule.begin(lane)
         task.attempts.append(None)  # type: ignore[arg-type]
         self.then(hand, "hear", 0.0, 0.5, 10.0)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from runner.clock import utc_now
 from runner.records import Endpoint, EndpointTotals, Event, Failure, Out, Outcome, Summary
 from runner.redact import public_url
+from runner.report.paces import Paces, Slow
 
 FAILURES_KEPT = 1000
 """So many failed prompts are named in the summary; the ledger has them all."""
@@ -30,6 +31,7 @@ class Tally:
         self._begun = time.monotonic()
         self._endpoints = {one.name: EndpointTotals(one.name, public_url(one.url)) for one in endpoints}
         self._failures: list[Failure] = []
+        self._paces = Paces(self._endpoints)
 
     @property
     def pending(self) -> int:
@@ -39,11 +41,13 @@ class Tally:
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
-    def add(self, event: Event | None) -> None:
-        """Count one event; an interrupted prompt stays pending."""
+    def add(self, event: Event | None) -> Slow | None:
+        """Count one event; an interrupted prompt stays pending. Return an endpoint that turns out to be slow."""
+        slow = None
         match event:
             case Outcome(outcome="saved"):
                 self.saved += 1
+                slow = self._paces.add(event.endpoint, event.attempts[-1].generate_s)
             case Outcome(outcome="failed"):
                 self.failed += 1
                 self._name(event)
@@ -52,6 +56,7 @@ class Tally:
                 self._endpoints[event.endpoint.name] = replace(old, outages=old.outages + 1)
         if isinstance(event, Outcome):
             self._add_attempts(event)
+        return slow
 
     def summary(self, *, output_folder: str, stopped: str | None = None, error: str | None = None) -> Summary:
         """Return the state of affairs as the record that ends a run."""
@@ -67,9 +72,14 @@ class Tally:
             stopped=stopped,
             run=self._run,
             started_at=self._started_at,
-            endpoints=tuple(self._endpoints.values()),
+            endpoints=tuple(self._judged()),
             failures=tuple(self._failures),
         )
+
+    def _judged(self) -> Iterator[EndpointTotals]:
+        slow = self._paces.slow()
+        for name, totals in self._endpoints.items():
+            yield replace(totals, median_s=self._paces.median_s(name), slow=name in slow)
 
     def _name(self, outcome: Outcome) -> None:
         if len(self._failures) < FAILURES_KEPT:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runner.records import Summary
+from runner.records import EndpointTotals, Summary
 
 _ANSWER = ("total", "saved", "skipped", "failed", "pending", "seconds", "output_folder")
 
@@ -74,10 +74,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
+def _seconds(one: EndpointTotals) -> str:
+    if one.median_s is None:
+        return "-"
+    return f"{one.median_s:.1f}" + (" SLOW" if one.slow else "")
+
+
 def endpoint_table(summary: Summary) -> str:
     """Return one line an endpoint: what it saved, how often it was asked, how busy it was."""
     return table(
-        ["endpoint", "saved", "failed", "attempts", "outages", "busy s", "busy %", "MB"],
+        ["endpoint", "saved", "failed", "attempts", "outages", "median s", "busy s", "busy %", "MB"],
         [
             [
                 one.name,
@@ -85,6 +91,7 @@ def endpoint_table(summary: Summary) -> str:
                 one.failed,
                 one.attempts,
                 one.outages,
+                _seconds(one),
                 round(one.busy_s, 1),
                 round(100 * one.busy_s / summary.seconds) if summary.seconds else 0,
                 round(one.bytes / 1e6, 1),

@@ -31,6 +31,12 @@ from runner.stop import Stop
 
 __all__ = ["Away", "Lane", "Schedule", "Slot", "Step", "Stopped"]
 
+LOOK_AGAIN_S = 1.0
+"""A lane that left prompts to quicker ones looks again after this time."""
+
+_LATEST_SHARE = 0.3
+"""What the latest generation counts for in a lane's pace."""
+
 MEET_S = 0.5
 """The first requests wait so long at most for every endpoint to say who it is."""
 
@@ -45,6 +51,7 @@ class Schedule:
         stop: Stop,
         *,
         failover: bool,
+        steal: bool = False,
         retry: settings.Retry,
         health: settings.Health,
         clock: Callable[[], float] = time.monotonic,
@@ -52,11 +59,12 @@ class Schedule:
         self.lanes = lanes
         self.stop = stop
         self._failover = failover
+        self._steal = steal
         self._retry = retry
         self._health = health
         self._clock = clock
         self._lock = threading.Lock()
-        self._queues = Queues(lanes, prompts, failover=failover, wake=self._wake)
+        self._queues = Queues(lanes, prompts, failover=failover, steal=steal, wake=self._wake)
         self._open = sum(len(lane.backlog) for lane in lanes)
         self._meet_until = clock() + MEET_S
         self._down_s = 0.0
@@ -90,14 +98,22 @@ class Schedule:
     def enter(self, lane: Lane) -> None:
         """Take one of the lane's slots, as soon as one is free. Raises Away, Stopped."""
         with self._lock:
-            while not self.may_send(lane):
-                lane.free.wait(max(self._meet_until - self._clock(), 0.001) if self._meeting() else None)
-            lane.generating += 1
+            lane.standing += 1
+            try:
+                while not self.may_send(lane):
+                    lane.free.wait(max(self._meet_until - self._clock(), 0.001) if self._meeting() else None)
+            finally:
+                lane.standing -= 1
+            self.begin(lane)
 
     def leave(self, lane: Lane, *, failed: bool) -> None:
         """Give the slot back."""
         with self._lock:
             lane.generating -= 1
+            sent_at = lane.sent_at.pop(threading.get_ident(), None)
+            if sent_at is not None and not failed:
+                took_s = self._clock() - sent_at
+                lane.pace_s += (took_s - lane.pace_s) * (_LATEST_SHARE if lane.pace_s else 1)
             if failed:
                 lane.judging.add(threading.get_ident())
             lane.free.notify()
@@ -118,8 +134,9 @@ class Schedule:
         """Take back a task that its endpoint doesn't take just now; nothing was sent."""
         with self._lock:
             lane.taken -= 1
-            self._queues.give_back(lane, task, self._clock())
-            self._wake_all()
+            if not self._queues.hand_over(lane, task):
+                self._queues.give_back(lane, task, self._clock())
+                self._wake_all()
             return []
 
     def abandon(self, lane: Lane, outcome: Outcome) -> list[Event]:
@@ -215,21 +232,33 @@ class Schedule:
             return task
         if lane.held and not lane.taken and not lane.probing:
             return self._probe(lane)
-        return lane.again[0][0] - now if lane.again else inf
+        wait_s = LOOK_AGAIN_S if self._steal else inf
+        return min(wait_s, lane.again[0][0] - now) if lane.again else wait_s
 
     def _probe(self, lane: Lane) -> Step:
         lane.probing = True
         return Step.PROBE
 
     def may_send(self, lane: Lane) -> bool:
+        """Tell whether a hand that stands ready may take a slot. Raises Away if it should not wait, Stopped."""
         if self.stop.asked:
             raise Stopped
         breaker = lane.breaker
         if breaker.state == "out" or self._clock() < breaker.cool_until:
             raise Away
-        if self._meeting() or lane.judging:
-            return False
-        return lane.generating < (lane.endpoint.slots if breaker.state == "in" else 1)
+        if not self._meeting() and not lane.judging:
+            if lane.generating < (lane.endpoint.slots if breaker.state == "in" else 1):
+                return True
+            if lane.wanted:
+                raise Away
+        return False
+
+    def begin(self, lane: Lane) -> None:
+        """Count a generation that a hand is about to ask for."""
+        if lane.wanted:
+            self._queues.decline(lane)
+        lane.generating += 1
+        lane.sent_at[threading.get_ident()] = self._clock()
 
     def _meeting(self) -> bool:
         """Tell whether the run still waits for endpoints to say who they are."""

@@ -29,7 +29,11 @@ class Step(Enum):
 
 
 class Lane:
-    """An endpoint, and by their index the prompts that wait for it. Only the schedule changes it, its lock held."""
+    """An endpoint, and by their index the prompts that wait for it. Only the schedule changes it, its lock held.
+
+    ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``standing`` hands are ready and wait for the
+    slot; ``wanted`` are the idle lanes that asked for what such hands hold, ``asking`` tells that this is one.
+    """
 
     def __init__(self, endpoint: Endpoint, backlog: deque[int]) -> None:
         self.endpoint = endpoint
@@ -40,6 +44,11 @@ class Lane:
         self.held: list[tuple[Task, Outcome]] = []
         self.taken = self.generating = 0
         self.judging: set[int] = set()
+        self.sent_at: dict[int, float] = {}
+        self.pace_s = 0.0
+        self.standing = 0
+        self.wanted: deque[Lane] = deque()
+        self.asking = False
         self.started = self.probing = self.met = False
         self.last_error = ""
         self.breaker: Breaker

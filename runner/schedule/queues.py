@@ -11,6 +11,9 @@ from runner.lanes import lane_of, next_choice, stand_in
 from runner.records import Prompt, Task
 from runner.schedule.lane import Lane
 
+_NEAR_THE_END = 16
+"""With a longer queue of its own a lane takes its next prompt without a look at the others."""
+
 
 class Queues:
     """The queues of all lanes. ``wake`` is called with every lane that gets something.
@@ -19,11 +22,18 @@ class Queues:
     """
 
     def __init__(
-        self, lanes: Sequence[Lane], prompts: Sequence[Prompt], *, failover: bool, wake: Callable[[Lane], None]
+        self,
+        lanes: Sequence[Lane],
+        prompts: Sequence[Prompt],
+        *,
+        failover: bool,
+        steal: bool,
+        wake: Callable[[Lane], None],
     ) -> None:
         self._lanes = lanes
         self._prompts = prompts
         self._failover = failover
+        self._steal = steal
         self._wake = wake
         self._serial = itertools.count()
 
@@ -34,8 +44,12 @@ class Queues:
         another = queues and (trial or lane.breaker.busy)  # rather than the one that just met with trouble here
         if lane.again and lane.again[0][0] <= now and not another:
             return heapq.heappop(lane.again)[2]
+        if self._steal and not trial and self._sooner_elsewhere(lane, now):
+            return None
         if queues:
             return self._task(min(queues, key=_first).popleft())
+        if self._steal and not trial:
+            return self._stolen(lane)
         if self._failover:
             needy = [one for one in self._lanes if one is not lane and (trial or self._needs_help(one, now))]
             queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
@@ -45,6 +59,55 @@ class Queues:
             if trial and waiting:
                 return heapq.heappop(waiting[0].again)[2]
         return None
+
+    def _stolen(self, lane: Lane) -> Task | None:
+        """Take from the end of the longest queue; with all empty, ask for what a hand elsewhere only holds ready."""
+        lanes = [one for one in self._lanes if self._failover or one.breaker.state == "in"]
+        queues = [queue for one in lanes for queue in (one.backlog, one.adopted) if queue]
+        if queues:
+            return self._task(max(queues, key=len).pop())
+        if not lane.asking and not lane.taken:
+            held = [one for one in self._lanes if one is not lane and one.standing > len(one.wanted)]
+            if held:
+                slowest = max(held, key=_pace)
+                slowest.wanted.append(lane)
+                lane.asking = True
+                slowest.free.notify_all()
+        return None
+
+    def hand_over(self, lane: Lane, task: Task) -> bool:
+        """Give a task that a hand of ``lane`` held ready to the lane that asked for it, if one did."""
+        if task.attempts or not lane.wanted:
+            return False
+        other = lane.wanted.popleft()
+        other.asking = False
+        if other.breaker.state != "in":
+            return False
+        other.adopted.append(task.prompt.index)
+        self._wake(other)
+        return True
+
+    def decline(self, lane: Lane) -> None:
+        """Tell those who asked for more than the hands of ``lane`` still hold ready that they get nothing."""
+        while len(lane.wanted) > lane.standing:
+            other = lane.wanted.popleft()
+            other.asking = False
+            self._wake(other)
+
+    def _sooner_elsewhere(self, lane: Lane, now: float) -> bool:
+        """Tell whether the others would be done with all that waits before this lane is with one prompt more.
+
+        The quickest lane never says so, and nobody before paces are known.
+        """
+        if not lane.pace_s or len(lane.backlog) > _NEAR_THE_END:
+            return False
+        others = [one for one in self._lanes if one is not lane and one.pace_s and one.breaker.takes(now)]
+        if not others:
+            return False
+        waiting = sum(len(one.backlog) + len(one.adopted) for one in self._lanes)
+        rate = sum(one.endpoint.slots / one.pace_s for one in others)
+        rounds = 2 if lane.taken >= lane.endpoint.slots else 1
+        return rounds * lane.pace_s > waiting / rate + min(map(_pace, others))
 
     def _needs_help(self, lane: Lane, now: float) -> bool:
         """Tell whether lanes with nothing to do should take from this one: it is full, or in doubt."""
@@ -112,6 +175,10 @@ class Queues:
 
     def _task(self, index: int) -> Task:
         return Task(self._prompts[index])
+
+
+def _pace(lane: Lane) -> float:
+    return lane.pace_s
 
 
 def _first(queue: deque[int]) -> int:

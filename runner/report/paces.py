@@ -1,0 +1,63 @@
+"""Which endpoints are slow? By the median of what each one's latest generations took."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+WARM_UP = 5
+"""An endpoint is judged, and judges others, after so many generations."""
+
+SLOW = 2.0
+"""So many times the median of the others is slow."""
+
+_LATEST = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """An endpoint that takes ``median_s`` for a generation while the median of the others is ``others_s``."""
+
+    name: str
+    median_s: float
+    others_s: float
+
+
+class Paces:
+    """The latest generations of every endpoint."""
+
+    def __init__(self, endpoints: Iterable[str]) -> None:
+        self._taken: dict[str, deque[float]] = {name: deque(maxlen=_LATEST) for name in endpoints}
+        self._counts = dict.fromkeys(self._taken, 0)
+        self._medians: dict[str, float] = {}
+        self._named: set[str] = set()
+
+    def add(self, name: str, generate_s: float) -> Slow | None:
+        """Take note of a generation; say so if its endpoint turns out to be slow, and that was not said before."""
+        self._taken[name].append(generate_s)
+        self._counts[name] += 1
+        if self._counts[name] % WARM_UP:
+            return None
+        self._medians[name] = median(self._taken[name])
+        found = self._judged(name)
+        if found is None or name in self._named:
+            return None
+        self._named.add(name)
+        return found
+
+    def slow(self) -> dict[str, Slow]:
+        """Return every endpoint that is slow, as things stand, by its name."""
+        return {name: found for name in self._medians if (found := self._judged(name))}
+
+    def median_s(self, name: str) -> float | None:
+        """Return the median of an endpoint's latest generations, in seconds; None if it has made none."""
+        taken = self._taken[name]
+        return round(median(taken), 3) if taken else None
+
+    def _judged(self, name: str) -> Slow | None:
+        others = [one for other, one in self._medians.items() if other != name]
+        if not others or self._medians[name] < SLOW * median(others):
+            return None
+        return Slow(name, self._medians[name], median(others))

@@ -1,0 +1,46 @@
+"""Which endpoints are slow."""
+
+from runner.report.paces import WARM_UP, Paces
+
+
+def paces(**seconds: float) -> Paces:
+    found = Paces(seconds)
+    for name, generate_s in seconds.items():
+        for _ in range(WARM_UP):
+            found.add(name, generate_s)
+    return found
+
+
+def test_an_endpoint_at_half_the_speed_of_the_others_is_slow() -> None:
+    found = paces(a=1.0, b=1.1, c=0.9, d=2.0)
+    assert list(found.slow()) == ["d"]
+    assert (found.slow()["d"].median_s, found.slow()["d"].others_s) == (2.0, 1.0)
+    assert paces(a=1.0, b=1.1, c=0.9, d=1.9).slow() == {}
+
+
+def test_nobody_is_slow_before_the_warm_up_or_alone() -> None:
+    found = paces(a=1.0, b=1.0)
+    assert paces(a=9.0).slow() == {}
+    late = Paces(["a", "b"])
+    for _ in range(WARM_UP):
+        late.add("a", 1.0)
+    for _ in range(WARM_UP - 1):
+        assert late.add("b", 9.0) is None
+    assert late.slow() == found.slow() == {}
+
+
+def test_a_slow_endpoint_is_told_once() -> None:
+    found = paces(a=1.0, b=1.0)
+    told = [slow for _ in range(100) if (slow := found.add("b", 5.0))]
+    assert [slow.name for slow in told] == ["b"]
+
+
+def test_one_slow_first_generation_is_no_slow_endpoint_and_one_that_recovers_is_none_any_more() -> None:
+    found = Paces(["a", "b"])
+    for number in range(2 * WARM_UP):
+        assert found.add("a", 1.0) is None
+        assert found.add("b", 60.0 if number == 0 else 1.0) is None
+    slow = paces(a=1.0, b=9.0)
+    for _ in range(25):
+        slow.add("b", 1.0)
+    assert slow.slow() == {}
