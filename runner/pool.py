@@ -8,6 +8,7 @@ last: nothing is taken from the schedule long before its turn, however long the 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,7 @@ class _Pool:
         self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=max(_ROOM, 4 * most))
         self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix="hand")
         self._hands = 0
+        self._all_here = threading.Event()
         self._left = False
         self._hurried = False
         self._leave_at = float("inf")
@@ -131,6 +133,7 @@ class _Pool:
                 for _ in range(lane.hands):
                     self._hands += 1
                     self._executor.submit(self._hand, lane)
+            self._all_here.set()
         return self._hands
 
     def _look(self) -> None:
@@ -183,6 +186,7 @@ class _Pool:
     def _hand(self, lane: Lane) -> None:
         """Work for a lane, and tell how it ended."""
         raised: BaseException | None = None
+        self._all_here.wait()  # threads that work already would slow the start of every further one
         try:
             self._work_for(lane)
         except BaseException as error:  # noqa: BLE001 - raised again on the calling thread

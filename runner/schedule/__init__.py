@@ -265,8 +265,9 @@ class Schedule:
         return self._clock() < self._meet_until and any(lane.started and not lane.met for lane in self.lanes)
 
     def _meet(self, lane: Lane, found: Health, now: float) -> list[Event]:
+        meeting = self._meeting()
         lane.met = True
-        if not self._meeting():
+        if meeting and not self._meeting():
             for one in self.lanes:
                 one.free.notify_all()
         events: list[Event] = [Met(lane.endpoint, found.version)] if found.version else []
