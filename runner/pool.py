@@ -36,7 +36,7 @@ class Work(Protocol):
     """What hands do; many threads call it at once. Anything it raises but Away and Stopped ends the run."""
 
     def __call__(self, task: Task, lane: Lane) -> Verdict:
-        """Work on a task once, holding ``lane.slot`` while the endpoint generates."""
+        """Work on a task once, within ``lane.gate`` while the endpoint generates."""
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         """Return the outcome of a task that is left pending."""
@@ -203,6 +203,7 @@ class _Pool:
                 self._tell(schedule.started(lane, step))
                 try:
                     events = schedule.settle(lane, step, self._work(step, lane))
+                    lane.gate.settled()
                 except Away:
                     events = schedule.give_back(lane, step)
                 except Stopped:

@@ -55,7 +55,7 @@ class Worker:
         self._fingerprints = Fingerprints(seed=seed, protocol=protocol.name)
 
     def __call__(self, task: Task, lane: Lane) -> Verdict:
-        """Work on a task once; its image is kept for another attempt. Raises what ``lane.slot`` raises."""
+        """Work on a task once; its image is kept for another attempt. Raises what ``lane.gate`` raises."""
         image: Image | None = None
         try:
             image = self._image(task)
@@ -121,7 +121,7 @@ class Worker:
         client = self._clients[lane.endpoint.index]
         prepared = client.prepare(generation_request(self._protocol, image, self._seed))
         ready = time.monotonic()
-        with lane.slot:
+        with lane.gate:
             sent = time.monotonic()
             task.attempts.append(
                 Attempt(len(task.attempts) + 1, lane.endpoint.name, utc_now(), wait_s=since(ready, sent))

@@ -86,7 +86,7 @@ def outcome_of(task: Task, where: Lane, kind: Any = "saved") -> Outcome:
 
 
 def in_slot(task: Task, where: Lane) -> None:
-    with where.slot:
+    with where.gate:
         pass
 
 
@@ -128,7 +128,7 @@ def test_a_lane_has_one_hand_more_than_slots_and_generates_slots_at_a_time(slots
             if holding == slots:
                 proof.set()
             lock.notify_all()
-        with where.slot, lock:
+        with where.gate, lock:
             waiting -= 1
             holding += 1
             most_holding = max(most_holding, holding)
@@ -173,7 +173,7 @@ def test_who_waits_for_a_slot_when_the_run_stops_is_left_pending() -> None:
     stop, gate, one = Stop(), threading.Event(), lane(100)
 
     def generate(task: Task, where: Lane) -> None:
-        with where.slot:
+        with where.gate:
             gate.wait(10)
 
     events = events_of(schedule_of(one, stop=stop), Work(generate))

@@ -1,6 +1,7 @@
 """What a hand does next, and whose fault a failure is; with a clock that stands still until it is moved."""
 
 from collections import deque
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -10,7 +11,7 @@ from conftest import Nowhere
 from runner.errors import BusyError, ImageError, ResultError, StatusError, TransportError
 from runner.health import Health
 from runner.lanes import deal
-from runner.records import Back, Endpoint, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Task
+from runner.records import Attempt, Back, Endpoint, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Task
 from runner.schedule import LOOK_AGAIN_S, Away, Lane, Schedule, Step
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry
@@ -53,7 +54,10 @@ class Run:
         )
         self.schedule.to_start()
         for lane in self.lanes:
-            lane.met = True
+            self.meet(lane)
+
+    def meet(self, lane: Lane) -> list[Event]:
+        return self.schedule.probed(lane, Health(lane.endpoint, True, "healthy", alive=True))
 
     def step(self, lane: int) -> Task | Step | float:
         with self.lanes[lane].work:
@@ -68,10 +72,11 @@ class Run:
     def end(self, lane: int, task: Task, error: Any = None) -> list[Event]:
         name = f"e{lane}"
         outcome = Outcome(task.prompt.key, task.prompt.index, "x", "failed" if error else "saved", name, "f", 1, "p")
+        outcome = replace(outcome, attempts=tuple(task.attempts))
         if error is None:
             return self.schedule.settle(self.lanes[lane], task, Saving(outcome, Nowhere()))
         if not isinstance(error, ImageError):
-            task.attempts.append(None)  # type: ignore[arg-type]
+            task.attempts.append(Attempt(1, name, ""))
         return self.schedule.settle(self.lanes[lane], task, Failed(error, outcome))
 
     def fail(self, lane: int, error: Any, times: int = 1) -> list[Event]:
@@ -485,31 +490,38 @@ def test_what_a_hand_only_holds_ready_goes_to_the_lane_that_is_idle() -> None:
     slow, idle = run.lanes
     idle.backlog.clear()
     generating, ready = run.take(0, "p0"), run.take(0, "p2")
-    run.schedule.enter(slow)
-    slow.standing += 1
-    assert not run.schedule.may_send(slow)
-    assert isinstance(run.step(1), float)
-    with pytest.raises(Away):
-        run.schedule.may_send(slow)
-    slow.standing -= 1
-    run.schedule.give_back(slow, ready)
-    assert run.take(1).prompt.key == "p2"
-    assert not slow.wanted and not idle.asking
-    run.schedule.leave(slow, failed=False)
+    with slow.gate:
+        assert isinstance(run.step(1), float) and not idle.asking, "it is not ready yet"
+        slow.gate.standing += 1
+        assert not slow.gate.may_pass()
+        assert isinstance(run.step(1), float) and idle.asking
+        with pytest.raises(Away):
+            slow.gate.may_pass()
+        slow.gate.standing -= 1
+        run.schedule.give_back(slow, ready)
+        assert run.take(1).prompt.key == "p2"
+        assert not slow.wanted and not idle.asking
     assert run.end(0, generating)
 
 
-def test_a_hand_that_gets_the_slot_after_all_keeps_its_prompt() -> None:
-    run = Run(2, 2, steal=True)
+def test_an_idle_lane_whose_wish_is_declined_may_ask_again() -> None:
+    run = Run(3, 2, steal=True)
     slow, idle = run.lanes
     idle.backlog.clear()
-    run.take(0, "p0")
-    slow.standing += 1
-    run.step(1)
-    assert list(slow.wanted) == [idle]
-    slow.standing -= 1
-    run.schedule.enter(slow)
+    run.take(0, "p0"), run.take(0, "p2")
+    slow.gate.want = lambda: True  # type: ignore[method-assign]
+    assert run.step(1) == LOOK_AGAIN_S and list(slow.wanted) == [idle]
+    run.schedule.declined(slow)
     assert not slow.wanted and not idle.asking
+
+
+@pytest.mark.parametrize("steal", [True, False])
+def test_a_lane_that_has_nothing_of_its_own_is_there_to_steal(steal: bool) -> None:
+    lanes = [Lane(Endpoint(index, f"http://h:{index}", f"e{index}", "x"), deque()) for index in range(3)]
+    lanes[1].backlog.extend([1, 4, 7])
+    prompts = [Prompt(index, f"p{index}", "x") for index in range(9)]
+    schedule = Schedule(lanes, prompts, Stop(), failover=True, steal=steal, retry=Retry(), health=HealthSettings())
+    assert schedule.to_start() == (lanes if steal else [lanes[1]])
 
 
 def test_near_the_end_a_slow_endpoint_leaves_the_last_prompts_to_quicker_ones() -> None:
@@ -530,8 +542,6 @@ def test_the_pace_of_an_endpoint_is_that_of_its_latest_generations() -> None:
     run = Run(9, 1)
     for took_s in (10, 2, 2, 2, 2, 2, 2, 2):
         task = run.take(0)
-        run.schedule.enter(run.lanes[0])
-        run.now += took_s
-        run.schedule.leave(run.lanes[0], failed=False)
+        task.attempts.append(Attempt(1, "e0", "", generate_s=took_s))
         run.end(0, task)
     assert 2 < run.lanes[0].pace_s < 3

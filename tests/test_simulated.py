@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -18,7 +19,7 @@ from runner.errors import AttemptError, BusyError, ImageError, StatusError, Tran
 from runner.health import Health
 from runner.lanes import deal
 from runner.records import Endpoint, Event, Failed, Outcome, Prompt, Saving, Task
-from runner.schedule import Away, Lane, Schedule, Step, Stopped
+from runner.schedule import Away, Gate, Lane, Schedule, Step, Stopped
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry
 from runner.stop import Stop
@@ -44,6 +45,10 @@ class Condition:
     """Stands in for ``threading.Condition``: remembers who waits, and lets them go on."""
 
     waiting: list[Hand] = field(default_factory=list)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
     def notify(self, count: int = 1) -> None:
         for hand in self.waiting[:count]:
@@ -82,7 +87,8 @@ class Simulation:
             clock=lambda: self.now,
         )
         for lane in self.lanes:
-            lane.work, lane.free = Condition(), Condition()  # type: ignore[assignment]
+            lane.work = Condition()  # type: ignore[assignment]
+            lane.gate.changed = Condition()  # type: ignore[assignment]
         self.hands: list[Hand] = []
         self.ended: Counter[str] = Counter()
         self.heals_at = 1000.0 + pick([0, 5, 30, 120])
@@ -125,10 +131,10 @@ class Simulation:
         for lane in self.lanes:
             mine = [hand for hand in self.hands if hand.lane is lane]
             assert len(mine) in (0, lane.hands)
-            assert lane.standing == sum(1 for hand in mine if hand.about_to == "enter")
+            assert lane.gate.standing == sum(1 for hand in mine if hand.about_to == "enter")
             assert lane.asking == sum(one.wanted.count(lane) for one in self.lanes)
             assert lane.taken == sum(1 for hand in mine if hand.task)
-            assert lane.generating == sum(1 for hand in mine if hand.about_to == "hear") <= lane.endpoint.slots
+            assert lane.gate.generating == sum(1 for hand in mine if hand.about_to == "hear") <= lane.endpoint.slots
 
     def go_on(self, hand: Hand) -> None:
         getattr(self, hand.about_to)(hand)
@@ -169,17 +175,17 @@ class Simulation:
             self.settle(hand)
         else:
             hand.task.image_attempts = 0
-            hand.lane.standing += 1
+            hand.lane.gate.standing += 1
             self.then(hand, "enter")
 
     def enter(self, hand: Hand) -> None:
         assert hand.task
-        lane, task = hand.lane, hand.task
+        lane, task, gate = hand.lane, hand.task, hand.lane.gate
         try:
-            free = self.schedule.may_send(lane)
+            free = gate.may_pass()
         except (Away, Stopped) as away:
             hand.task = None
-            lane.standing -= 1
+            gate.standing -= 1
             self.then(hand, "take")
             if isinstance(away, Away):
                 self.hear_of(self.schedule.give_back(lane, task))
@@ -187,10 +193,10 @@ class Simulation:
                 self.hear_of(self.schedule.abandon(lane, self.outcome(lane, task, "interrupted")))
             return
         if not free:
-            self.wait(hand, lane.free, 1.0 if not lane.met else inf)
+            self.wait(hand, gate.changed, gate.rule.opens_at - self.now if gate.rule.opens_at > self.now else inf)
             return
-        lane.standing -= 1
-        self.schedule.begin(lane)
+        gate.standing -= 1
+        gate.generating += 1
         task.attempts.append(None)  # type: ignore[arg-type]
         self.then(hand, "hear", 0.0, 0.5, 10.0)
 
@@ -198,7 +204,7 @@ class Simulation:
         assert hand.task
         hand.error = self.verdict(hand.lane, hand.task)
         self.then(hand, "settle", 0.0, 0.3)
-        self.schedule.leave(hand.lane, failed=hand.error is not None)
+        self.as_hand(hand, lambda gate: gate.__exit__(None, hand.error, None))
 
     def settle(self, hand: Hand) -> None:
         assert hand.task
@@ -209,6 +215,13 @@ class Simulation:
             self.hear_of(self.schedule.settle(lane, task, saving))
         else:
             self.hear_of(self.schedule.settle(lane, task, Failed(error, self.outcome(lane, task, "failed"))))
+        self.as_hand(hand, Gate.settled)
+
+    def as_hand(self, hand: Hand, do: Callable[[Gate], None]) -> None:
+        """Do something with the hand's gate, as its thread."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("runner.schedule.gate.threading.get_ident", lambda: id(hand))
+            do(hand.lane.gate)
 
     def is_well(self, lane: Lane) -> bool:
         index = lane.endpoint.index

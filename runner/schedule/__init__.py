@@ -25,11 +25,12 @@ from runner.health import Breaker, Health
 from runner.lanes import lane_of, next_choice
 from runner.records import Back, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Started, Task, Verdict
 from runner.retry import back_off, wait_before_next
-from runner.schedule.lane import Away, Lane, Slot, Step, Stopped
+from runner.schedule.gate import Away, Gate, Rule, Stopped
+from runner.schedule.lane import Lane, Step
 from runner.schedule.queues import Queues
 from runner.stop import Stop
 
-__all__ = ["Away", "Lane", "Schedule", "Slot", "Step", "Stopped"]
+__all__ = ["Away", "Gate", "Lane", "Rule", "Schedule", "Step", "Stopped"]
 
 LOOK_AGAIN_S = 1.0
 """A lane that left prompts to quicker ones looks again after this time."""
@@ -70,12 +71,14 @@ class Schedule:
         self._down_s = 0.0
         self._looked_at = clock()
         self._seen_alive = False
-        self._to_start = [lane for lane in lanes if lane.backlog]
+        self._unmet = 0
+        idle_too = steal and self._open
+        self._to_start = [lane for lane in lanes if lane.backlog or idle_too]
         for lane in lanes:
             lane.breaker = Breaker(health)
             lane.work = threading.Condition(self._lock)
-            lane.free = threading.Condition(self._lock)
-            lane.slot = Slot(self, lane)
+            lane.gate = Gate(lane.endpoint.slots, stop, clock)
+            lane.rule = Rule(lane.endpoint.slots)
 
     # What hands ask.
 
@@ -95,40 +98,18 @@ class Schedule:
         home = self.lanes[lane_of(task.prompt.index, len(self.lanes))]
         return Started(task.prompt, lane.endpoint, None if home is lane else home.endpoint)
 
-    def enter(self, lane: Lane) -> None:
-        """Take one of the lane's slots, as soon as one is free. Raises Away, Stopped."""
-        with self._lock:
-            lane.standing += 1
-            try:
-                while not self.may_send(lane):
-                    lane.free.wait(max(self._meet_until - self._clock(), 0.001) if self._meeting() else None)
-            finally:
-                lane.standing -= 1
-            self.begin(lane)
-
-    def leave(self, lane: Lane, *, failed: bool) -> None:
-        """Give the slot back."""
-        with self._lock:
-            lane.generating -= 1
-            sent_at = lane.sent_at.pop(threading.get_ident(), None)
-            if sent_at is not None and not failed:
-                took_s = self._clock() - sent_at
-                lane.pace_s += (took_s - lane.pace_s) * (_LATEST_SHARE if lane.pace_s else 1)
-            if failed:
-                lane.judging.add(threading.get_ident())
-            lane.free.notify()
-
     def settle(self, lane: Lane, task: Task, verdict: Verdict) -> list[Event]:
         """Decide what becomes of a task that was worked on; return what is to be told."""
         with self._lock:
             lane.taken -= 1
-            if lane.judging:
-                lane.judging.discard(threading.get_ident())
-                lane.free.notify_all()
             if isinstance(verdict, Saving):
                 task.asked.append(lane.endpoint.index)
-                return [*self._succeeded(lane), *self._end(verdict)]
-            return self._failed(lane, task, verdict)
+                self._time(lane, verdict.outcome)
+                events = [*self._succeeded(lane), *self._end(verdict)]
+            else:
+                events = self._failed(lane, task, verdict)
+            self._rule(lane)
+            return events
 
     def give_back(self, lane: Lane, task: Task) -> list[Event]:
         """Take back a task that its endpoint doesn't take just now; nothing was sent."""
@@ -153,18 +134,14 @@ class Schedule:
             lane.work.notify_all()
             if self.stop.asked:  # the question may have been cut
                 return []
-            if not lane.met:
-                return self._meet(lane, found, now)
-            if lane.breaker.state == "out":
-                lane.breaker.probed(now, alive=found.alive)
-                return []
-            if not lane.held:
-                return []
-            if found.alive:  # then the prompts are to blame
-                return self._succeeded(lane)
-            lane.last_error = found.status
-            lane.breaker.open(now)
-            return self._went_out(lane)
+            events = self._probed(lane, found, now)
+            self._rule(lane)
+            return events
+
+    def declined(self, lane: Lane) -> None:
+        """Take note that no hand of a lane has got the task ready that an idle one asked for."""
+        with self._lock:
+            self._queues.decline(lane)
 
     # What the calling thread asks.
 
@@ -174,6 +151,8 @@ class Schedule:
             lanes, self._to_start = [one for one in dict.fromkeys(self._to_start) if not one.started], []
             for lane in lanes:
                 lane.started = True
+                self._unmet += 1
+                self._rule(lane)
             return lanes
 
     def check(self) -> None:
@@ -193,6 +172,8 @@ class Schedule:
                 self.stop.ask("down")
             if self.stop.asked:
                 self._wake_all()
+                for lane in self.lanes:
+                    lane.gate.look()
 
     def leftovers(self) -> tuple[list[tuple[Lane, Task]], list[Outcome]]:
         """Return, once no hand is at work, the tasks that wait for another attempt, and the outcomes still held."""
@@ -239,37 +220,44 @@ class Schedule:
         lane.probing = True
         return Step.PROBE
 
-    def may_send(self, lane: Lane) -> bool:
-        """Tell whether a hand that stands ready may take a slot. Raises Away if it should not wait, Stopped."""
-        if self.stop.asked:
-            raise Stopped
+    def _rule(self, lane: Lane) -> None:
+        """Let the lane's gate know what it may do now, if that is new."""
         breaker = lane.breaker
-        if breaker.state == "out" or self._clock() < breaker.cool_until:
-            raise Away
-        if not self._meeting() and not lane.judging:
-            if lane.generating < (lane.endpoint.slots if breaker.state == "in" else 1):
-                return True
-            if lane.wanted:
-                raise Away
-        return False
+        rule = Rule(
+            slots=lane.endpoint.slots if breaker.state == "in" else 1,
+            opens_at=self._meet_until if self._unmet else 0.0,
+            closed_until=inf if breaker.state == "out" else breaker.cool_until,
+        )
+        if rule != lane.rule:
+            lane.rule = rule
+            lane.gate.obey(rule)
 
-    def begin(self, lane: Lane) -> None:
-        """Count a generation that a hand is about to ask for."""
-        if lane.wanted:
-            self._queues.decline(lane)
-        lane.generating += 1
-        lane.sent_at[threading.get_ident()] = self._clock()
+    def _time(self, lane: Lane, outcome: Outcome) -> None:
+        """Remember what a generation takes."""
+        if outcome.attempts:
+            took_s = outcome.attempts[-1].generate_s
+            lane.pace_s += (took_s - lane.pace_s) * (_LATEST_SHARE if lane.pace_s else 1)
 
-    def _meeting(self) -> bool:
-        """Tell whether the run still waits for endpoints to say who they are."""
-        return self._clock() < self._meet_until and any(lane.started and not lane.met for lane in self.lanes)
+    def _probed(self, lane: Lane, found: Health, now: float) -> list[Event]:
+        if not lane.met:
+            return self._meet(lane, found, now)
+        if lane.breaker.state == "out":
+            lane.breaker.probed(now, alive=found.alive)
+            return []
+        if not lane.held:
+            return []
+        if found.alive:  # then the prompts are to blame
+            return self._succeeded(lane)
+        lane.last_error = found.status
+        lane.breaker.open(now)
+        return self._went_out(lane)
 
     def _meet(self, lane: Lane, found: Health, now: float) -> list[Event]:
-        meeting = self._meeting()
         lane.met = True
-        if meeting and not self._meeting():
+        self._unmet -= 1
+        if not self._unmet:
             for one in self.lanes:
-                one.free.notify_all()
+                self._rule(one)
         events: list[Event] = [Met(lane.endpoint, found.version)] if found.version else []
         if found.refused and lane.breaker.state == "in":
             lane.last_error = found.status
@@ -316,7 +304,6 @@ class Schedule:
             return 0.0, lane
         lane.breaker.cool(now, error.wait_s)
         lane.last_error = str(error)
-        lane.free.notify_all()
         self._wake_all()
         target = self._queues.target(lane, task, self._clock())
         return max(0.0, target.breaker.cool_until - now), target
@@ -356,7 +343,6 @@ class Schedule:
 
     def _went_out(self, lane: Lane) -> list[Event]:
         """Do what follows when an endpoint goes out: take back its charges, and deal its prompts to the others."""
-        lane.free.notify_all()
         self._forgive(lane)
         held, lane.held = lane.held, []  # it has forgiven them before
         events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
@@ -405,7 +391,6 @@ class Schedule:
     def _wake_all(self) -> None:
         for lane in self.lanes:
             lane.work.notify_all()
-            lane.free.notify_all()
 
     def _end(self, event: Saving | Outcome) -> list[Event]:
         """Count a prompt as ended."""

@@ -1,24 +1,14 @@
-"""An endpoint with the prompts that wait for it, and the slot that its hands hold while it generates."""
+"""An endpoint with the prompts that wait for it."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from enum import Enum
-from types import TracebackType
-from typing import Protocol
 
-from runner.errors import AttemptError
 from runner.health import Breaker
 from runner.records import Endpoint, Outcome, Task
-
-
-class Away(Exception):
-    """The endpoint takes no prompts just now: give the task back."""
-
-
-class Stopped(Exception):
-    """The run should stop, and the task is not on its endpoint: leave it pending."""
+from runner.schedule.gate import Gate, Rule
 
 
 class Step(Enum):
@@ -31,8 +21,9 @@ class Step(Enum):
 class Lane:
     """An endpoint, and by their index the prompts that wait for it. Only the schedule changes it, its lock held.
 
-    ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``standing`` hands are ready and wait for the
-    slot; ``wanted`` are the idle lanes that asked for what such hands hold, ``asking`` tells that this is one.
+    ``taken`` tasks are in its hands. ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``wanted``
+    are the idle lanes that asked for what a hand of this one only holds ready; ``asking`` tells that this is one.
+    ``rule`` is the latest that its gate was told.
     """
 
     def __init__(self, endpoint: Endpoint, backlog: deque[int]) -> None:
@@ -42,19 +33,16 @@ class Lane:
         self.again: list[tuple[float, int, Task]] = []
         self.unsettled: list[Task] = []
         self.held: list[tuple[Task, Outcome]] = []
-        self.taken = self.generating = 0
-        self.judging: set[int] = set()
-        self.sent_at: dict[int, float] = {}
+        self.taken = 0
         self.pace_s = 0.0
-        self.standing = 0
         self.wanted: deque[Lane] = deque()
         self.asking = False
         self.started = self.probing = self.met = False
         self.last_error = ""
         self.breaker: Breaker
         self.work: threading.Condition
-        self.free: threading.Condition
-        self.slot: Slot
+        self.gate: Gate
+        self.rule: Rule
 
     @property
     def hands(self) -> int:
@@ -64,30 +52,3 @@ class Lane:
     @property
     def waiting(self) -> bool:
         return bool(self.backlog or self.adopted or self.again)
-
-
-class Gate(Protocol):
-    """Who lets hands in: the schedule."""
-
-    def enter(self, lane: Lane) -> None: ...
-
-    def leave(self, lane: Lane, *, failed: bool) -> None: ...
-
-
-class Slot:
-    """Holds one of an endpoint's slots for the ``with`` block. Raises Away or Stopped instead of waiting for nothing.
-
-    After an AttemptError in the block nobody else is let in before that was settled: it may take the endpoint out.
-    """
-
-    def __init__(self, gate: Gate, lane: Lane) -> None:
-        self._gate = gate
-        self._lane = lane
-
-    def __enter__(self) -> None:
-        self._gate.enter(self._lane)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._gate.leave(self._lane, failed=isinstance(error, AttemptError))

@@ -67,32 +67,32 @@ class Queues:
         if queues:
             return self._task(max(queues, key=len).pop())
         if not lane.asking and not lane.taken:
-            held = [one for one in self._lanes if one is not lane and one.standing > len(one.wanted)]
-            if held:
-                slowest = max(held, key=_pace)
-                slowest.wanted.append(lane)
-                lane.asking = True
-                slowest.free.notify_all()
+            held = [
+                one for one in self._lanes if one is not lane and one.taken > one.endpoint.slots + len(one.wanted)
+            ]
+            for slowest in sorted(held, key=_pace, reverse=True):
+                if slowest.gate.want():
+                    slowest.wanted.append(lane)
+                    lane.asking = True
+                    break
         return None
 
     def hand_over(self, lane: Lane, task: Task) -> bool:
         """Give a task that a hand of ``lane`` held ready to the lane that asked for it, if one did."""
-        if task.attempts or not lane.wanted:
-            return False
-        other = lane.wanted.popleft()
-        other.asking = False
-        if other.breaker.state != "in":
+        other = self.decline(lane)
+        if other is None or task.attempts or other.breaker.state != "in":
             return False
         other.adopted.append(task.prompt.index)
         self._wake(other)
         return True
 
-    def decline(self, lane: Lane) -> None:
-        """Tell those who asked for more than the hands of ``lane`` still hold ready that they get nothing."""
-        while len(lane.wanted) > lane.standing:
-            other = lane.wanted.popleft()
-            other.asking = False
-            self._wake(other)
+    def decline(self, lane: Lane) -> Lane | None:
+        """Forget the one that first asked for what a hand of ``lane`` holds ready, and return it."""
+        if not lane.wanted:
+            return None
+        other = lane.wanted.popleft()
+        other.asking = False
+        return other
 
     def _sooner_elsewhere(self, lane: Lane, now: float) -> bool:
         """Tell whether the others would be done with all that waits before this lane is with one prompt more.
