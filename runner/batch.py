@@ -8,25 +8,23 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-from runner import journal, ledger, pool, report
-from runner.client import Client, ImageClient
+from runner import engine, journal, ledger, limits, report
 from runner.clock import utc_now
 from runner.config import Config
 from runner.errors import RunnerError, StorageError, UsageError
 from runner.lanes import deal
 from runner.prompts import Prompts, read_prompts
-from runner.protocols import PRESETS
 from runner.records import Event, Outcome, Saving, Summary
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
 from runner.stop import Stop
 from runner.storage import STATE, OutputFolder
-from runner.worker import Worker
+from runner.worker import Workbench
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -74,8 +72,9 @@ def run(
         ledger.locked(this.folder.state / ledger.LOCK),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor),
     ):
-        found = _standing(this, prompts, overwrite=overwrite)
-        journal.announce(config, found, total=len(prompts))
+        found, average_bytes = _standing(this, prompts, overwrite=overwrite)
+        processes = _processes(this, average_bytes) if found.pending else 1
+        journal.announce(config, found, total=len(prompts), processes=processes)
         _keep_config(this, prompts)
         tally = report.Tally(
             run=this.name,
@@ -84,7 +83,8 @@ def run(
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        error = _work(this, prompts, found.pending, tally, observe or _nobody)
+        schedule = _schedule(this, prompts, found.pending)
+        error = _work(this, schedule, processes, tally, observe or _nobody)
         return _close(this, tally, error)
 
 
@@ -118,7 +118,8 @@ def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, ov
     )
 
 
-def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> Standing:
+def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standing, float]:
+    """Return what is to do, and the average size of the results so far. Raises UsageError, StorageError."""
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
     history = history_of(this.config)
@@ -130,16 +131,31 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> Standing:
             "Make these again with --overwrite, or choose another --output-folder. Nothing was sent.",
         )
     if found.pending:
-        _check_space(this, len(found.pending), history)
-    return found
+        _check_space(this, len(found.pending), history.average_bytes)
+    return found, history.average_bytes
 
 
-def _check_space(this: _Run, pending: int, history: ledger.History) -> None:
+def _processes(this: _Run, average_bytes: float) -> int:
+    """Return over how many processes the endpoints are shared out. Raises UsageError if these can't do their work."""
+    endpoints = this.config.endpoints
+    hands = sum(one.slots + 1 for one in endpoints)
+    count = limits.share_out(
+        this.config.settings.processes,
+        endpoints=len(endpoints),
+        hands=hands,
+        average_bytes=average_bytes,
+        processors=limits.processors(),
+        most_files=limits.most_files(),
+    )
+    limits.allow_files(-(-hands // count), endpoints=len(endpoints), processes=count)
+    return count
+
+
+def _check_space(this: _Run, pending: int, average: float) -> None:
     """Compare the free space with what the results will need, as far as earlier ones tell.
 
     Raises StorageError if not even one fits; warns if not all do.
     """
-    average = history.average_bytes
     free = this.folder.free_bytes()
     where = _near(this.folder.path)
     if free < max(average, _LEAST_FREE_BYTES):
@@ -156,14 +172,13 @@ def _check_space(this: _Run, pending: int, history: ledger.History) -> None:
 
 
 def _work(
-    this: _Run, prompts: Prompts, pending: Sequence[int], tally: report.Tally, observe: Observe
+    this: _Run, schedule: Schedule, processes: int, tally: report.Tally, observe: Observe
 ) -> RunnerError | None:
-    """Work through ``pending``, and write down every event; return the error that ended it early, if one did."""
-    schedule = _schedule(this, prompts, pending)
+    """Work through the schedule, and write down every event; return the error that ended it early, if one did."""
     said_so = False
     try:
-        with _open_ledger(this) as lines, _worker(this, schedule.lanes) as work:
-            for events in pool.work_through(schedule, work):
+        with _open_ledger(this) as lines, _opened(this, schedule, processes) as work:
+            for events in engine.work_through(schedule, work):
                 with journal.together():
                     for event in _written(events, lines):
                         slow = tally.add(event)
@@ -237,26 +252,27 @@ def _open_ledger(this: _Run) -> Iterator[ledger.Ledger]:
 
 
 @contextmanager
-def _worker(this: _Run, lanes: Sequence[Lane]) -> Iterator[Worker]:
-    """Open the long-lived sessions: one for each endpoint, one for all images."""
+def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.Work]:
+    """Open what does the work: a worker in this process, or several in others."""
     settings = this.config.settings
-    with ExitStack() as sessions:
-        clients = {
-            lane.endpoint.index: Client(lane.endpoint, settings.timeouts, connections=lane.hands) for lane in lanes
-        }
-        images = ImageClient(settings.timeouts, connections=sum(lane.hands for lane in lanes) or 1)
-        sessions.callback(images.close)
-        for client in clients.values():
-            sessions.callback(client.close)
-        yield Worker(
-            clients=clients,
-            images=images,
-            folder=this.folder,
-            protocol=PRESETS[settings.protocol],
-            seed=settings.seed,
+    endpoints = this.config.endpoints
+
+    def workbench() -> Workbench:
+        return Workbench(
+            endpoints=endpoints,
+            timeouts=settings.timeouts,
             output=settings.output,
-            lane_names=[lane.endpoint.name for lane in lanes],
+            seed=settings.seed,
+            protocol=settings.protocol,
+            folder=this.folder.path,
         )
+
+    if processes == 1:
+        with workbench().open(endpoints) as worker:
+            yield worker
+    else:
+        with engine.Processes(schedule, processes, workbench, died=journal.log.warning) as workers:
+            yield workers
 
 
 def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from runner.errors import UsageError
 from runner.mistakes import sentence
 from runner.records import Endpoint
 from runner.redact import Redactor, is_secret_header, public_url
-from runner.settings import NOT_YET, EndpointSettings, RunConfig
+from runner.settings import EndpointSettings, RunConfig
 from runner.yamlfile import Document, dump, escaped, read_document
 
 Check = Callable[[RunConfig, Path], Iterable[str]]
@@ -33,7 +34,6 @@ class Config:
     """A validated config and where it came from.
 
     Relative prompts paths are relative to ``base``, other files to ``folder``; ``output_folder`` is resolved already.
-    ``ignored`` names the options given that this version does not act on yet.
     """
 
     settings: RunConfig
@@ -41,7 +41,6 @@ class Config:
     folder: Path
     output_folder: Path
     redactor: Redactor = field(default_factory=Redactor)
-    ignored: tuple[str, ...] = ()
 
     @property
     def prompts(self) -> list[str]:
@@ -53,12 +52,13 @@ class Config:
         """The endpoints in their order, each with a name and a label no other has."""
         urls = [_base_url(one.url) for one in self.settings.endpoints]
         ports = [_port(url) for url in urls]
+        common = Counter(ports)
         return tuple(
             Endpoint(
                 index=index,
                 url=url,
                 name=given.name or _host_port(url),
-                label=f"port {port}" if ports.count(port) == 1 else _host_port(url),
+                label=f"port {port}" if common[port] == 1 else _host_port(url),
                 slots=given.slots,
                 headers=given.headers,
                 verify=_verify(given, self.folder),
@@ -146,7 +146,6 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
         folder=base,
         output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
         redactor=Redactor(document.secrets, _literal_secrets(settings, document.secrets)),
-        ignored=tuple(option for option in NOT_YET if _differs(settings, option)),
     )
 
 
@@ -196,14 +195,6 @@ def _url_problem(endpoint: EndpointSettings) -> str | None:
 def _source(problem: str, name: str, overrides: Mapping[str, Any]) -> str:
     key = re.split(r"[.\[:]", problem, maxsplit=1)[0]
     return "the command line" if key in overrides else name
-
-
-def _differs(settings: RunConfig, option: str) -> bool:
-    given: Any = settings
-    default: Any = RunConfig.model_construct(endpoints=[], prompts=[])
-    for step in option.split("."):
-        given, default = getattr(given, step), getattr(default, step)
-    return bool(given != default)
 
 
 def _literal_secrets(settings: RunConfig, named: Mapping[str, str]) -> Iterator[str]:

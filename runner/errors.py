@@ -19,7 +19,7 @@ Whatever else is raised is a bug: traceback, exit 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 Blame = Literal["endpoint", "prompt", "nobody"]
 
@@ -28,6 +28,9 @@ class RunnerError(Exception):
     """The root: one sentence for the user, and the exit code that tells it to scripts."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # not the constructor's arguments: they differ
 
 
 class UsageError(RunnerError):
@@ -104,3 +107,10 @@ class ImageError(AttemptError):
 
     def __init__(self, message: str, *, again: bool = False, status: int | None = None) -> None:
         super().__init__(message, again=again, blame="prompt", status=status)
+
+
+def _again(kind: type[RunnerError], args: tuple[Any, ...], said: dict[str, Any]) -> RunnerError:
+    """Return an error that was pickled."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(said)
+    return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from runner import report
@@ -21,7 +21,7 @@ log.addHandler(logging.NullHandler())  # the library never prints
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
-def announce(config: Config, found: Standing, *, total: int) -> None:
+def announce(config: Config, found: Standing, *, total: int, processes: int = 1) -> None:
     """Say what is to be done, and by whom."""
     endpoints = config.endpoints
     log.info("Found %d prompts to process", total)
@@ -39,8 +39,8 @@ def announce(config: Config, found: Standing, *, total: int) -> None:
             log.warning("Endpoint %s: its certificate is not verified (verify: false)", endpoint.label)
     slots = sum(endpoint.slots for endpoint in endpoints)
     log.info("Concurrency: %d concurrent requests, %d max in-flight", slots, slots + len(endpoints))
-    if config.ignored:
-        log.warning("This version does not act on %s yet", ", ".join(config.ignored))
+    if processes > 1:
+        log.info("Processes: the endpoints are shared out over %d worker processes", processes)
 
 
 class Words:
@@ -148,9 +148,10 @@ class Held(logging.Handler):
             self.flush()
 
     def flush(self) -> None:
-        lines, self._lines = self._lines, []
-        if lines:
-            self.write("\n".join(lines))
+        with self.lock or nullcontext():  # other threads may log too
+            lines, self._lines = self._lines, []
+            if lines:
+                self.write("\n".join(lines))
 
 
 @contextmanager

@@ -140,9 +140,9 @@ class Task:
     """A prompt that was taken up and has not ended. One thread has it at a time.
 
     Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
-    old connection was its excuse once. The lower part belongs to the schedule: ``charged`` holds the index of an
-    endpoint for each attempt that is used up, ``forgiven`` the endpoints whose failures turned out to be their own,
-    ``asked`` all that were asked, in this order.
+    old connection was its excuse once, ``losses`` counts the worker processes that died with it. The lower part
+    belongs to the schedule: ``charged`` holds the index of an endpoint for each attempt that is used up, ``forgiven``
+    the endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
     """
 
     prompt: Prompt
@@ -152,6 +152,7 @@ class Task:
     save_s: float = 0.0
     image_attempts: int = 0
     excused: bool = False
+    losses: int = 0
 
     charged: list[int] = field(default_factory=list)
     forgiven: set[int] = field(default_factory=set)

@@ -123,7 +123,9 @@ class RunConfig(Section):
     timeouts: Timeouts = Timeouts()
     health: Health = Health()
     output: Output = Output()
-    processes: Int = Field(1, ge=1, description="Worker processes the endpoints are shared out over.")
+    processes: Annotated[Int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        1, description="Worker processes the endpoints are shared out over; auto: more than 1 where it pays."
+    )
     max_failures: Int | None = Field(None, ge=1, description="Stop early after so many failed prompts.")
     max_runtime_s: Seconds | None = Field(
         None, gt=0, description="The time window: then finish what is in flight and leave the rest pending."
@@ -131,7 +133,3 @@ class RunConfig(Section):
     grace_s: Seconds | None = Field(
         None, ge=0, description="How long what is in flight may take after Ctrl-C or SIGTERM; default: first_byte_s."
     )
-
-
-NOT_YET = ("processes",)
-"""Options of the contract that are read and checked, but that this version does not act on yet."""

@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,15 @@ NO_STAMP = Stamp(0, 0)
 
 
 class OutputFolder:
-    """The folder of one run's results. Only ``prepare``, ``sweep``, ``temp`` and ``write`` change it."""
+    """The folder of one run's results. Only ``prepare``, ``sweep``, ``clean``, ``temp`` and ``write`` change it.
 
-    def __init__(self, path: Path) -> None:
+    ``mark`` tells the temp files of several processes of one run apart.
+    """
+
+    def __init__(self, path: Path, mark: str | None = None) -> None:
         self.path = path
         self.state = path / STATE
+        self._mark = mark or new_mark()
         self._within = os.path.join(path, "")
 
     def prepare(self) -> None:
@@ -96,16 +100,25 @@ class OutputFolder:
 
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
+        return self._remove(lambda name: name.startswith("."))
+
+    def _remove(self, chosen: Callable[[str], bool]) -> int:
+        """Remove the chosen ones of the temp files."""
         with refusals(f"the unfinished files in {self.path} can't be removed"):
-            hidden = (entry for entry in os.scandir(self.path) if entry.name.startswith("."))
-            stale = [entry.path for entry in hidden if _PART.match(entry.name) and entry.is_file()]
+            found = (entry for entry in os.scandir(self.path) if chosen(entry.name))
+            stale = [entry.path for entry in found if _PART.match(entry.name) and entry.is_file()]
             for path in stale:
                 os.unlink(path)
         return len(stale)
 
+    def clean(self, keys: set[str]) -> int:
+        """Remove the temp files of these keys that bear this folder's mark; return how many. Raises StorageError."""
+        ours = tuple(f".{key}.{self._mark}" for key in keys)
+        return self._remove(lambda name: name.startswith(ours)) if ours else 0
+
     def temp(self, key: str) -> Temp:
         """Open a temp file for one result. Raises StorageError."""
-        return Temp(str(self.path), key)
+        return Temp(str(self.path), f".{key}.{self._mark}{next(_SERIAL) % 0x10000:04x}.part")
 
     def write(self, name: str, text: str, *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
@@ -127,9 +140,9 @@ class OutputFolder:
 class Temp:
     """A result on its way, opened at once; it is either dropped, or settled and then waits as a ``Part``."""
 
-    def __init__(self, folder: str, key: str) -> None:
+    def __init__(self, folder: str, name: str) -> None:
         self._folder = folder
-        self.path = os.path.join(folder, f".{key}.{_mark()}.part")
+        self.path = os.path.join(folder, name)
         self._size_bytes = 0
         with refusals(self._refused):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
@@ -202,13 +215,13 @@ class Part:
         _unlink(self.path)
 
 
-_RUN_MARK = secrets.token_hex(2)
 _SERIAL = itertools.count()
+_MARKS = itertools.count(secrets.randbits(16))
 
 
-def _mark() -> str:
-    """Return eight hexadecimal digits that no other file on its way has, in this process or another."""
-    return f"{_RUN_MARK}{next(_SERIAL) % 0x10000:04x}"
+def new_mark() -> str:
+    """Return four hexadecimal digits, others each time."""
+    return f"{next(_MARKS) % 0x10000:04x}"
 
 
 def _unlink(path: str) -> None:

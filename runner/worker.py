@@ -7,8 +7,10 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from runner import formats
@@ -18,13 +20,15 @@ from runner.errors import AttemptError, Blame, BusyError, ImageError, StatusErro
 from runner.health import Health, probe
 from runner.lanes import lane_of
 from runner.prompts import Fingerprints, shown
-from runner.protocols import Protocol, generation_request, status_class
+from runner.protocols import PRESETS, Protocol, generation_request, status_class
 from runner.records import Attempt, Endpoint, Failed, Image, Kind, Outcome, Prompt, Saving, Task, Verdict
 from runner.schedule import Away, Lane
-from runner.settings import Output
-from runner.storage import OutputFolder, refusals
+from runner.settings import Output, Timeouts
+from runner.storage import OutputFolder, new_mark, refusals
 
 _KEPT_BYTES = 32 * 1024 * 1024
+
+_STOPPED = "stopped before it was generated"
 
 _PROMPT_STATUSES = (400, 413, 415, 422)
 """What a server answers to a bad prompt; any other failure is the endpoint's."""
@@ -42,7 +46,7 @@ class Worker:
         protocol: Protocol,
         seed: int,
         output: Output,
-        lane_names: Sequence[str],
+        outcomes: Outcomes,
     ) -> None:
         self._clients = clients
         self._images = images
@@ -50,9 +54,8 @@ class Worker:
         self._protocol = protocol
         self._seed = seed
         self._output = output
-        self._lane_names = lane_names
+        self._outcome = outcomes.of
         self._read = _Images()
-        self._fingerprints = Fingerprints(seed=seed, protocol=protocol.name)
 
     def __call__(self, task: Task, lane: Lane) -> Verdict:
         """Work on a task once; its image is kept for another attempt. Raises what ``lane.gate`` raises."""
@@ -82,7 +85,7 @@ class Worker:
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         """Return the outcome of a task that is left pending because the run ends."""
-        return self._outcome(task, lane, "interrupted", None, error="stopped before it was generated")
+        return self._outcome(task, lane, "interrupted", None, error=_STOPPED)
 
     def probe(self, endpoint: Endpoint) -> Health:
         """Ask an endpoint how it is."""
@@ -168,7 +171,18 @@ class Worker:
         )
         return Saving(outcome, temp.part(name))
 
-    def _outcome(self, task: Task, lane: Lane, kind: Kind, image: Image | None, **results: Any) -> Outcome:
+
+class Outcomes:
+    """Makes the records of how tasks end."""
+
+    def __init__(self, *, lane_names: Sequence[str], seed: int, protocol: str) -> None:
+        self._lane_names = lane_names
+        self._seed = seed
+        self._protocol = protocol
+        self._fingerprints = Fingerprints(seed=seed, protocol=protocol)
+
+    def of(self, task: Task, lane: Lane, kind: Kind, image: Image | None = None, **results: Any) -> Outcome:
+        """Return the outcome of a task as it stands."""
         prompt = task.prompt
         home = self._lane_names[lane_of(prompt.index, len(self._lane_names))]
         return Outcome(
@@ -179,7 +193,7 @@ class Worker:
             endpoint=lane.endpoint.name,
             fingerprint=self._fingerprints.of(prompt.image).hex(),
             seed=self._seed,
-            protocol=self._protocol.name,
+            protocol=self._protocol,
             attempts=tuple(task.attempts),
             image=_local_image(prompt, image),
             image_s=round(task.image_s, 6),
@@ -189,6 +203,53 @@ class Worker:
             moved_from=home if home != lane.endpoint.name else None,
             **results,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What a worker needs, in this process or, pickled, in another: ``endpoints`` are all of the run's."""
+
+    endpoints: tuple[Endpoint, ...]
+    timeouts: Timeouts
+    output: Output
+    seed: int
+    protocol: str
+    folder: Path
+    mark: str = field(default_factory=new_mark)
+
+    @contextmanager
+    def open(self, endpoints: Sequence[Endpoint]) -> Iterator[Worker]:
+        """Open long-lived sessions, one for each of these endpoints and one for all images; close them at the end."""
+        with ExitStack() as sessions:
+            clients = {one.index: Client(one, self.timeouts, connections=one.slots + 1) for one in endpoints}
+            images = ImageClient(self.timeouts, connections=sum(one.slots + 1 for one in endpoints) or 1)
+            sessions.callback(images.close)
+            for client in clients.values():
+                sessions.callback(client.close)
+            yield Worker(
+                clients=clients,
+                images=images,
+                folder=OutputFolder(self.folder, self.mark),
+                protocol=PRESETS[self.protocol],
+                seed=self.seed,
+                output=self.output,
+                outcomes=self._outcomes,
+            )
+
+    def clean(self, keys: set[str]) -> None:
+        """Remove the unfinished files of these prompts that its worker left. Raises StorageError."""
+        OutputFolder(self.folder, self.mark).clean(keys)
+
+    def interrupted(self, task: Task, lane: Lane) -> Outcome:
+        return self._outcomes.of(task, lane, "interrupted", error=_STOPPED)
+
+    def lost(self, task: Task, lane: Lane, error: str) -> Outcome:
+        return self._outcomes.of(task, lane, "failed", error=error, blame="prompt")
+
+    @property
+    def _outcomes(self) -> Outcomes:
+        names = [one.name for one in self.endpoints]
+        return Outcomes(lane_names=names, seed=self.seed, protocol=self.protocol)
 
 
 class _Images:
@@ -203,8 +264,9 @@ class _Images:
         if image is None:
             return
         with self._lock:
+            old = self._images.pop(task.prompt.index, None)
             self._images[task.prompt.index] = image
-            self._size_bytes += image.size_bytes
+            self._size_bytes += image.size_bytes - (old.size_bytes if old else 0)
             while self._size_bytes > _KEPT_BYTES:
                 self._size_bytes -= self._images.pop(next(iter(self._images))).size_bytes
 

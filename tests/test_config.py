@@ -34,7 +34,6 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
     assert config.settings.seed == 42
     assert config.settings.retry.attempts == 3
     assert config.output_folder == written(LEAST).parent / "results"
-    assert config.ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -167,11 +166,6 @@ def test_endpoints_are_labelled_by_port_and_by_host_where_ports_repeat() -> None
     assert config.endpoints[3].url == "http://d:2/x"
 
 
-def test_options_this_version_does_not_act_on_are_named_when_they_are_set(written) -> None:
-    config = load_config(written(LEAST + "processes: 2\nassignment: steal\nhealth: {all_down_s: 5}\n"))
-    assert config.ignored == ("processes",)
-
-
 @pytest.mark.parametrize("assignment", ["retry.attempts", "=5", "a=[", ""])
 def test_an_assignment_that_is_none_is_refused(assignment: str) -> None:
     with pytest.raises(UsageError, match="--set"):
@@ -189,13 +183,12 @@ def test_the_starter_config_is_the_defaults_written_out() -> None:
     default = RunConfig(endpoints=given.endpoints, prompts=given.prompts)
     assert given == default
     missing = set(RunConfig.model_fields) - set(starter)
-    assert missing == {"protocol", "processes"}, "say so in the starter when built"
+    assert missing == {"protocol"}, "say so in the starter when built"
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_sample_config_is_valid_and_has_its_prompts(path: Path) -> None:
     config = load_config(path)
-    assert config.ignored == ()
     assert len(read_prompts(config.settings.prompts, base=config.base)) == 12
 
 

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
     "version errors records clock deadline stop redact settings yamlfile mistakes prompts lanes retry formats "
-    "protocols client health storage ledger resume schedule pool report config worker journal batch status "
+    "protocols client health storage ledger resume limits schedule engine report config worker journal batch status "
     "generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""
@@ -51,7 +51,8 @@ def test_imports_point_one_way_downwards(file: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "room"),
     [("requests", "client"), ("urllib3", "client"), ("yaml", "yamlfile"), ("tqdm", "cli"), ("argparse", "cli"),
-     ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server"), ("PIL", "server"), ("fcntl", "ledger")],
+     ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server"), ("PIL", "server"), ("fcntl", "ledger"),
+     ("resource", "limits"), ("multiprocessing", "engine")],
 )  # fmt: skip
 def test_a_library_lives_in_one_room(library: str, room: str) -> None:
     users = {room_of(file) for file in modules() for name in imports_of(file) if name.split(".")[0] == library}

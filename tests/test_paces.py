@@ -18,6 +18,11 @@ def test_an_endpoint_at_half_the_speed_of_the_others_is_slow() -> None:
     assert paces(a=1.0, b=1.1, c=0.9, d=1.9).slow() == {}
 
 
+def test_a_difference_nobody_would_notice_is_none() -> None:
+    assert paces(a=0.01, b=0.055).slow() == {}
+    assert list(paces(a=0.05, b=0.11).slow()) == ["b"]
+
+
 def test_nobody_is_slow_before_the_warm_up_or_alone() -> None:
     found = paces(a=1.0, b=1.0)
     assert paces(a=9.0).slow() == {}

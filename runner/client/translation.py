@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ import urllib3
 
 from runner.client.exchange import Exchange
 from runner.errors import AttemptError, BusyError, TransportError
+
+_NO_MORE = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
+"""Out of open files or of ports: that passes, and is no endpoint's fault."""
 
 _STALE_S = 1.0
 """An old connection that closes so soon after a request was sent on it had been closed before."""
@@ -34,6 +38,8 @@ def translated(url: str, exchange: Exchange, status: int | None = None) -> Itera
     except requests.exceptions.RequestException as error:
         if status is None and _was_stale(exchange, error):
             raise BusyError(f"{url}: an old connection was closed as it was used again", wait_s=0) from error
+        if not exchange.reached and any(getattr(one, "errno", 0) in _NO_MORE for one in _chain(error)):
+            raise BusyError(f"{url}: no connection can be opened on this machine: {_cause(error)}") from error
         raise lost(_cause(error)) from error
     except urllib3.exceptions.HTTPError as error:
         raise lost(f"the body was cut: {_cause(error)}" if status else _cause(error)) from error

@@ -13,6 +13,9 @@ WARM_UP = 5
 SLOW = 2.0
 """So many times the median of the others is slow."""
 
+NOTICEABLE_S = 0.05
+"""A smaller difference is nobody's concern."""
+
 _LATEST = 25
 
 
@@ -58,6 +61,8 @@ class Paces:
 
     def _judged(self, name: str) -> Slow | None:
         others = [one for other, one in self._medians.items() if other != name]
-        if not others or self._medians[name] < SLOW * median(others):
+        if not others:
             return None
-        return Slow(name, self._medians[name], median(others))
+        mine, others_s = self._medians[name], median(others)
+        slow = mine >= SLOW * others_s and mine - others_s >= NOTICEABLE_S
+        return Slow(name, mine, others_s) if slow else None

@@ -115,8 +115,9 @@ class Queues:
 
     def give_back(self, lane: Lane, task: Task, now: float) -> None:
         """Put a task back that ``lane`` took and does not take now."""
-        if task.attempts:
-            self.put(self.target(lane, task, now), task, now)
+        if task.attempts or task.losses:
+            stays = not task.attempts and lane.breaker.takes(now)
+            self.put(lane if stays else self.target(lane, task, now), task, now)
             return
         queue = lane.backlog if self._home(task.prompt.index) is lane else lane.adopted
         queue.appendleft(task.prompt.index)

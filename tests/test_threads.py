@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import Nowhere
 
+from runner.engine import work_through
 from runner.health import Health
-from runner.pool import work_through
 from runner.records import Endpoint, Event, Outcome, Prompt, Saving, Started, Task, Verdict
 from runner.schedule import Lane, Schedule
 from runner.settings import Health as HealthSettings

@@ -1,4 +1,4 @@
-"""The thread pool: a schedule and work in, events out on the calling thread. Knows neither HTTP nor files.
+"""The thread pool: its hands work through the schedule, and what they tell comes out on the calling thread.
 
 ``slots + 1`` hands work on a lane. While one has the slot, the other saves the last result and makes the next
 request ready, so the endpoint never waits for the runner. A hand takes its next prompt only when it has finished the
@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
-from runner.health import Health
-from runner.records import Endpoint, Event, Outcome, Saving, Task, Verdict
+from runner.engine.work import Work
+from runner.records import Event, Saving
 from runner.schedule import Away, Lane, Schedule, Step, Stopped
 
 TICK_S = 0.2
@@ -30,25 +29,6 @@ _ROOM = 64
 
 LEAVE_S = 2.0
 """How long hands may take to end once everything they wait for was cut."""
-
-
-class Work(Protocol):
-    """What hands do; many threads call it at once. Anything it raises but Away and Stopped ends the run."""
-
-    def __call__(self, task: Task, lane: Lane) -> Verdict:
-        """Work on a task once, within ``lane.gate`` while the endpoint generates."""
-
-    def interrupted(self, task: Task, lane: Lane) -> Outcome:
-        """Return the outcome of a task that is left pending."""
-
-    def probe(self, endpoint: Endpoint) -> Health:
-        """Ask an endpoint how it is."""
-
-    def hurry(self) -> None:
-        """End at once what no generation depends on: downloads of images, probes."""
-
-    def abandon(self) -> None:
-        """Cut every exchange under way."""
 
 
 def work_through(schedule: Schedule, work: Work) -> Iterator[list[Event]]:

@@ -1,0 +1,118 @@
+"""A worker process: the hands of some lanes, told what to do over a pipe. It keeps nothing and decides nothing.
+
+It lives as long as the pipe. When the main process dies, however it dies, the pipe ends, and so does this process:
+what it leaves are unfinished files, which the next run sweeps.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from runner.engine import wire
+from runner.engine.work import Work
+from runner.records import Endpoint, Failed, Task
+from runner.schedule import Gate, Lane
+from runner.stop import Stop
+
+
+def main(descriptor: int) -> None:
+    """Serve the pipe with this descriptor until it ends. Never returns."""
+    for one in wire.SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, wire.SIGNALS)
+    code = 1
+    try:
+        with suppress(EOFError, ConnectionError), Connection(descriptor) as pipe:
+            bench, endpoints = pipe.recv()
+            with bench.open(endpoints) as work:
+                _Child(pipe, work, endpoints).serve()
+        code = 0
+    except BaseException:  # noqa: BLE001 - the main process sees the end of the pipe; people see why
+        traceback.print_exc()
+    finally:
+        os._exit(code)  # hands may still wait for what nobody will ever send
+
+
+class _Child:
+    def __init__(self, pipe: Connection, work: Work, endpoints: Sequence[Endpoint]) -> None:
+        self._pipe = pipe
+        self._work = work
+        self._stop = Stop()
+        self._lanes = {one.index: Lane(one, deque()) for one in endpoints}
+        for lane in self._lanes.values():
+            lane.gate = Gate(lane.endpoint.slots, self._stop)
+        hands = sum(lane.hands for lane in self._lanes.values())
+        self._executor = ThreadPoolExecutor(max_workers=hands, thread_name_prefix="hand")
+        self._sending = threading.Lock()
+        self._settled: dict[int, threading.Event] = {}
+
+    def serve(self) -> None:
+        """Do what comes over the pipe. Raises EOFError at its end."""
+        self._tell(wire.Ready())
+        while True:
+            self._take(self._pipe.recv())
+
+    def _take(self, message: object) -> None:
+        match message:
+            case wire.Do():
+                self._executor.submit(self._do, message.hand, self._lanes[message.lane], message.task)
+            case wire.Probe():
+                self._executor.submit(self._probe, message.hand, self._lanes[message.lane])
+            case wire.Settled():
+                self._settled.pop(message.hand).set()
+            case wire.Obey():
+                self._lanes[message.lane].gate.obey(message.rule)
+            case wire.Want():
+                if not self._lanes[message.lane].gate.want():
+                    self._tell(wire.Declined(message.lane))
+            case "stop":
+                self._stop.ask("stop")
+                for lane in self._lanes.values():
+                    lane.gate.look()
+            case "hurry":
+                self._work.hurry()
+            case "abandon":
+                self._work.abandon()
+
+    def _do(self, hand: int, lane: Lane, task: Task) -> None:
+        try:
+            verdict = self._work(task, lane)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main process
+            self._tell_raised(hand, error, task)
+            return
+        if not isinstance(verdict, Failed):
+            self._tell(wire.Done(hand, verdict, task))
+            return
+        settled = self._settled[hand] = threading.Event()
+        self._tell(wire.Done(hand, verdict, task))
+        settled.wait()
+        lane.gate.settled()
+
+    def _probe(self, hand: int, lane: Lane) -> None:
+        try:
+            found = self._work.probe(lane.endpoint)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main process
+            self._tell_raised(hand, error)
+        else:
+            self._tell(wire.Found(hand, found))
+
+    def _tell_raised(self, hand: int, error: BaseException, task: Task | None = None) -> None:
+        trace = traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # noqa: BLE001 - an error of a library may be anything
+            error = RuntimeError(repr(error))
+        self._tell(wire.Raised(hand, error, trace, task))
+
+    def _tell(self, message: object) -> None:
+        with self._sending:
+            self._pipe.send(message)

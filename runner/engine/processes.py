@@ -1,0 +1,310 @@
+"""Work that is done in worker processes. The schedule stays here, and so do ledger and log.
+
+A lane lives in exactly one of them. The hands of the thread pool ask, and wait; the hands that work are there
+(``child``), and so is the lane's gate: between two generations nobody waits for this process. When a worker process
+dies, what its hands had is given back unharmed, and a new one takes its lanes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from runner.engine import wire
+from runner.engine.work import Bench
+from runner.errors import AttemptError, RunnerError
+from runner.health import Health
+from runner.records import Endpoint, Failed, Outcome, Task, Verdict
+from runner.schedule import Away, Gate, Lane, Rule, Schedule, Stopped
+
+LOSSES_MAX = 3
+"""A prompt that so many worker processes died with is not tried again: it may be what kills them."""
+
+_BARREN_MAX = 3
+"""So many worker processes in a row may die before one was ready for work."""
+
+_WRITTEN = ("attempts", "image_s", "save_s", "image_attempts", "excused")
+"""What the hands that work write into a task."""
+
+Answer = wire.Done | wire.Found | wire.Raised
+
+
+class Processes:
+    """The work of ``count`` worker processes. Use it as a context manager; leaving it ends them.
+
+    ``bench`` returns what one of them needs, each time it is called for a new one. ``died`` is told, from a thread of
+    its own, in words when one was replaced. Raises RunnerError from the work if they die as soon as they start.
+    """
+
+    def __init__(
+        self, schedule: Schedule, count: int, bench: Callable[[], Bench], *, died: Callable[[str], None]
+    ) -> None:
+        self._stop = schedule.stop
+        self._bench = bench()
+        self._processes = [
+            _Process(number + 1, schedule, schedule.lanes[number::count], bench, died) for number in range(count)
+        ]
+        self._of = {lane.endpoint.index: one for one in self._processes for lane in one.lanes}
+
+    def __enter__(self) -> Processes:
+        try:
+            for one in self._processes:
+                one.begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._processes:
+            one.end()
+
+    def __call__(self, task: Task, lane: Lane) -> Verdict:
+        """Have a task worked on once. Raises what the work raises; Away if its worker process dies."""
+        index = lane.endpoint.index
+        process = self._of[index]
+        answer = process.ask(wire.Do(threading.get_ident(), index, task))
+        if answer is None:
+            return self._lost(task, lane)
+        assert not isinstance(answer, wire.Found)
+        if answer.task is not None:
+            for name in _WRITTEN:
+                setattr(task, name, getattr(answer.task, name))
+        if isinstance(answer, wire.Raised):
+            raise _again(answer)
+        if isinstance(answer.verdict, Failed):
+            process.unsettled.add(threading.get_ident())
+        return answer.verdict
+
+    def _lost(self, task: Task, lane: Lane) -> Failed:
+        if self._stop.asked:
+            raise Stopped
+        task.losses += 1
+        if task.losses < LOSSES_MAX:
+            raise Away
+        error = f"{LOSSES_MAX} worker processes died while they worked on it"
+        return Failed(AttemptError(error, again=False, blame="prompt"), self._bench.lost(task, lane, error))
+
+    def interrupted(self, task: Task, lane: Lane) -> Outcome:
+        return self._bench.interrupted(task, lane)
+
+    def probe(self, endpoint: Endpoint) -> Health:
+        answer = self._of[endpoint.index].ask(wire.Probe(threading.get_ident(), endpoint.index))
+        if isinstance(answer, wire.Raised):
+            raise _again(answer)
+        if isinstance(answer, wire.Found):
+            return answer.health
+        return Health(endpoint, healthy=False, status="its worker process died")
+
+    def hurry(self) -> None:
+        for one in self._processes:
+            one.tell("hurry")
+
+    def abandon(self) -> None:
+        for one in self._processes:
+            one.tell("abandon")
+
+
+class _Process:
+    """One worker process after another, for the same lanes."""
+
+    def __init__(
+        self,
+        number: int,
+        schedule: Schedule,
+        lanes: Sequence[Lane],
+        bench: Callable[[], Bench],
+        died: Callable[[str], None],
+    ) -> None:
+        self.lanes = lanes
+        self.unsettled: set[int] = set()
+        self._number = number
+        self._schedule = schedule
+        self._stop = schedule.stop
+        self._make_bench = bench
+        self._died = died
+        self._lock = threading.Lock()
+        self._open: dict[int, tuple[queue.SimpleQueue[Answer | None], wire.Do | wire.Probe]] = {}
+        self._barren = 0
+        self._ending = self._gone = self._told_stop = False
+        self._broken: Exception | None = None
+        self._bench: Bench
+        self._pipe: Connection
+        self._process: subprocess.Popen[bytes] | None = None
+        self._listener = threading.Thread(target=self._listen, name=f"process {number}", daemon=True)
+
+    def begin(self) -> None:
+        for lane in self.lanes:
+            lane.gate = _FarGate(self, lane, self._schedule)
+        self._start()
+        self._listener.start()
+
+    def ask(self, question: wire.Do | wire.Probe) -> Answer | None:
+        """Return the answer; None if the worker process died. Raises what broke it all."""
+        answer: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        with self._lock:
+            if self._broken:
+                raise self._broken
+            if self._gone:
+                return None
+            self._open[question.hand] = answer, question
+            self._send(question)
+        found = answer.get()
+        if found is None and self._broken:
+            raise self._broken
+        return found
+
+    def tell(self, message: object) -> None:
+        with self._lock:
+            self._send(message)
+
+    def stop(self) -> None:
+        """Let its hands know that the run should stop, once."""
+        if not self._told_stop:
+            self._told_stop = True
+            self.tell("stop")
+
+    def end(self) -> None:
+        """End it; everything it was to tell was told."""
+        self._ending = True
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        if self._listener.is_alive():
+            self._listener.join()
+
+    def _start(self) -> None:
+        """Start a worker process; it has inherited the pipe, and that signals are not its business."""
+        self._bench = self._make_bench()
+        ours, theirs = multiprocessing.Pipe()
+        descriptor = theirs.fileno()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, wire.SIGNALS)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _code(), str(descriptor)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[descriptor],
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        self._pipe = ours
+        self._send((self._bench, [lane.endpoint for lane in self.lanes]))
+        for lane in self.lanes:
+            self._send(wire.Obey(lane.endpoint.index, lane.rule))
+
+    def _send(self, message: object) -> None:
+        with suppress(OSError):  # it died; who listens sees it
+            self._pipe.send(message)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._pipe.recv()
+                if isinstance(message, wire.Declined):
+                    self._schedule.declined(self._lane(message.lane))
+                elif isinstance(message, wire.Ready):
+                    self._barren = 0
+                else:
+                    self._open.pop(message.hand)[0].put(message)
+            except (EOFError, OSError):
+                if not self._replaced():
+                    return
+
+    def _replaced(self) -> bool:
+        """Put another in the place of one that died, and let go who waits for it; return whether there is another."""
+        assert self._process is not None
+        code = self._process.wait()
+        with self._lock:
+            lost, self._open = self._open, {}
+            keys = {asked.task.prompt.key for _, asked in lost.values() if isinstance(asked, wire.Do)}
+            self.unsettled.clear()
+            self._pipe.close()
+            self._gone = self._ending or self._stop.asked
+            try:
+                self._bench.clean(keys)
+                if not self._gone:
+                    self._start_another(code)
+            except Exception as error:  # noqa: BLE001 - raised again by the hands
+                self._broken, self._gone = error, True
+        if not self._ending:
+            how = f"died ({_how(code)}) with {len(keys)} prompts in its hands"
+            then = "" if self._gone else f"; a new one takes its {len(self.lanes)} endpoints"
+            self._died(f"Worker process {self._number} {how}{then}")
+        for lane in self.lanes:
+            while lane.wanted:
+                self._schedule.declined(lane)
+        for answer, _ in lost.values():
+            answer.put(None)
+        return not self._gone
+
+    def _start_another(self, code: int) -> None:
+        self._barren += 1
+        if self._barren >= _BARREN_MAX:
+            raise RunnerError(
+                f"worker processes end as soon as they start ({_how(code)}), what they say is on stderr; "
+                "processes: 1 does without them"
+            )
+        self._start()
+
+    def _lane(self, index: int) -> Lane:
+        return next(lane for lane in self.lanes if lane.endpoint.index == index)
+
+
+class _FarGate(Gate):
+    """Stands for a gate in a worker process."""
+
+    def __init__(self, process: _Process, lane: Lane, schedule: Schedule) -> None:
+        super().__init__(lane.endpoint.slots, schedule.stop)
+        self._process = process
+        self._index = lane.endpoint.index
+
+    def obey(self, rule: Rule) -> None:
+        self._process.tell(wire.Obey(self._index, rule))
+
+    def want(self) -> bool:
+        self._process.tell(wire.Want(self._index))
+        return True
+
+    def settled(self) -> None:
+        hand = threading.get_ident()
+        if hand in self._process.unsettled:
+            self._process.unsettled.discard(hand)
+            self._process.tell(wire.Settled(hand))
+
+    def look(self) -> None:
+        self._process.stop()
+
+
+class _ElsewhereError(Exception):
+    """The traceback of an error that was raised in a worker process."""
+
+
+def _again(raised: wire.Raised) -> BaseException:
+    """Return what a worker process raised; a bug with its traceback there."""
+    if not isinstance(raised.error, RunnerError | Away | Stopped):
+        raised.error.__cause__ = _ElsewhereError(f"in a worker process:\n{raised.trace}")
+    return raised.error
+
+
+def _code() -> str:
+    """Return the Python code that a worker process runs, with the paths of this one."""
+    return f"import sys; sys.path[:] = {sys.path!r}\nfrom runner.engine.child import main\nmain(int(sys.argv[1]))"
+
+
+def _how(code: int) -> str:
+    """Say how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
