@@ -216,7 +216,11 @@ def _written(events: Sequence[Event], lines: ledger.Ledger) -> Iterator[Event]:
         lines.append([one.outcome if isinstance(one, Saving) else one for one in events if _ends(one)])
         for event in events:
             if isinstance(event, Saving):
-                waiting.pop(0).part.keep()
+                part = waiting.pop(0).part
+                if event.outcome.outcome == "dropped":
+                    part.drop()
+                else:
+                    part.keep()
                 yield event.outcome
             else:
                 yield event
@@ -239,6 +243,7 @@ def _schedule(this: _Run, prompts: Prompts, pending: Sequence[int]) -> Schedule:
         this.stop,
         failover=settings.failover,
         steal=settings.assignment == "steal",
+        hedge=settings.hedge,
         retry=settings.retry,
         health=settings.health,
     )

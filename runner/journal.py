@@ -73,6 +73,8 @@ class Words:
             case Outcome(outcome="failed"):
                 tried = f" after {len(event.attempts)} attempts" if len(event.attempts) > 1 else ""
                 log.error("Prompt %s [%s] failed%s: %s", event.key, self._labels[event.endpoint], tried, event.error)
+            case Outcome(outcome="dropped"):
+                log.info("Prompt %s [%s] dropped: %s", event.key, self._labels[event.endpoint], event.error)
             case Out():
                 moved = f"; others take the prompts that wait for it ({event.moved})" if event.moved else ""
                 log.error("Endpoint %s is out: %s%s", event.endpoint.label, event.why, moved)

@@ -12,7 +12,8 @@ from runner.errors import AttemptError
 URL = ("http://", "https://")
 """How an image begins that is no local file."""
 
-Kind = Literal["saved", "failed", "interrupted"]
+Kind = Literal["saved", "failed", "interrupted", "dropped"]
+"""``dropped``: what one endpoint did for a prompt that another had done first (``hedge``)."""
 
 
 @dataclass(frozen=True, slots=True)

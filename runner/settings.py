@@ -119,6 +119,9 @@ class RunConfig(Section):
         "modulo", description="modulo: prompt i is for endpoint i % n; steal: and an idle one takes from the others."
     )
     failover: bool = Field(True, description="Others take the prompts of an endpoint that is out.")
+    hedge: bool = Field(
+        False, description="Idle endpoints repeat what is in flight longest; the first whole result counts."
+    )
     retry: Retry = Retry()
     timeouts: Timeouts = Timeouts()
     health: Health = Health()

@@ -20,7 +20,7 @@ from runner.batch import run as batch_run
 from runner.config import Config, config_from
 from runner.errors import LockedError, StorageError, UsageError
 from runner.ledger import locked
-from runner.records import Event, Outcome, Started, Summary
+from runner.records import Endpoint, Event, Outcome, Started, Summary
 from runner.report import Tally
 from runner.stop import Stop
 
@@ -550,3 +550,61 @@ def test_stealing_is_written_down_and_modulo_is_strict(servers: Servers, tmp_pat
         assert bool(moved) == (assignment == "steal")
         for line in moved:
             assert line["moved_from"] == f"127.0.0.1:{slow.port}" and line["endpoint"] == f"127.0.0.1:{quick.port}"
+
+
+def outcomes_of(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return, for each key, what the ledger says became of it where."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in ledger_of(folder):
+        found.setdefault(line["key"], []).append((line["outcome"], line["endpoint"]))
+    return {key: sorted(said) for key, said in found.items()}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("half", [True, False], ids=["in its body", "in its generation"])
+def test_a_generation_that_hangs_at_the_end_is_repeated_elsewhere(
+    servers: Servers, tmp_path: Path, half: bool, processes: int
+) -> None:
+    two = servers(2)
+    hold = threading.Event()
+    two[0].script["p0"] = [Answer(hold_body=hold, body=splat_ply(900)) if half else Answer(hold=hold)]
+    summary = run(config_for(two, names(2), tmp_path, hedge=True, processes=processes))
+    hold.set()
+    assert counts(summary) == (2, 2, 0, 0, 0) and summary.exit_code == 0
+    stuck, quick = (f"127.0.0.1:{server.port}" for server in two)
+    assert outcomes_of(tmp_path / "results") == {
+        "p0": [("dropped", stuck), ("saved", quick)],
+        "p1": [("saved", quick)],
+    }
+    (dropped,) = [line for line in ledger_of(tmp_path / "results") if line["outcome"] == "dropped"]
+    assert dropped["error"] == f"{quick} was first" and dropped["file"] is None
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [".runner", "p0.ply", "p1.ply"]
+    again = run(config_for(two, names(2), tmp_path, hedge=True))
+    assert counts(again) == (2, 0, 2, 0, 0)
+
+
+def test_a_whole_result_that_comes_second_leaves_no_trace_in_the_files(servers: Servers, tmp_path: Path) -> None:
+    three = servers(3)
+    bodies = [splat_ply(10, value) for value in (0.1, 0.2, 0.3)]
+    holds = {(key, lane): threading.Event() for key, home in (("p0", 0), ("p2", 2)) for lane in (home, 1)}
+    for (key, lane), hold in holds.items():
+        three[lane].script[key] = [Answer(hold=hold, body=bodies[lane])]
+    doubled: list[str] = []
+    seen: list[list[str]] = []
+
+    def observe(tally: Tally, event: Event | None) -> None:
+        match event:
+            case Started(instead_of=Endpoint()):
+                doubled.append(event.prompt.key)
+                holds[doubled[0], 1].set()
+            case Outcome(outcome="saved") if event.key in doubled:
+                holds[event.key, int(event.key[1])].set()
+            case Outcome(outcome="dropped"):
+                seen.append(sorted(path.name for path in (tmp_path / "results").iterdir()))
+                for hold in holds.values():
+                    hold.set()
+
+    summary = run(config_for(three, names(3), tmp_path, hedge=True), observe=observe)
+    assert counts(summary) == (3, 3, 0, 0, 0)
+    assert seen[0] == [".runner", *sorted(["p1.ply", f"{doubled[0]}.ply"])]
+    assert results_of(tmp_path / "results")[f"{doubled[0]}.ply"] == bodies[1]

@@ -32,11 +32,13 @@ class Run:
         *,
         failover: bool = True,
         steal: bool = False,
+        hedge: bool = False,
         attempts: int = 3,
         **health: float,
     ):
         self.now = 1000.0
         self.stop = Stop()
+        self.flying: list[Task] = []
         listed = [Prompt(index, f"p{index}", "x") for index in range(prompts)]
         self.lanes = [
             Lane(Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}"), backlog)
@@ -48,6 +50,7 @@ class Run:
             self.stop,
             failover=failover,
             steal=steal,
+            hedge=hedge,
             retry=Retry(attempts=attempts, backoff_s=2),
             health=HealthSettings(**health),
             clock=lambda: self.now,
@@ -545,3 +548,95 @@ def test_the_pace_of_an_endpoint_is_that_of_its_latest_generations() -> None:
         task.attempts.append(Attempt(1, "e0", "", generate_s=took_s))
         run.end(0, task)
     assert 2 < run.lanes[0].pace_s < 3
+
+
+def hedged(prompts: int = 3, endpoints: int = 3, **options: Any) -> Run:
+    """A run whose prompts are all in flight, each on its endpoint."""
+    run = Run(prompts, endpoints, hedge=True, **options)
+    for lane in range(prompts):
+        run.flying.append(run.take(lane))
+        run.now += 0.1
+    return run
+
+
+def kind_of(events: list[Event]) -> list[str]:
+    outcomes = [event.outcome if isinstance(event, Saving) else event for event in events]
+    return [one.outcome if isinstance(one, Outcome) else type(one).__name__ for one in outcomes]
+
+
+def test_an_idle_endpoint_repeats_what_is_in_flight_longest() -> None:
+    run = hedged()
+    assert kind_of(run.end(1, run.flying[1])) == ["saved"]
+    assert run.take(1).prompt.key == "p0"
+    assert kind_of(run.end(2, run.flying[2])) == ["saved"]
+    assert run.step(2) == LOOK_AGAIN_S, "two are enough for one prompt"
+
+
+def test_without_hedge_or_while_prompts_wait_nothing_is_repeated() -> None:
+    run = Run(2, 2)
+    run.take(0)
+    run.end(1, run.take(1))
+    assert run.step(1) == inf
+    run = Run(3, 2, hedge=True)
+    run.take(0, "p0")
+    run.end(1, run.take(1))
+    assert run.step(1) == LOOK_AGAIN_S, "p2 waits for endpoint 0"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_first_whole_result_wins_and_the_other_is_dropped(first: int) -> None:
+    run = hedged(2, 2)
+    run.end(1, run.flying[1])
+    both = {0: run.flying[0], 1: run.take(1, "p0")}
+    assert kind_of(run.end(first, both[first])) == ["saved"]
+    assert run.schedule.done and run.schedule.outdone
+    (late,) = run.end(1 - first, both[1 - first])
+    assert isinstance(late, Saving) and late.outcome.outcome == "dropped"
+    assert (late.outcome.file, late.outcome.error) == (None, f"e{first} was first")
+
+
+def test_a_task_that_fails_while_its_double_flies_is_dropped_and_still_counts_against_its_endpoint() -> None:
+    run = hedged(2, 2, failures_to_open=1)
+    run.end(1, run.flying[1])
+    double = run.take(1, "p0")
+    assert kind_of(run.end(0, run.flying[0], REFUSED)) == ["dropped", "Out"]
+    assert not run.schedule.done
+    assert kind_of(run.end(1, double)) == ["saved"]
+    assert run.schedule.done
+
+
+def test_when_both_fail_the_prompt_has_used_up_two_attempts() -> None:
+    run = hedged(2, 2, attempts=2)
+    run.end(1, run.flying[1])
+    double = run.take(1, "p0")
+    assert kind_of(run.end(0, run.flying[0], BROKEN)) == ["dropped"]
+    assert kind_of(run.end(1, double, BROKEN)) in (["failed"], []), "or held, while its endpoint is in doubt"
+    assert double.charged == [0, 1]
+
+
+def test_who_loses_is_no_fault_of_its_endpoint() -> None:
+    run = hedged(2, 2, failures_to_open=1)
+    run.end(1, run.flying[1])
+    run.end(1, run.take(1, "p0"))
+    assert kind_of(run.end(0, run.flying[0], TransportError("cut"))) == ["dropped"]
+    assert run.lanes[0].breaker.state == "in"
+
+
+def test_a_stop_leaves_a_doubled_prompt_pending_once() -> None:
+    run = hedged(2, 2)
+    run.end(1, run.flying[1])
+    double = run.take(1, "p0")
+    run.stop.ask("SIGINT")
+    pending = Outcome("p0", 0, "x", "interrupted", "e0", "f", 1, "p")
+    assert kind_of(run.schedule.abandon(run.lanes[0], run.flying[0], pending)) == ["dropped"]
+    assert kind_of(run.schedule.abandon(run.lanes[1], double, pending)) == ["interrupted"]
+
+
+def test_one_that_will_be_done_before_is_not_repeated_but_one_that_is_overdue_is() -> None:
+    run = hedged(2, 2)
+    run.lanes[0].pace_s, run.lanes[1].pace_s = 10.0, 8.0
+    run.end(1, run.flying[1])
+    run.now += 4
+    assert run.step(1) == LOOK_AGAIN_S, "some six seconds are left of it"
+    run.now += 12
+    assert run.take(1).prompt.key == "p0"

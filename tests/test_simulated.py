@@ -82,6 +82,7 @@ class Simulation:
             Stop(),
             failover=self.failover,
             steal=self.chance.random() < 0.5,
+            hedge=self.chance.random() < 0.5,
             retry=retry,
             health=health,
             clock=lambda: self.now,
@@ -125,12 +126,14 @@ class Simulation:
         places = Counter(f"p{one}" for lane in self.lanes for one in (*lane.backlog, *lane.adopted))
         places.update(task.prompt.key for lane in self.lanes for _, _, task in lane.again)
         places.update(task.prompt.key for lane in self.lanes for task, _ in lane.held)
-        places.update(hand.task.prompt.key for hand in self.hands if hand.task)
+        flying = Counter(hand.task.prompt.key for hand in self.hands if hand.task)
+        assert max(flying.values(), default=0) <= 2
+        places.update({*flying} - {*self.ended})
         assert places + self.ended == Counter(one.key for one in self.prompts)
         assert self.schedule.done == (len(self.prompts) == self.ended.total())
         for lane in self.lanes:
             mine = [hand for hand in self.hands if hand.lane is lane]
-            assert len(mine) in (0, lane.hands)
+            assert len(mine) in (0, lane.hands) or self.schedule.done
             assert lane.gate.standing == sum(1 for hand in mine if hand.about_to == "enter")
             assert lane.asking == sum(one.wanted.count(lane) for one in self.lanes)
             assert lane.taken == sum(1 for hand in mine if hand.task)
@@ -150,7 +153,7 @@ class Simulation:
         if self.schedule.done or self.schedule.stop.asked:
             hand.until = inf
             if self.schedule.done:
-                self.hands.clear()
+                self.hands.remove(hand)
             return
         step = self.schedule.step(hand.lane, self.now)
         if isinstance(step, float):
@@ -190,7 +193,7 @@ class Simulation:
             if isinstance(away, Away):
                 self.hear_of(self.schedule.give_back(lane, task))
             else:
-                self.hear_of(self.schedule.abandon(lane, self.outcome(lane, task, "interrupted")))
+                self.hear_of(self.schedule.abandon(lane, task, self.outcome(lane, task, "interrupted")))
             return
         if not free:
             self.wait(hand, gate.changed, gate.rule.opens_at - self.now if gate.rule.opens_at > self.now else inf)
@@ -251,8 +254,8 @@ class Simulation:
         return Outcome(task.prompt.key, task.prompt.index, "x", kind, lane.endpoint.name, "f", 1, "p")
 
     def hear_of(self, events: list[Event]) -> None:
-        self.ended.update(event.outcome.key for event in events if isinstance(event, Saving))
-        self.ended.update(event.key for event in events if isinstance(event, Outcome))
+        outcomes = [event.outcome if isinstance(event, Saving) else event for event in events]
+        self.ended.update(one.key for one in outcomes if isinstance(one, Outcome) and one.outcome != "dropped")
 
 
 @pytest.mark.parametrize("tenth", range(10))

@@ -130,7 +130,7 @@ class _Pool:
             self._work.hurry()
         if now >= self._stop.leave_at:
             self._stop.leave("grace")
-        if self._stop.now and self._leave_at == float("inf"):
+        if (self._stop.now or self._schedule.outdone) and self._leave_at == float("inf"):
             self._leave_at = now + LEAVE_S
             self._work.abandon()
 
@@ -187,6 +187,6 @@ class _Pool:
                 except Away:
                     events = schedule.give_back(lane, step)
                 except Stopped:
-                    events = schedule.abandon(lane, self._work.interrupted(step, lane))
+                    events = schedule.abandon(lane, step, self._work.interrupted(step, lane))
             for event in events:
                 self._tell(event)

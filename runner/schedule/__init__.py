@@ -25,6 +25,7 @@ from runner.health import Breaker, Health
 from runner.lanes import lane_of, next_choice
 from runner.records import Back, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Started, Task, Verdict
 from runner.retry import back_off, wait_before_next
+from runner.schedule.flights import Flights
 from runner.schedule.gate import Away, Gate, Rule, Stopped
 from runner.schedule.lane import Lane, Step
 from runner.schedule.queues import Queues
@@ -53,6 +54,7 @@ class Schedule:
         *,
         failover: bool,
         steal: bool = False,
+        hedge: bool = False,
         retry: settings.Retry,
         health: settings.Health,
         clock: Callable[[], float] = time.monotonic,
@@ -61,6 +63,7 @@ class Schedule:
         self.stop = stop
         self._failover = failover
         self._steal = steal
+        self._flights = Flights() if hedge else None
         self._retry = retry
         self._health = health
         self._clock = clock
@@ -72,7 +75,7 @@ class Schedule:
         self._looked_at = clock()
         self._seen_alive = False
         self._unmet = 0
-        idle_too = steal and self._open
+        idle_too = (steal or hedge) and self._open
         self._to_start = [lane for lane in lanes if lane.backlog or idle_too]
         for lane in lanes:
             lane.breaker = Breaker(health)
@@ -102,10 +105,15 @@ class Schedule:
         """Decide what becomes of a task that was worked on; return what is to be told."""
         with self._lock:
             lane.taken -= 1
+            elsewhere = self._landed(task)
             if isinstance(verdict, Saving):
                 task.asked.append(lane.endpoint.index)
                 self._time(lane, verdict.outcome)
-                events = [*self._succeeded(lane), *self._end(verdict)]
+                first = self._flights is None or self._flights.win(lane, task)
+                last = self._end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
+                events = [*self._succeeded(lane), *last]
+            elif elsewhere:
+                events = self._outdone(lane, task, verdict)
             else:
                 events = self._failed(lane, task, verdict)
             self._rule(lane)
@@ -115,16 +123,16 @@ class Schedule:
         """Take back a task that its endpoint doesn't take just now; nothing was sent."""
         with self._lock:
             lane.taken -= 1
-            if not self._queues.hand_over(lane, task):
+            if not self._landed(task) and not self._queues.hand_over(lane, task):
                 self._queues.give_back(lane, task, self._clock())
                 self._wake_all()
             return []
 
-    def abandon(self, lane: Lane, outcome: Outcome) -> list[Event]:
+    def abandon(self, lane: Lane, task: Task, outcome: Outcome) -> list[Event]:
         """Take note that a task is left pending because the run stops."""
         with self._lock:
             lane.taken -= 1
-            return self._end(outcome)
+            return [self._dropped(task, outcome)] if self._landed(task) else self._end(outcome)
 
     def probed(self, lane: Lane, found: Health) -> list[Event]:
         """Take note of how an endpoint says it is."""
@@ -186,6 +194,11 @@ class Schedule:
         """Tell whether every prompt has ended; hands may still wait for a health page."""
         return not self._open
 
+    @property
+    def outdone(self) -> bool:
+        """Tell whether all that is still in flight has lost against another endpoint."""
+        return self._flights is not None and self.done
+
     def why_down(self) -> str:
         """Say what the endpoints that are out suffer from."""
         with self._lock:
@@ -208,17 +221,50 @@ class Schedule:
         if breaker.state == "trial" and lane.taken:
             return inf
         task = self._queues.next_task(lane, now)
+        if task is None and self._flights and not lane.taken and breaker.state == "in" and self._nothing_waits():
+            task = self._flights.double(lane, now)
         if task:
             lane.taken += 1
+            if self._flights:
+                self._flights.begin(lane, task, now)
             return task
         if lane.held and not lane.taken and not lane.probing:
             return self._probe(lane)
-        wait_s = LOOK_AGAIN_S if self._steal else inf
+        wait_s = LOOK_AGAIN_S if self._steal or self._flights else inf
         return min(wait_s, lane.again[0][0] - now) if lane.again else wait_s
 
     def _probe(self, lane: Lane) -> Step:
         lane.probing = True
         return Step.PROBE
+
+    def _nothing_waits(self) -> bool:
+        return not any(lane.waiting for lane in self.lanes)
+
+    def _landed(self, task: Task) -> bool:
+        """Take note that a task is in nobody's hands; return whether its prompt ends, or has ended, without it."""
+        return self._flights is not None and self._flights.end(task)
+
+    def _outdone(self, lane: Lane, task: Task, verdict: Failed) -> list[Event]:
+        """Drop a failed task while another endpoint is asked for its prompt, or has got it done."""
+        error = verdict.error
+        events: list[Event] = []
+        if self._winner(task) is None and not self.stop.now and not isinstance(error, ImageError):
+            task.asked.append(lane.endpoint.index)
+            if isinstance(error, BusyError):
+                self._cool(lane, task, error)
+            elif error.blame == "endpoint":
+                events = self._charge(lane, task, error)
+        return [self._dropped(task, verdict.outcome), *events]
+
+    def _winner(self, task: Task) -> str | None:
+        return self._flights.winner(task) if self._flights else None
+
+    def _dropped(self, task: Task, outcome: Outcome) -> Outcome:
+        """Return the outcome of a task whose prompt is another's."""
+        winner = self._winner(task)
+        error = f"{winner} was first" if winner else f"{outcome.error}; another endpoint is asked for it too"
+        nothing = {"file": None, "format": None, "size_bytes": None, "mtime_ns": None, "sha256": None}
+        return replace(outcome, outcome="dropped", blame=None, error=error, **nothing)  # type: ignore[arg-type]
 
     def _rule(self, lane: Lane) -> None:
         """Let the lane's gate know what it may do now, if that is new."""
@@ -358,7 +404,7 @@ class Schedule:
         for task in lane.unsettled:
             if index not in task.forgiven:
                 task.forgiven.add(index)
-                task.charged = [one for one in task.charged if one != index]
+                task.charged[:] = [one for one in task.charged if one != index]
         lane.unsettled.clear()
         for one in self.lanes:
             freed = [held for held in one.held if len(held[0].charged) < self._retry.attempts]
