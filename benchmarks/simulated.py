@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -76,7 +77,8 @@ class Endpoint:
             async with self._gpu:
                 begin = time.monotonic()
                 if self._seconds:
-                    await asyncio.sleep(self._seconds)
+                    varies = random.uniform(-self._options.jitter, self._options.jitter)
+                    await asyncio.sleep(self._seconds * (1 + varies))
                 self.times.append([begin, time.monotonic()])
             serial = f"{self._asked.total():08d}".encode() + os.urandom(8) if self._options.unique else b""
             result = self._result[: len(self._result) - len(serial)] + serial
@@ -130,6 +132,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=0.2, help="one generation")
+    parser.add_argument("--jitter", type=float, default=0, help="0.1: each generation takes up to 10 %% more or less")
     parser.add_argument("--slow", type=float, default=1, help="the last endpoint is so many times slower")
     parser.add_argument("--result-bytes", type=int, default=2**20)
     parser.add_argument("--unique", action="store_true", help="let no two results be equal")

@@ -1,11 +1,13 @@
 import io
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 import responses
@@ -13,7 +15,7 @@ import trustme
 from server import IMAGE, Answer, ScriptedServer, splat_ply
 
 from runner.client import Client, ImageClient
-from runner.errors import BusyError, ImageError, ResultError, TransportError
+from runner.errors import AttemptError, BusyError, ImageError, ResultError, TransportError
 from runner.protocols import PRESETS, generation_request
 from runner.records import Endpoint, Image
 from runner.settings import Timeouts
@@ -63,6 +65,50 @@ def test_one_connection_serves_many_requests(server: ScriptedServer) -> None:
     for _ in range(5):
         body_of(client)
     assert server.connections == 1
+
+
+def test_a_connection_is_ready_before_the_endpoint_is_free(server: ScriptedServer) -> None:
+    client = client_of(server.url)
+    hold = threading.Event()
+    server.script["chair"] = [Answer(hold=hold)]
+    first = client.prepare(REQUEST)
+    server.wait_for_connections(1)
+
+    def send(prepared: Any) -> None:
+        with client.send(prepared) as answer:
+            answer.receive(io.BytesIO(), 10**9)
+
+    sending = threading.Thread(target=send, args=[first])
+    sending.start()
+    server.wait_for(requests=1)
+    second = client.prepare(REQUEST)
+    server.wait_for_connections(2)
+    hold.set()
+    sending.join()
+    send(second)
+    assert (server.connections, len(server.received)) == (2, 2)
+
+
+@pytest.mark.parametrize(("old_s", "kind"), [(0, BusyError), (60, TransportError)])
+def test_one_that_was_made_ready_long_ago_and_closed_again_is_nobodys_fault(
+    old_s: float, kind: type[AttemptError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.client.connections._OLD_S", old_s)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = client_of(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        prepared = client.prepare(REQUEST)
+        ready, _ = listener.accept()
+
+        def close_when_asked() -> None:
+            ready.recv(10)
+            ready.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ready.close()
+
+        closing = threading.Thread(target=close_when_asked)
+        closing.start()
+        with pytest.raises(kind):
+            client.send(prepared)
+        closing.join()
 
 
 def test_a_body_over_max_bytes_is_refused_while_it_arrives(server: ScriptedServer) -> None:
