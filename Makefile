@@ -22,7 +22,7 @@ demo-smoke: ## Run the demo twice and check what it left
 	@scripts/demo_smoke.sh
 
 test: .venv/all ## Run the tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 3
 
 check: .venv/all ## Lint, format and types
 	@$(BIN)/ruff check .
@@ -51,9 +51,8 @@ start-servers: .venv/server ## Start N reference servers from PORT on (SERVER_CO
 stop-servers: ## Stop them
 	@scripts/stop_multi_port.sh
 
-bench: .venv/all ## Measure idle time and memory beside a plain requests script
-	@$(BIN)/python benchmarks/pause.py --json benchmarks/out/pause.json
-	@$(BIN)/python benchmarks/memory.py
+bench: .venv/bench ## Measure everything that docs/performance.md says, beside what people write themselves (11 minutes)
+	@$(BIN)/python benchmarks/bench.py --docs $(ARGS)
 
 outages: .venv/all ## Measure what outages cost, beside a run without any (2 minutes)
 	@$(BIN)/python benchmarks/outages.py --json benchmarks/out/outages.json
@@ -77,3 +76,7 @@ clean: ## Remove what make made, but no results
 	@echo "Installing into .venv …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[all]'
 	@touch $@ .venv/server
+
+.venv/bench: .venv/all
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[bench]'
+	@touch $@

@@ -80,6 +80,7 @@ class Endpoint:
                     varies = random.uniform(-self._options.jitter, self._options.jitter)
                     await asyncio.sleep(self._seconds * (1 + varies))
                 self.times.append([begin, time.monotonic()])
+            await asyncio.sleep(0)  # whoever waits begins before this one's result is written
             serial = f"{self._asked.total():08d}".encode() + os.urandom(8) if self._options.unique else b""
             result = self._result[: len(self._result) - len(serial)] + serial
             await self._send(writer, result, self._options.rate)
