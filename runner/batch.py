@@ -109,6 +109,7 @@ def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, ov
     return standing(
         prompts,
         history,
+        unchanged=folder.unchanged,
         stamp=folder.stamp,
         digest=folder.sha256,
         seed=settings.seed,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from runner.formats import FORMATS, UNKNOWN_EXTENSION, satisfies
 from runner.ledger import History, Recorded
-from runner.ledger.history import StampOf
+from runner.ledger.history import Unchanged
 from runner.prompts import Fingerprints, Prompts, fingerprint, shown
 from runner.records import URL, Prompt
 from runner.storage import NO_STAMP, Stamp
@@ -47,7 +47,8 @@ def standing(
     prompts: Prompts,
     history: History,
     *,
-    stamp: StampOf,
+    unchanged: Unchanged,
+    stamp: Callable[[str], Stamp | None],
     digest: Callable[[str], str],
     seed: int,
     protocol: str,
@@ -56,9 +57,9 @@ def standing(
 ) -> Standing:
     """Sort ``prompts`` by what ledger and folder say; with ``overwrite`` a conflict is pending.
 
-    ``stamp`` gives size and time of a file of the folder; ``verify`` is what the run asks of a result; ``digest``
-    gives the SHA-256 of a file, and is only called where it has the right size but another time than the ledger
-    says: it may be a copy, or it may have been replaced.
+    ``unchanged`` tells whether a file of the folder has a size and a time, ``stamp`` gives both; ``verify`` is what
+    the run asks of a result; ``digest`` gives the SHA-256 of a file, and is only called where it has the right size
+    but another time than the ledger says: it may be a copy, or it may have been replaced.
     """
     found = Standing()
     if not history.saved:
@@ -68,7 +69,7 @@ def standing(
     kinds = [name for name in (*FORMATS, UNKNOWN_EXTENSION) if satisfies(name, verify)]
     for index, (key, image) in enumerate(prompts.named()):
         own = NO_STAMP if image.startswith(URL) else _stamp(image)
-        if own is not None and history.vouches(key, fingerprints.of(image), own, kinds, stamp):
+        if own is not None and history.vouches(key, fingerprints.of(image), own, kinds, unchanged):
             found.done.append(index)
             continue
         prompt = Prompt(index, key, image)
@@ -94,7 +95,7 @@ def unknown_files(history: History, files: Iterable[str]) -> list[str]:
     return sorted(name for name in files if name not in known)
 
 
-def _there(saved: Recorded, stamp: StampOf, digest: Callable[[str], str]) -> bool:
+def _there(saved: Recorded, stamp: Callable[[str], Stamp | None], digest: Callable[[str], str]) -> bool:
     """Tell whether the file of a ledger line is the one that was written then."""
     found = stamp(saved.file) if saved.file else None
     if found is None or saved.file is None or found.size_bytes != saved.size_bytes:

@@ -84,6 +84,16 @@ class OutputFolder:
             raise StorageError(f"{self.path / name} can't be read: {error.strerror or error}") from error
         return Stamp(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
+    def unchanged(self, name: str, size_bytes: int, mtime_ns: int) -> bool:
+        """Tell whether a visible file has this size and time of change. Raises StorageError."""
+        try:
+            status = os.stat(self._within + name)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError(f"{self.path / name} can't be read: {error.strerror or error}") from error
+        return (status.st_size, status.st_mtime_ns) == (size_bytes, mtime_ns) and stat.S_ISREG(status.st_mode)
+
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal. Raises StorageError."""
         digest = hashlib.sha256()

@@ -100,8 +100,10 @@ def test_a_ledger_that_is_one_torn_line_starts_anew(tmp_path: Path) -> None:
 def test_lines_that_are_no_outcome_are_counted_and_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     write(path, SAVED)
-    path.write_bytes(b'{"key": "x"}\nnonsense\n[1]\n\xff\xfe\n' + path.read_bytes())
-    assert replay(path).unreadable == 4
+    huge = path.read_bytes().replace(b'"size_bytes":7', b'"size_bytes":' + b"9" * 30).replace(b"chair", b"lamp")
+    odd = path.read_bytes().replace(b'"size_bytes":7', b'"size_bytes":7.5').replace(b"chair", b"lamp")
+    path.write_bytes(b'{"key": "x"}\nnonsense\n[1]\n\xff\xfe\n' + huge + odd + path.read_bytes())
+    assert replay(path).unreadable == 6
     assert list(replay(path).saved) == ["chair"]
 
 
@@ -114,13 +116,16 @@ def test_the_usual_line_is_read_without_a_json_parser(
     monkeypatch.setattr("runner.ledger.history._recorded", None)
     history = replay(path)
     own = Stamp(5, 6) if image else NO_STAMP
-    there = {"chair.ply": Stamp(7, 1)}
-    assert history.vouches("chair", bytes([255] * 32), own, ["ply"], there.get)
-    assert not history.vouches("chair", bytes([255] * 32), own, ["glb"], there.get)
-    assert not history.vouches("chair", bytes(32), own, ["ply"], there.get)
-    assert not history.vouches("chair", bytes([255] * 32), Stamp(5, 7), ["ply"], there.get)
-    assert not history.vouches("chair", bytes([255] * 32), own, ["ply"], {"chair.ply": Stamp(7, 2)}.get)
-    assert not history.vouches("lamp", bytes([255] * 32), own, ["ply"], there.get)
+
+    def there(*file: object) -> bool:
+        return file == ("chair.ply", 7, 1)
+
+    assert history.vouches("chair", bytes([255] * 32), own, ["ply"], there)
+    assert not history.vouches("chair", bytes([255] * 32), own, ["glb"], there)
+    assert not history.vouches("chair", bytes(32), own, ["ply"], there)
+    assert not history.vouches("chair", bytes([255] * 32), Stamp(5, 7), ["ply"], there)
+    assert not history.vouches("chair", bytes([255] * 32), own, ["ply"], lambda *_: False)
+    assert not history.vouches("lamp", bytes([255] * 32), own, ["ply"], there)
 
 
 def test_no_ledger_is_no_history(tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ def stand(
     prompts = prompts_of(*(given if isinstance(given, list) else [given]))
     lines = recorded if isinstance(recorded, list) else [recorded] if recorded else []
     usual = {"seed": 42, "protocol": "404-splat", "digest": never}
-    usual |= {"stamp": lambda name: Stamp(files[name], 1) if name in files else None}
-    return standing(prompts, history_of(*lines), **(usual | options))
+    usual |= {"stamp": lambda name: Stamp(files[name], 1) if name in files else None} | options
+    usual["unchanged"] = lambda name, *stamp: usual["stamp"](name) == stamp
+    return standing(prompts, history_of(*lines), **usual)
 
 
 def test_done_is_a_ledger_line_and_the_file_of_that_size() -> None:

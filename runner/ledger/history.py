@@ -15,14 +15,14 @@ from runner.errors import StorageError
 from runner.storage import NO_STAMP, Stamp, refusals
 
 _READ_BYTES = 1024 * 1024
-StampOf = Callable[[str], Stamp | None]
+Unchanged = Callable[[str, int, int], bool]
 
 _TEXT = rb'"[^"\\]*"'
 _PLAIN = re.compile(
     rb'{"run":%b,"key":"([^"\\]*)","index":[0-9]+,"prompt":%b,"outcome":"saved","endpoint":%b,'
     rb'"fingerprint":"([0-9a-f]{16})[0-9a-f]{48}","seed":-?[0-9]+,"protocol":%b,'
     rb'"image":(?:null|{"size_bytes":([0-9]+),"mtime_ns":([0-9]+),"sha256":"[0-9a-f]{64}"}),'
-    rb'"file":"([^"\\]*)","format":"([a-z0-9]+)","size_bytes":([0-9]+),"mtime_ns":([0-9]+),'
+    rb'"file":"\1\.([a-z0-9]+)","format":"\5","size_bytes":([0-9]+),"mtime_ns":([0-9]+),'
     rb'"sha256":"[0-9a-f]{64}",' % (_TEXT, _TEXT, _TEXT, _TEXT)
 )
 """The line of a saved result as ``Ledger`` writes it, if its texts need no escapes: four times as quick as JSON."""
@@ -61,89 +61,84 @@ class History:
         self.unreadable = 0
         self._saved_bytes = 0
         self._rows: dict[bytes, int] = {}
-        self._offsets = array("Q")
-        self._sizes = array("q")
-        self._times = array("q")
-        self._fingerprints = array("Q")
+        self._numbers = array("Q")  # four a row: offset, fingerprint, size, time
         self._kinds = array("H")
-        self._image_sizes = array("q")
-        self._image_times = array("q")
+        self._images: dict[int, Stamp] = {}
         self._names: dict[int, str] = {}
         self._formats: list[str] = []
-        self._numbers: dict[bytes, int] = {}
+        self._kind_of: dict[bytes, int] = {}
         self._failed: dict[bytes, int] = {}
-        self.saved: Mapping[str, Recorded] = _Lines(path, self._rows, self._offsets.__getitem__)
+        self.saved: Mapping[str, Recorded] = _Lines(path, self._rows, self._offset)
         self.failed: Mapping[str, Recorded] = _Lines(path, self._failed, int)
 
     @property
     def average_bytes(self) -> int:
         """The mean size of the saved results, 0 if there are none."""
-        return self._saved_bytes // len(self._sizes) if self._sizes else 0
+        return self._saved_bytes // len(self._kinds) if self._kinds else 0
 
-    def vouches(self, key: str, fingerprint: bytes, image: Stamp, kinds: Container[str], stamp: StampOf) -> bool:
+    def vouches(
+        self, key: str, fingerprint: bytes, image: Stamp, kinds: Container[str], unchanged: Unchanged
+    ) -> bool:
         """Tell whether a result is there, unchanged, and was asked for in just this way. False is no final answer.
 
         ``image`` is the stamp of a local image now, NO_STAMP for others; ``kinds`` are the formats to be content
-        with; ``stamp`` finds that of a result.
+        with; ``unchanged`` tells whether a result of this name, size and time of change is there.
         """
         row = self._rows.get(key.encode(errors="surrogatepass"))
-        if row is None or self._fingerprints[row] != int.from_bytes(fingerprint[:8], "big") or row in self._names:
+        if row is None:
+            return False
+        place = 4 * row
+        if self._numbers[place + 1] != int.from_bytes(fingerprint[:8], "big") or row in self._names:
             return False
         kind = self._formats[self._kinds[row]]
-        if kind not in kinds or image != (self._image_sizes[row], self._image_times[row]):
+        if kind not in kinds or image != (self._images.get(row, NO_STAMP) if self._images else NO_STAMP):
             return False
-        return stamp(f"{key}.{kind}") == (self._sizes[row], self._times[row])
+        return unchanged(f"{key}.{kind}", self._numbers[place + 2], self._numbers[place + 3])
 
     def take(self, line: bytes, offset: int) -> None:
-        """Take note of the line that stands at ``offset``."""
+        """Take note of the line that stands at ``offset``. Raises ValueError if it is no outcome."""
         if (plain := _PLAIN.match(line)) and line.endswith(b"}\n"):
-            key, fingerprint, image_size, image_time, file, kind, size, mtime = plain.groups()
-            image = Stamp(int(image_size), int(image_time)) if image_size else NO_STAMP
-            self._save(key, offset, int(fingerprint, 16), image, file, kind, int(size), int(mtime))
+            key, fingerprint, image_size, image_time, kind, size, mtime = plain.groups()
+            self._save(key, kind, (offset, int(fingerprint, 16), int(size), int(mtime)))
+            if image_size:
+                self._images[self._rows[key]] = Stamp(int(image_size), int(image_time))
             return
         found = _recorded(line)
         if found is None:
-            self.unreadable += 1
-            return
+            raise ValueError("no outcome")
         key = found.key.encode(errors="surrogatepass")
         if found.outcome == "failed":
             self._failed[key] = offset
         elif found.outcome == "saved":
-            noted = found.image or {}
-            image = Stamp(noted.get("size_bytes", 0), noted.get("mtime_ns", 0))
-            file, kind = (found.file or "").encode(errors="surrogatepass"), (found.format or "").encode()
-            self._save(key, offset, _bits(found), image, file, kind, found.size_bytes or 0, found.mtime_ns or 0)
+            kind = (found.format or "").encode()
+            self._save(key, kind, (offset, _bits(found), found.size_bytes or 0, found.mtime_ns or 0))
+            row = self._rows[key]
+            if found.image:
+                self._images[row] = Stamp(found.image.get("size_bytes", 0), found.image.get("mtime_ns", 0))
+            if found.file != f"{found.key}.{found.format}":
+                self._names[row] = found.file or ""
 
-    def _save(
-        self,
-        key: bytes,
-        offset: int,
-        fingerprint: int,
-        image: Stamp,
-        file: bytes,
-        kind: bytes,
-        size_bytes: int,
-        mtime_ns: int,
-    ) -> None:
-        row = self._rows[key] = len(self._offsets)
-        self._offsets.append(offset)
-        self._sizes.append(size_bytes)
-        self._times.append(mtime_ns)
-        self._fingerprints.append(fingerprint)
-        number = self._numbers.get(kind)
-        self._kinds.append(self._number(kind) if number is None else number)
-        self._saved_bytes += size_bytes
-        if file != key + b"." + kind:
-            self._names[row] = file.decode(errors="surrogatepass")
-        self._image_sizes.append(image.size_bytes)
-        self._image_times.append(image.mtime_ns)
+    def _save(self, key: bytes, kind: bytes, numbers: tuple[int, int, int, int]) -> None:
+        kinds = self._kinds
+        try:
+            self._numbers.extend(numbers)
+        except (OverflowError, TypeError):  # a line that somebody edited
+            del self._numbers[4 * len(kinds) :]
+            raise ValueError(f"no numbers of a result: {numbers}") from None
+        self._rows[key] = len(kinds)
+        number = self._kind_of.get(kind)
+        kinds.append(self._number(kind) if number is None else number)
+        self._saved_bytes += numbers[2]
         if self._failed:
             self._failed.pop(key, None)
+
+    def _offset(self, row: int) -> int:
+        return self._numbers[4 * row]
 
     def _number(self, kind: bytes) -> int:
         """Give a format's name a number."""
         self._formats.append(kind.decode())
-        return self._numbers.setdefault(kind, len(self._numbers))
+        return self._kind_of.setdefault(kind, len(self._kind_of))
 
 
 class _Lines(Mapping[str, Recorded]):
@@ -179,7 +174,10 @@ def replay(path: Path) -> History:
     offset = 0
     with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb", _READ_BYTES) as lines:
         for line in lines:
-            history.take(line, offset)
+            try:
+                history.take(line, offset)
+            except ValueError:
+                history.unreadable += 1
             offset += len(line)
     return history
 
