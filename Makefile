@@ -58,7 +58,7 @@ outages: .venv/all ## Measure what outages cost, beside a run without any (2 min
 	@$(BIN)/python benchmarks/outages.py --json benchmarks/out/outages.json
 
 crash-test: .venv/all ## Kill runs N times (20) at random moments; check that nothing is lost, torn or replaced
-	@$(BIN)/python scripts/crash_test.py --kills $(if $(filter command,$(origin N)),$(N),20)
+	@$(BIN)/python scripts/crash_test.py --kills $(if $(filter command,$(origin N)),$(N),20) $(ARGS)
 
 clean: ## Remove what make made, but no results
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out

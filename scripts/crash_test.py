@@ -21,11 +21,13 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -45,6 +47,7 @@ class Figures:
     """What was seen in all folders together."""
 
     kills: int = 0
+    workers_killed: int = 0
     ended_by_itself: int = 0
     folders: int = 0
     results: int = 0
@@ -62,7 +65,7 @@ class Figures:
 class Folder:
     """One output folder that is filled by one run after the other."""
 
-    def __init__(self, path: Path, urls: list[str], prompts: int, figures: Figures) -> None:
+    def __init__(self, path: Path, urls: list[str], prompts: int, processes: int, figures: Figures) -> None:
         path.mkdir()
         self._path = path
         self._urls = urls
@@ -72,14 +75,16 @@ class Folder:
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._asked_before = self._asked()
         (path / "prompts.txt").write_text("".join(f"{urls[0]}/image/p{number}.png\n" for number in range(prompts)))
-        (path / "run.yaml").write_text(json.dumps({"endpoints": urls, "prompts": "prompts.txt"}))
+        (path / "run.yaml").write_text(
+            json.dumps({"endpoints": urls, "prompts": "prompts.txt", "processes": processes})
+        )
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "runner", "run", "run.yaml", "--quiet"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=self._path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **quiet)
 
-    def look(self, *, complete: bool) -> None:
+    def look(self, *, complete: bool, workers_killed: int) -> None:
         """Check what holds after every kill, and, if ``complete``, what holds at the end."""
         files = {entry.name: entry.stat() for entry in self._visible()}
         recorded = self._recorded()
@@ -103,7 +108,7 @@ class Folder:
         self._figures.generations += in_flight + len(new)
         self._figures.results += len(new)
         self._figures.most_in_flight = max(self._figures.most_in_flight, in_flight)
-        if in_flight > (0 if complete else HANDS):
+        if in_flight > (0 if complete else HANDS) + workers_killed * HANDS:
             self._broken(f"{in_flight} generations came to nothing")
         if complete:
             if files.keys() != self._names:
@@ -152,10 +157,15 @@ def crash(
     kills, prompts = options.kills, options.prompts
     while figures.kills < kills:
         figures.folders += 1
-        folder = Folder(where / str(figures.folders), urls, prompts, figures)
+        folder = Folder(where / str(figures.folders), urls, prompts, options.processes, figures)
         complete = False
         while not complete:
             process = folder.start()
+            workers_killed = 0
+            if options.processes > 1 and figures.kills < kills and moments.random() < 0.7:
+                time.sleep(moments.uniform(0.0, 1.2))
+                workers_killed = kill_a_worker(process.pid, moments)
+                figures.workers_killed += workers_killed
             try:
                 code = process.wait(moments.uniform(0.0, 1.6) if figures.kills < kills else None)
                 figures.ended_by_itself += 1
@@ -168,13 +178,27 @@ def crash(
                 figures.kills += 1
                 if figures.kills % 50 == 0:
                     print(f"{figures.kills} kills, {len(figures.broken)} broken", file=sys.stderr, flush=True)
-            folder.look(complete=complete)
+            folder.look(complete=complete, workers_killed=workers_killed)
+
+
+def kill_a_worker(pid: int, moments: random.Random) -> int:
+    """Kill one of the worker processes of a run, if it has any yet; return how many."""
+    found: list[str] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += listed.read_text().split()
+    if not found:
+        return 0
+    with suppress(ProcessLookupError):
+        os.kill(int(moments.choice(found)), signal.SIGKILL)
+    return 1
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--prompts", type=int, default=1000, help="of each folder")
+    parser.add_argument("--processes", type=int, default=1, help="worker processes; some of them are killed as well")
     parser.add_argument("--seed", type=int, default=None, help="of the random moments")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
@@ -187,7 +211,8 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(said, indent=2) + "\n")
     print(
-        f"{figures.kills} kills in {figures.folders} folders: {figures.results} results, "
+        f"{figures.kills} kills (and {figures.workers_killed} of worker processes) in {figures.folders} folders: "
+        f"{figures.results} results, "
         f"{figures.generations} generations ({figures.duplicates} of them in flight at a kill, at most "
         f"{figures.most_in_flight} of {HANDS} at one), {len(figures.broken)} broken, in {figures.seconds:.0f} s "
         f"(seed {seed})"
