@@ -150,12 +150,16 @@ class Client:
         self._session.trust_env = False
         self._adapter: Any = self._session.get_adapter(self._url)
         self._blanks: dict[str, requests.PreparedRequest] = {}
+        self._early = endpoint.url.startswith("https:")  # without TLS it gains little, and some serve one at a time
         self._verify = endpoint.verify
         if endpoint.verify is False:  # the log says so once
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def prepare(self, request: Request) -> requests.PreparedRequest:
-        """Build the request's bytes and have a connection ready: nothing is left to do once the endpoint is free."""
+        """Build the request's bytes, so that nothing is left to do once the endpoint is free.
+
+        With TLS a connection is open afterwards: its handshake would take the endpoint's time.
+        """
         blank = self._blanks.get(request.path)
         if blank is None:
             blank = self._session.prepare_request(requests.Request(request.method, self._url + request.path))
@@ -167,7 +171,8 @@ class Client:
         prepared.headers = blank.headers.copy()
         prepared.headers["Content-Type"] = content_type
         prepared.headers["Content-Length"] = str(len(body))
-        self._adapter.have_ready(prepared, self._verify, min(self._timeouts.connect_s, _EARLY_S))
+        if self._early:
+            self._adapter.have_ready(prepared, self._verify, min(self._timeouts.connect_s, _EARLY_S))
         return prepared
 
     def send(self, prepared: requests.PreparedRequest) -> Answer:

@@ -51,8 +51,8 @@ class _Known:
         exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
         if exchange:
             exchange.check()
-        self._old_from = time.monotonic() + _OLD_S
         super().connect()  # type: ignore[misc]
+        self._old_from = time.monotonic() + _OLD_S
         self._tell(exchange)
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
@@ -113,11 +113,33 @@ class _HTTPSConnection(_Known, HTTPSConnection):
     pass
 
 
-class _HTTPPool(HTTPConnectionPool):
+class _LiveFirst:
+    """Mixed into a pool: gives out a connection that is open, if it has one.
+
+    Otherwise a server that serves one connection at a time would wait for a request on that one, while it stands in
+    another.
+    """
+
+    pool: Any
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        while connection.is_closed and self._has_live():
+            with self.pool.mutex:
+                self.pool.queue.insert(0, connection)
+            connection = super()._get_conn(timeout)  # type: ignore[misc]
+        return connection
+
+    def _has_live(self) -> bool:
+        with self.pool.mutex:
+            return any(one is not None and not one.is_closed for one in self.pool.queue)
+
+
+class _HTTPPool(_LiveFirst, HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
 
-class _HTTPSPool(HTTPSConnectionPool):
+class _HTTPSPool(_LiveFirst, HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
