@@ -157,9 +157,7 @@ class ScriptedServer:
 
             def setup(self) -> None:
                 super().setup()
-                with server.arrived:
-                    server.connections += 1
-                    server.arrived.notify_all()
+                server.connections += 1
                 server._open.add(self.connection)
 
             def finish(self) -> None:
@@ -216,11 +214,6 @@ class ScriptedServer:
         """Block until so many generation requests have arrived."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.received) >= requests, timeout_s), "requests never came"
-
-    def wait_for_connections(self, count: int) -> None:
-        """Block until so many connections have been opened."""
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: self.connections >= count, 20), "connections never came"
 
     def _get(self, handler: BaseHTTPRequestHandler) -> None:
         path = PurePosixPath(handler.path.partition("?")[0])

@@ -1,12 +1,9 @@
 import io
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import responses
@@ -14,7 +11,7 @@ import trustme
 from server import IMAGE, Answer, ScriptedServer, splat_ply
 
 from runner.client import Client, ImageClient
-from runner.errors import AttemptError, BusyError, ImageError, ResultError, TransportError
+from runner.errors import BusyError, ImageError, ResultError, TransportError
 from runner.protocols import PRESETS, generation_request
 from runner.records import Endpoint, Image
 from runner.settings import Timeouts
@@ -64,84 +61,6 @@ def test_one_connection_serves_many_requests(server: ScriptedServer) -> None:
     for _ in range(5):
         body_of(client)
     assert server.connections == 1
-
-
-def test_a_connection_is_open_before_the_endpoint_is_free(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = client_of(server.url)
-    assert client.get("/health", timeout_s=5)[0] == 200
-    client.prepare(REQUEST)
-    monkeypatch.setattr(client, "_early", True)
-    hold = threading.Event()
-    server.script["chair"] = [Answer(hold=hold)]
-    first = client.prepare(REQUEST)
-
-    def send(prepared: Any) -> None:
-        with client.send(prepared) as answer:
-            answer.receive(io.BytesIO(), 10**9)
-
-    sending = threading.Thread(target=send, args=[first])
-    sending.start()
-    server.wait_for(requests=1)
-    second = client.prepare(REQUEST)
-    server.wait_for_connections(2)
-    hold.set()
-    sending.join()
-    send(second)
-    assert (server.connections, len(server.received)) == (2, 2)
-
-
-def test_a_server_of_one_connection_at_a_time_is_not_kept_waiting_by_an_idle_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as single:
-        serving = threading.Thread(target=single.serve_forever, kwargs={"poll_interval": 0.02})
-        serving.start()
-        client = client_of(f"http://127.0.0.1:{single.server_port}", first_byte_s=5)
-        monkeypatch.setattr(client, "_early", True)
-        for _ in range(3):
-            first, second = client.prepare(REQUEST), client.prepare(REQUEST)
-            for prepared in (first, second):
-                with client.send(prepared) as answer:
-                    client.prepare(REQUEST)
-                    answer.receive(io.BytesIO(), 0)
-        client.close()
-        single.shutdown()
-        serving.join()
-
-
-@pytest.mark.parametrize(("old_s", "kind"), [(0, BusyError), (60, TransportError)])
-def test_one_that_was_made_ready_long_ago_and_closed_again_is_nobodys_fault(
-    old_s: float, kind: type[AttemptError], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runner.client.connections._OLD_S", old_s)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = client_of(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        monkeypatch.setattr(client, "_early", True)
-        prepared = client.prepare(REQUEST)
-        ready, _ = listener.accept()
-
-        def close_when_asked() -> None:
-            ready.recv(10)
-            ready.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            ready.close()
-
-        closing = threading.Thread(target=close_when_asked)
-        closing.start()
-        with pytest.raises(kind):
-            client.send(prepared)
-        closing.join()
 
 
 def test_a_body_over_max_bytes_is_refused_while_it_arrives(server: ScriptedServer) -> None:
@@ -355,21 +274,6 @@ def test_certificates_are_verified_unless_the_endpoint_says_otherwise(authority:
         for verify in (False, str(tmp_path / "ca.pem")):
             client = Client(Endpoint(0, server.url, "one", "port 1", verify=verify), Timeouts(), connections=1)
             assert body_of(client)[0] == splat_ply()
-
-
-def test_the_handshake_of_tls_is_over_before_the_endpoint_is_free(authority: trustme.CA, tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with ScriptedServer(certificate=context) as secure:
-        client = Client(
-            Endpoint(0, secure.url, "one", "port 1", verify=str(tmp_path / "ca.pem")), Timeouts(), connections=2
-        )
-        prepared = client.prepare(REQUEST)
-        secure.wait_for_connections(1)
-        with client.send(prepared) as answer:
-            answer.receive(io.BytesIO(), 10**9)
-        assert (secure.connections, len(secure.received)) == (1, 1)
 
 
 def test_a_tls_server_that_never_answers_is_left_as_well(authority: trustme.CA) -> None:

@@ -50,9 +50,6 @@ _BOUNDARY = secrets.token_hex(16)
 _SERIAL = itertools.count()
 _ERROR_BYTES = 4096
 _ERROR_S = 5.0
-_EARLY_S = 2.0
-"""So long may it take to have a connection ready before it is needed."""
-
 _AGENT = f"multiport-runner/{__version__}"
 
 
@@ -148,18 +145,13 @@ class Client:
         self._asking = UnderWay()
         self._session = _session(connections, endpoint.headers, origins=1)
         self._session.trust_env = False
-        self._adapter: Any = self._session.get_adapter(self._url)
         self._blanks: dict[str, requests.PreparedRequest] = {}
-        self._early = endpoint.url.startswith("https:")  # without TLS it gains little, and some serve one at a time
         self._verify = endpoint.verify
         if endpoint.verify is False:  # the log says so once
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def prepare(self, request: Request) -> requests.PreparedRequest:
-        """Build the request's bytes, so that nothing is left to do once the endpoint is free.
-
-        With TLS a connection is open afterwards: its handshake would take the endpoint's time.
-        """
+        """Build the request's bytes, so that nothing is left to do once the endpoint is free."""
         blank = self._blanks.get(request.path)
         if blank is None:
             blank = self._session.prepare_request(requests.Request(request.method, self._url + request.path))
@@ -171,8 +163,6 @@ class Client:
         prepared.headers = blank.headers.copy()
         prepared.headers["Content-Type"] = content_type
         prepared.headers["Content-Length"] = str(len(body))
-        if self._early:
-            self._adapter.have_ready(prepared, self._verify, min(self._timeouts.connect_s, _EARLY_S))
         return prepared
 
     def send(self, prepared: requests.PreparedRequest) -> Answer:
@@ -197,7 +187,7 @@ class Client:
     def _answer(self, prepared: requests.PreparedRequest, exchange: Exchange, connect_s: float) -> Answer:
         with translated(self._shown, exchange), exchange.here():
             # Not Session.send: it would read the body of a redirect, however long, to follow it.
-            response = self._adapter.send(
+            response = self._session.get_adapter(self._url).send(
                 prepared, stream=True, timeout=(connect_s, exchange.patience_s), verify=self._verify
             )
             exchange.arrived(response)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import suppress
 from typing import Any
 
 import requests
@@ -22,9 +21,6 @@ _KEEP_ALIVE = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socke
 
 _TOGETHER_BYTES = 64 * 1024
 """A body up to this size leaves together with its headers."""
-
-_OLD_S = 2.0
-"""A connection without a request for so long may have been closed by its server."""
 
 _POOLS_KEPT = 256
 
@@ -44,23 +40,24 @@ class _Known:
 
     sock: Any
     timeout: Any
-    _old_from = 0.0
+    _new = False
     _held: list[bytes] | None = None
 
     def connect(self) -> None:
         exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
         if exchange:
             exchange.check()
+        self._new = True
         super().connect()  # type: ignore[misc]
-        self._old_from = time.monotonic() + _OLD_S
         self._tell(exchange)
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
         exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
         if exchange:
-            exchange.reused = self.sock is not None and time.monotonic() > self._old_from
-            if self.sock is not None:
+            exchange.reused = self.sock is not None and not self._new
+            if exchange.reused:
                 self._tell(exchange)
+        self._new = False
         if body is None or (isinstance(body, bytes) and len(body) <= _TOGETHER_BYTES):
             self._held = []
         try:
@@ -69,7 +66,7 @@ class _Known:
             held, self._held = self._held, None
         if held:
             self.send(b"".join(held))
-        self._old_from = 0.0  # from the first answer on its server may close it
+        self._new = False
         if exchange:
             exchange.sent_at = time.monotonic()
             exchange.watch(exchange.patience_s + RESOLUTION_S, exchange.late)
@@ -113,33 +110,11 @@ class _HTTPSConnection(_Known, HTTPSConnection):
     pass
 
 
-class _LiveFirst:
-    """Mixed into a pool: gives out a connection that is open, if it has one.
-
-    Otherwise a server that serves one connection at a time would wait for a request on that one, while it stands in
-    another.
-    """
-
-    pool: Any
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection = super()._get_conn(timeout)  # type: ignore[misc]
-        while connection.is_closed and self._has_live():
-            with self.pool.mutex:
-                self.pool.queue.insert(0, connection)
-            connection = super()._get_conn(timeout)  # type: ignore[misc]
-        return connection
-
-    def _has_live(self) -> bool:
-        with self.pool.mutex:
-            return any(one is not None and not one.is_closed for one in self.pool.queue)
-
-
-class _HTTPPool(_LiveFirst, HTTPConnectionPool):
+class _HTTPPool(HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
 
-class _HTTPSPool(_LiveFirst, HTTPSConnectionPool):
+class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
@@ -176,25 +151,6 @@ class Adapter(HTTPAdapter):
                 self._found.clear()
             pool = self._found[key] = super().get_connection_with_tls_context(request, verify)
         return pool
-
-    def have_ready(self, request: requests.PreparedRequest, verify: bool | str, timeout_s: float) -> None:
-        """See to it that the next request to this origin finds an open connection; if it can't be, say nothing.
-
-        Until it is used it may be closed like any idle one, and counts as one.
-        """
-        with suppress(urllib3.exceptions.HTTPError, OSError, ValueError):
-            pool = self.get_connection_with_tls_context(request, verify)
-            self.cert_verify(pool, request.url or "", verify, None)
-            connection = pool._get_conn()  # closed if the server has closed it meanwhile
-            try:
-                if connection.is_closed:
-                    connection.timeout = timeout_s
-                    connection.connect()
-            except BaseException:
-                connection.close()
-                raise
-            finally:
-                pool._put_conn(connection)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         if url.startswith("https:"):
