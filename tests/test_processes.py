@@ -22,6 +22,7 @@ from test_threads import lane, outcome_of, schedule_of
 from runner import run
 from runner.config import config_from
 from runner.engine import Processes, work_through
+from runner.engine.processes import LOSSES_MAX
 from runner.errors import BusyError, ImageError, LockedError, RunnerError, StatusError, StorageError, UsageError
 from runner.health import Health
 from runner.records import Endpoint, Outcome, Saving, Task, Verdict
@@ -143,7 +144,7 @@ def test_a_prompt_that_kills_every_worker_process_is_given_up_and_no_other(
     hold = threading.Event()
     two[0].script["a"] = [Answer(hold=hold)] * 9
     process = start("run", written(two, "ab"))
-    for number in range(3):
+    for number in range(LOSSES_MAX):
         two[0].wait_for(requests=number + 1)
         os.kill(workers_of(process)[0 if number == 0 else -1], signal.SIGKILL)
         said(process, "died")
@@ -152,7 +153,7 @@ def test_a_prompt_that_kills_every_worker_process_is_given_up_and_no_other(
     assert (process.returncode, json.loads(out)["saved"]) == (1, 1), err
     (failed,) = [line for line in ledger_of(here / "results") if line["outcome"] == "failed"]
     assert failed["key"] == "a"
-    assert failed["error"] == "3 worker processes died while they worked on it"
+    assert failed["error"] == f"{LOSSES_MAX} worker processes died while they worked on it"
 
 
 @pytest.mark.parametrize("to_all", [True, False], ids=["to the group, as by Ctrl-C", "to the run"])

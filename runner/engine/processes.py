@@ -24,10 +24,10 @@ from runner.health import Health
 from runner.records import Endpoint, Failed, Outcome, Task, Verdict
 from runner.schedule import Away, Gate, Lane, Rule, Schedule, Stopped
 
-LOSSES_MAX = 3
+LOSSES_MAX = 5
 """A prompt that so many worker processes died with is not tried again: it may be what kills them."""
 
-_BARREN_MAX = 3
+_BARREN_MAX = 5
 """So many worker processes in a row may die before one was ready for work."""
 
 _WRITTEN = ("attempts", "image_s", "save_s", "image_attempts", "excused")
