@@ -243,6 +243,17 @@ def test_an_error_is_the_same_in_another_process(error: RunnerError) -> None:
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
+def unreadable() -> None:
+    raise ValueError("nobody can read this")
+
+
+class Unreadable(Nowhere):
+    """A result that another process can't read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unreadable, ()
+
+
 class Tools:
     """A bench whose work fails as its prompt's key says."""
 
@@ -261,7 +272,7 @@ class Tools:
         if self.failing == "bug":
             raise ZeroDivisionError("a bug")
         with where.gate:
-            return Saving(outcome_of(task, where), Nowhere())
+            return Saving(outcome_of(task, where), Unreadable() if self.failing == "answer" else Nowhere())
 
     def interrupted(self, task: Task, where: Lane) -> Outcome:
         return outcome_of(task, where, kind="interrupted")
@@ -287,6 +298,7 @@ class Tools:
     [
         ("disk", StorageError, "the disk is full"),
         ("bug", ZeroDivisionError, "a bug"),
+        ("answer", ValueError, "nobody can read this"),
         ("open", RunnerError, r"end as soon as they start \(exit code 1\)"),
     ],
 )

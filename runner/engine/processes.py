@@ -218,6 +218,11 @@ class _Process:
             except (EOFError, OSError):
                 if not self._replaced():
                     return
+            except Exception as error:  # noqa: BLE001 - raised again by the hands
+                self._broken = error
+                self.tell("abandon")
+                self._release()
+                return
 
     def _replaced(self) -> bool:
         """Put another in the place of one that died, and let go who waits for it; return whether there is another."""
@@ -245,6 +250,14 @@ class _Process:
         for answer, _ in lost.values():
             answer.put(None)
         return not self._gone
+
+    def _release(self) -> None:
+        """Let go who waits for an answer; from now on there are none."""
+        with self._lock:
+            self._gone = True
+            lost, self._open = self._open, {}
+        for answer, _ in lost.values():
+            answer.put(None)
 
     def _start_another(self, code: int) -> None:
         self._barren += 1
