@@ -138,7 +138,8 @@ class ScriptedServer:
         self._open: set[socket.socket] = set()
         self._http: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
-        self.port = port
+        self._holds_port = _hold(port)
+        self.port: int = self._holds_port.getsockname()[1]
         self.rise()
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
 
@@ -147,6 +148,7 @@ class ScriptedServer:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+        self._holds_port.close()
 
     def rise(self) -> None:
         """Listen; after ``die`` again on the same port."""
@@ -184,7 +186,6 @@ class ScriptedServer:
         self._http = Server(("127.0.0.1", self.port), Handler)
         if self._certificate:
             self._http.socket = self._certificate.wrap_socket(self._http.socket, server_side=True)
-        self.port = self._http.server_port
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
@@ -284,6 +285,17 @@ class ScriptedServer:
             _drip(handler, body, answer.drip_s)
         else:
             handler.wfile.write(body)
+
+
+def _hold(port: int) -> socket.socket:
+    """Keep a port (0: a free one) from others while nobody listens there; who connects to it is refused.
+
+    Linux lets one listener in beside it, as both have SO_REUSEADDR and this one does not listen.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", port))
+    return holder
 
 
 def _drip(handler: BaseHTTPRequestHandler, content: bytes, pause_s: float) -> None:
