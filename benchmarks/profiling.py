@@ -1,4 +1,4 @@
-"""Where does the runner's CPU time go? Samples of its stacks (py-spy), sorted by what they are part of."""
+"""Where does the runner's time with the interpreter go? Samples of its stacks (py-spy), by what they are part of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+_RATE = 500
 _PARTS = [
     ("fetch the image", ("ImageClient.fetch",)),
     ("build the request", ("Client.prepare", "generation_request")),
@@ -16,38 +17,43 @@ _PARTS = [
     ("create, write, verify and flush the file", ("Temp.", "OutputFolder.temp", "verify (runner/formats")),
     ("name the file", ("Part.keep",)),
     ("ledger", ("Ledger.",)),
-    ("log, tally, progress", ("Words.", "Tally.", "together (", "Held.", "Reporter.")),
+    ("log, tally, progress", ("Words.", "Tally.", "together (", "Held.", "Progress.")),
     ("health and version at the start", ("probe (runner/health",)),
-    (
-        "schedule, gates, queues, threads",
-        ("runner/schedule", "runner/engine", "queue.py", "threading.py", "concurrent/"),
-    ),
+    ("schedule, gates, queues, threads", ("runner/schedule", "runner/engine", "runner/deadline")),
     ("the rest of a prompt: its records", ("runner/worker",)),
-    ("start: imports, config, prompts", ("importlib", "runner/")),
+    ("start: imports, config, prompts", ("importlib", "runner/batch", "runner/cli/", "<module>")),
 ]
 
 
 def parts(command: list[str], folder: Path) -> dict[str, float]:
-    """Run a command under py-spy; return the share of its CPU samples that each part has, in percent."""
+    """Run a command under py-spy; return the seconds that each part had the interpreter's lock.
+
+    Only the thread that has the lock is sampled. Whether one that has not is at work in a system call or waits is
+    nothing that py-spy can tell everywhere.
+    """
     raw = folder / "stacks.txt"
     spy = shutil.which("py-spy") or str(Path(sys.executable).with_name("py-spy"))
-    watch = [spy, "record", "--rate", "500", "--format", "raw", "--full-filenames", "--output", str(raw), "--"]
-    subprocess.run([*watch, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    how = ["--gil", "--rate", str(_RATE), "--format", "raw", "--full-filenames"]
+    subprocess.run(
+        [spy, "record", *how, "--output", str(raw), "--", *command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     found: Counter[str] = Counter()
     for line in raw.read_text().splitlines():
         stack, count = line.rsplit(" ", 1)
         found[_part(stack.split(";"))] += int(count)
-    return {
-        name: 100 * found[name] / found.total() for name in [*(name for name, _ in _PARTS), _OTHER] if found[name]
-    }
+    return {name: found[name] / _RATE for name in [*(name for name, _ in _PARTS), _OTHER] if found[name]}
 
 
 _OTHER = "the interpreter"
 
 
 def _part(frames: list[str]) -> str:
-    """Return what a stack is part of: the most specific part that any of its frames names."""
-    for name, marks in _PARTS:
-        if any(mark in frame for frame in frames for mark in marks):
-            return name
+    """Return what a stack is part of: the part that its innermost frame names, of those that name one."""
+    for frame in reversed(frames):
+        for name, marks in _PARTS:
+            if any(mark in frame for mark in marks):
+                return name
     return _OTHER
