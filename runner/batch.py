@@ -106,17 +106,18 @@ def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, ov
     """Say which prompts are done and which are to do. Only reads."""
     folder = OutputFolder(config.output_folder)
     settings = config.settings
-    return standing(
-        prompts,
-        history,
-        unchanged=folder.unchanged,
-        stamp=folder.stamp,
-        digest=folder.sha256,
-        seed=settings.seed,
-        protocol=settings.protocol,
-        verify=settings.output.verify,
-        overwrite=overwrite,
-    )
+    with folder.unchanged() as unchanged:
+        return standing(
+            prompts,
+            history,
+            unchanged=unchanged,
+            stamp=folder.stamp,
+            digest=folder.sha256,
+            seed=settings.seed,
+            protocol=settings.protocol,
+            verify=settings.output.verify,
+            overwrite=overwrite,
+        )
 
 
 def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standing, float]:

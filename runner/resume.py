@@ -20,6 +20,7 @@ from runner.records import URL, Prompt
 from runner.storage import NO_STAMP, Stamp
 
 _EXAMPLES = 3
+_URL = tuple(one.encode() for one in URL)
 
 
 @dataclass(slots=True)
@@ -67,13 +68,14 @@ def standing(
         return found
     fingerprints = Fingerprints(seed=seed, protocol=protocol)
     kinds = [name for name in (*FORMATS, UNKNOWN_EXTENSION) if satisfies(name, verify)]
-    for index, (key, image) in enumerate(prompts.named()):
-        own = NO_STAMP if image.startswith(URL) else _stamp(image)
-        if own is not None and history.vouches(key, fingerprints.of(image), own, kinds, unchanged):
+    vouches = history.voucher(kinds, unchanged)
+    for index, (key, image) in enumerate(prompts.encoded()):
+        own = NO_STAMP if image.startswith(_URL) else _stamp(image.decode(errors="surrogatepass"))
+        if own is not None and vouches(key, fingerprints.of(image), own):
             found.done.append(index)
             continue
-        prompt = Prompt(index, key, image)
-        saved = history.saved.get(key)
+        prompt = prompts[index]
+        saved = history.saved.get(prompt.key)
         if saved is None or not _there(saved, stamp, digest) or not satisfies(saved.format, verify):
             found.pending.append(index)
             continue
@@ -91,7 +93,7 @@ def standing(
 
 def unknown_files(history: History, files: Iterable[str]) -> list[str]:
     """Return the files that are no recorded result, sorted."""
-    known = {saved.file for saved in history.saved.values()}
+    known = set(history.files())
     return sorted(name for name in files if name not in known)
 
 

@@ -63,7 +63,7 @@ def status_of(path: Path) -> Status:
     history = history_of(config)
     files = folder.files()
     found = standing_of(config, prompts, history)
-    current = {saved.file for key, _ in prompts.named() if (saved := history.saved.get(key))}
+    current = {history.file(key) for key, _ in prompts.named()}
     unknown = unknown_files(history, files)
     still_open = [*found.pending, *(index for some in found.conflicts.values() for index in some)]
     open_prompts = [prompts[index] for index in still_open]

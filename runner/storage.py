@@ -84,15 +84,35 @@ class OutputFolder:
             raise StorageError(f"{self.path / name} can't be read: {error.strerror or error}") from error
         return Stamp(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
-    def unchanged(self, name: str, size_bytes: int, mtime_ns: int) -> bool:
-        """Tell whether a visible file has this size and time of change. Raises StorageError."""
+    @contextmanager
+    def unchanged(self) -> Iterator[Callable[[bytes, int, int], bool]]:
+        """Give what tells whether a visible file (its name in UTF-8) has a size and a time of change.
+
+        Raises StorageError. It looks names up in the open folder: a path would be walked anew for each of a million.
+        """
         try:
-            status = os.stat(self._within + name)
+            within = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            return False
+            yield lambda *_: False
+            return
         except OSError as error:
-            raise StorageError(f"{self.path / name} can't be read: {error.strerror or error}") from error
-        return (status.st_size, status.st_mtime_ns) == (size_bytes, mtime_ns) and stat.S_ISREG(status.st_mode)
+            raise StorageError(f"the output folder {self.path} can't be read: {error.strerror}") from error
+        look, is_file = os.stat, stat.S_ISREG
+
+        def unchanged(name: bytes, size_bytes: int, mtime_ns: int) -> bool:
+            try:
+                found = look(name, dir_fd=within)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                path = self._within + os.fsdecode(name)
+                raise StorageError(f"{path} can't be read: {error.strerror or error}") from error
+            return found.st_size == size_bytes and found.st_mtime_ns == mtime_ns and is_file(found.st_mode)
+
+        try:
+            yield unchanged
+        finally:
+            os.close(within)
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal. Raises StorageError."""
@@ -110,13 +130,14 @@ class OutputFolder:
 
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
-        return self._remove(lambda name: name.startswith("."))
+        return self._remove(lambda _: True)
 
     def _remove(self, chosen: Callable[[str], bool]) -> int:
         """Remove the chosen ones of the temp files."""
         with refusals(f"the unfinished files in {self.path} can't be removed"):
-            found = (entry for entry in os.scandir(self.path) if chosen(entry.name))
-            stale = [entry.path for entry in found if _PART.match(entry.name) and entry.is_file()]
+            hidden = [entry for entry in os.scandir(self.path) if entry.name[0] == "."]
+            found = [entry for entry in hidden if _PART.match(entry.name) and chosen(entry.name)]
+            stale = [entry.path for entry in found if entry.is_file()]
             for path in stale:
                 os.unlink(path)
         return len(stale)

@@ -191,7 +191,7 @@ class Outcomes:
             prompt=shown(prompt),
             outcome=kind,
             endpoint=lane.endpoint.name,
-            fingerprint=self._fingerprints.of(prompt.image).hex(),
+            fingerprint=self._fingerprints.of(prompt.image.encode(errors="surrogatepass")).hex(),
             seed=self._seed,
             protocol=self._protocol,
             attempts=tuple(task.attempts),

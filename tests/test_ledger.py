@@ -117,15 +117,16 @@ def test_the_usual_line_is_read_without_a_json_parser(
     history = replay(path)
     own = Stamp(5, 6) if image else NO_STAMP
 
-    def there(*file: object) -> bool:
-        return file == ("chair.ply", 7, 1)
+    def vouches(key: bytes, bits: int, image: Stamp, kind: str = "ply", *, there: bool = True) -> bool:
+        unchanged = history.voucher([kind], lambda *file: there and file == (b"chair.ply", 7, 1))
+        return unchanged(key, bytes([bits] * 32), image)
 
-    assert history.vouches("chair", bytes([255] * 32), own, ["ply"], there)
-    assert not history.vouches("chair", bytes([255] * 32), own, ["glb"], there)
-    assert not history.vouches("chair", bytes(32), own, ["ply"], there)
-    assert not history.vouches("chair", bytes([255] * 32), Stamp(5, 7), ["ply"], there)
-    assert not history.vouches("chair", bytes([255] * 32), own, ["ply"], lambda *_: False)
-    assert not history.vouches("lamp", bytes([255] * 32), own, ["ply"], there)
+    assert vouches(b"chair", 255, own)
+    assert not vouches(b"chair", 255, own, "glb")
+    assert not vouches(b"chair", 0, own)
+    assert not vouches(b"chair", 255, Stamp(5, 7))
+    assert not vouches(b"chair", 255, own, there=False)
+    assert not vouches(b"lamp", 255, own)
 
 
 def test_no_ledger_is_no_history(tmp_path: Path) -> None:
@@ -164,3 +165,12 @@ def test_a_folder_is_held_by_one_process_and_a_dead_one_holds_nothing(
         other.communicate()
     with locked(path):
         assert "pid" in path.read_text()
+
+
+def test_the_files_of_all_results_are_known_without_reading_their_lines_again(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, SAVED, replace(SAVED, key="lamp", file="lamp.bin"), replace(FAILED, key="x"))
+    history = replay(path)
+    path.unlink()
+    assert sorted(filter(None, history.files())) == ["chair.ply", "lamp.bin"]
+    assert history.file("x") is None

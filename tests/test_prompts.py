@@ -1,14 +1,17 @@
+import hashlib
 import io
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.prompts import fingerprint, key_of, naming, prompts_from, read_prompts, sources
+from runner.prompts import fingerprint, identity, key_of, naming, prompts_from, read_prompts, sources
 from runner.prompts.naming import PLAIN
 from runner.records import Prompt
 
@@ -227,3 +230,36 @@ def test_prompts_are_a_sequence() -> None:
     assert [prompts[0], prompts[1], prompts[-1]] == list(prompts) == prompts[:]
     with pytest.raises(IndexError):
         prompts[3]
+
+
+@pytest.mark.parametrize("numbered", ["name", "index-name"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "https://h/up%2Fdown.png",
+        "https://h/caf\u00e9.png",
+        f"https://h/{'deep/' * 20_000}x.png",
+        "/data/caf\udce9.png",
+        "/data/.hidden.png",
+    ],
+)
+def test_a_long_list_keeps_every_image_and_its_key(odd: str, numbered: Literal["name", "index-name"]) -> None:
+    images = [f"https://h/{number}/p{number}.png" for number in range(1100)]
+    images[700] = odd
+    prompts = prompts_from(images, base=Path("/"), keys=numbered)
+    expected = [
+        f"{index:06d}-{key_of(image)}" if numbered == "index-name" else key_of(image)
+        for index, image in enumerate(images)
+    ]
+    assert [image for _, image in prompts.named()] == images
+    assert [key for key, _ in prompts.named()] == keys(prompts) == expected
+
+
+@given(
+    st.sampled_from(["https://h/", "http://u:p@h/", "https://h/a?v=1&sig=", "/data/", "https://h/#"]),
+    st.text(max_size=9),
+)
+def test_the_fingerprint_is_that_of_the_json_whatever_the_image(start: str, rest: str) -> None:
+    document = {"params": {}, "prompt": identity(start + rest), "protocol": "404-splat", "seed": 42}
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    assert fingerprint(Prompt(0, "x", start + rest), seed=42, protocol="404-splat") == digest

@@ -9,7 +9,8 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Literal, overload
 
@@ -23,6 +24,8 @@ __all__ = ["Fingerprints", "Prompts", "fingerprint", "identity", "key_of", "prom
 
 Keys = Literal["name", "index-name"]
 _SHOWN = 20
+_BLOCK = 512
+_FAR = 0xFFFF
 
 
 class Prompts(Sequence[Prompt]):
@@ -33,19 +36,42 @@ class Prompts(Sequence[Prompt]):
         self._text = bytearray()
         self._ends = array("Q", [0])
         self._lines = array("I")
+        self._key_starts = array("H")  # within the image, which nearly always holds its key; length 0: it doesn't
+        self._key_lengths = array("B")
         self._places: list[str] = []
         self._places_from: list[int] = []
 
-    def append(self, entry: Entry) -> str:
-        """Take another prompt; return its key."""
-        place, line, image, key = entry
-        if not self._places or self._places[-1] != place:
-            self._places.append(place)
-            self._places_from.append(len(self._lines))
-        self._text += image.encode(errors="surrogatepass")
-        self._ends.append(len(self._text))
-        self._lines.append(line)
-        return _numbered(len(self) - 1, key) if self._keys_numbered else key
+    def extend(self, entries: Sequence[Entry]) -> list[str]:
+        """Take more prompts; return their keys."""
+        places, lines, images, keys = zip(*entries, strict=True)
+        for place, some in groupby(enumerate(places, len(self)), key=itemgetter(1)):
+            if not self._places or self._places[-1] != place:
+                self._places.append(place)
+                self._places_from.append(next(some)[0])
+        self._lines.extend(lines)
+        whole = "".join(images)
+        if whole.isascii():
+            starts, lengths = [*map(str.rfind, images, keys)], [*map(len, keys)]
+            self._keep(whole.encode(), map(len, images), starts, lengths)
+        else:
+            contents = [image.encode(errors="surrogatepass") for image in images]
+            names = [key.encode(errors="surrogatepass") for key in keys]
+            starts, lengths = [*map(bytes.rfind, contents, names)], [*map(len, names)]
+            self._keep(b"".join(contents), map(len, contents), starts, lengths)
+        if self._keys_numbered:
+            return [_numbered(index, key) for index, key in enumerate(keys, len(self) - len(keys))]
+        return list(keys)
+
+    def _keep(self, text: bytes, sizes: Iterable[int], starts: list[int], lengths: list[int]) -> None:
+        """Keep images, and where in each its key stands."""
+        if min(starts) < 0 or max(starts) > _FAR:
+            for number, start in enumerate(starts):
+                if not 0 <= start <= _FAR:
+                    starts[number] = lengths[number] = 0
+        self._key_starts.extend(starts)
+        self._key_lengths.extend(lengths)
+        self._ends.extend(islice(accumulate(sizes, initial=len(self._text)), 1, None))
+        self._text += text
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -69,12 +95,26 @@ class Prompts(Sequence[Prompt]):
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield the key and the image of every prompt in turn."""
-        text, start = self._text, 0
-        for index, end in enumerate(islice(self._ends, 1, None)):
-            image = text[start:end].decode(errors="surrogatepass")
-            start = end
-            key = key_of(image)
-            yield (_numbered(index, key) if self._keys_numbered else key), image
+        for key, image in self.encoded():
+            yield key.decode(errors="surrogatepass"), image.decode(errors="surrogatepass")
+
+    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the key and the image of every prompt in turn, in UTF-8, lone surrogates passed."""
+        ends, numbered = self._ends, self._keys_numbered
+        for first in range(0, len(self), _BLOCK):
+            last = min(first + _BLOCK, len(self))
+            start = base = ends[first]
+            text = bytes(self._text[base : ends[last]])
+            for index in range(first, last):
+                end = ends[index + 1]
+                image = text[start - base : end - base]
+                start = end
+                if length := self._key_lengths[index]:
+                    place = self._key_starts[index]
+                    key = image[place : place + length]
+                else:
+                    key = key_of(image.decode(errors="surrogatepass")).encode(errors="surrogatepass")
+                yield (b"%06d-%b" % (index, key) if numbered else key), image
 
     def image(self, index: int) -> str:
         """Return the image of a prompt: an http(s) URL or an absolute path."""
@@ -107,27 +147,20 @@ def _collected(entries: Iterable[Entry], keys: Keys) -> Prompts:
     """Collect all entries; raise UsageError naming both places of each repeated key."""
     prompts = Prompts(keys=keys)
     seen: set[str] = set()
-    clashes: list[int] = []
-    for entry in entries:
-        seen.add(prompts.append(entry))
-        if len(seen) + len(clashes) < len(prompts):
-            clashes.append(len(prompts) - 1)
-    if clashes:
-        raise UsageError(*_clash_text(prompts, clashes))
+    rest = iter(entries)
+    while block := list(islice(rest, _BLOCK)):
+        seen.update(prompts.extend(block))
+    if len(seen) < len(prompts):
+        raise UsageError(*_clash_text(prompts))
     return prompts
 
 
-def _clash_text(prompts: Prompts, clashes: list[int]) -> Iterator[str]:
-    named = {index: prompts[index].key for index in clashes[:_SHOWN]}
-    wanted = set(named.values())
+def _clash_text(prompts: Prompts) -> Iterator[str]:
     first: dict[str, int] = {}
-    for prompt in prompts:
-        if prompt.key in wanted:
-            first.setdefault(prompt.key, prompt.index)
-    for index, key in named.items():
-        yield (
-            f"{prompts.place(index)}: its result would have the name {key!r}, as that of {prompts.place(first[key])}"
-        )
+    clashes = [prompt for prompt in prompts if first.setdefault(prompt.key, prompt.index) != prompt.index]
+    for prompt in clashes[:_SHOWN]:
+        own, other = prompts.place(prompt.index), prompts.place(first[prompt.key])
+        yield f"{own}: its result would have the name {prompt.key!r}, as that of {other}"
     if len(clashes) > _SHOWN:
         yield f"… and {len(clashes) - _SHOWN} more"
     yield "Remove or rename one of each, or number the results with `output: {keys: index-name}`."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from json.encoder import encode_basestring_ascii as quoted
 
 from runner.records import URL, Prompt
@@ -30,7 +31,11 @@ def fingerprint(prompt: Prompt, *, seed: int, protocol: str) -> str:
 
     What is hashed is JSON: ``{"params": {}, "prompt": …, "protocol": …, "seed": …}``.
     """
-    return Fingerprints(seed=seed, protocol=protocol).of(prompt.image).hex()
+    return Fingerprints(seed=seed, protocol=protocol).of(prompt.image.encode(errors="surrogatepass")).hex()
+
+
+_verbatim = re.compile(rb"https?://[!$->A-\[\]-~]*").fullmatch
+"""Knows URLs that are their own identity, and need no escapes in JSON."""
 
 
 class Fingerprints:
@@ -38,11 +43,16 @@ class Fingerprints:
 
     def __init__(self, *, seed: int, protocol: str) -> None:
         rest = json.dumps({"protocol": protocol, "seed": seed}, sort_keys=True)
-        self._head = hashlib.sha256(b'{"params": {}, "prompt": ')
-        self._tail = f", {rest[1:]}"
+        self._begin = hashlib.sha256(b'{"params": {}, "prompt": "').copy
+        self._end = f'", {rest[1:]}'.encode()
 
-    def of(self, image: str) -> bytes:
-        """Return the fingerprint of a prompt with this image, 32 bytes."""
-        digest = self._head.copy()
-        digest.update(f"{quoted(identity(image))}{self._tail}".encode())
+    def of(self, image: bytes) -> bytes:
+        """Return the fingerprint of a prompt with this image (in UTF-8, lone surrogates passed), 32 bytes."""
+        digest = self._begin()
+        digest.update((image if _verbatim(image) else _escaped(image)) + self._end)
         return digest.digest()
+
+
+def _escaped(image: bytes) -> bytes:
+    """Return an image's identity as it stands in JSON."""
+    return quoted(identity(image.decode(errors="surrogatepass")))[1:-1].encode()

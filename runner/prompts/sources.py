@@ -80,10 +80,12 @@ def _from_path(path: str, named: str) -> Iterator[Entry]:
 def lines_of(lines: Iterable[str], where: str, base: Path) -> Iterator[Entry]:
     """Yield the prompts of a text, one a line; relative paths are relative to ``base``. Raises UsageError."""
     folder = os.path.join(os.path.abspath(base), "")
+    match = PLAIN.fullmatch
     for number_from_1, line in enumerate(lines, 1):
         text = line.strip()
-        if plain := PLAIN.fullmatch(text):
-            yield where, number_from_1, text if plain["url"] or text[0] == "/" else folder + text, plain["key"]
+        if plain := match(text):
+            url, key = plain.groups()
+            yield where, number_from_1, text if url or text[0] == "/" else folder + text, key
             continue
         text = text.lstrip("\ufeff")
         if text and not text.startswith("#"):
