@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
@@ -34,6 +35,14 @@ RUN_LOG = "run.log"
 _LEAST_FREE_BYTES = 1_000_000
 """With less there is no use in beginning: ledger, log and summary need some of it."""
 
+_NO_THREAD = "can't start new thread"
+"""What Python says, in a RuntimeError of no class of its own, if the system refuses it a thread."""
+
+_NO_THREAD_MEANS = (
+    "this system lets the run start no more threads: it needs slots + 1 of them for each endpoint, twice with worker "
+    "processes; raise that limit (ulimit -u, TasksMax= of systemd, pids.max of a container), or use fewer endpoints"
+)
+
 Observe = Callable[[report.Tally, Event | None], None]
 """Called on the calling thread with every event, and with None when time passed without one."""
 
@@ -47,6 +56,8 @@ class _Run:
     folder: OutputFolder
     stop: Stop
     words: journal.Words
+    notices: deque[str] = field(default_factory=deque)
+    """What other threads have to say; the main thread says it."""
 
 
 def run(
@@ -139,17 +150,15 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
 
 def _processes(this: _Run, average_bytes: float) -> int:
     """Return over how many processes the endpoints are shared out. Raises UsageError if these can't do their work."""
-    endpoints = this.config.endpoints
-    hands = sum(one.slots + 1 for one in endpoints)
+    hands = [one.slots + 1 for one in this.config.endpoints]
     count = limits.share_out(
         this.config.settings.processes,
-        endpoints=len(endpoints),
-        hands=hands,
+        hands,
         average_bytes=average_bytes,
         processors=limits.processors(),
         most_files=limits.most_files(),
     )
-    limits.allow_files(-(-hands // count), endpoints=len(endpoints), processes=count)
+    limits.allow_files(hands, processes=count)
     return count
 
 
@@ -188,6 +197,7 @@ def _work(
                         if slow:
                             this.words.tell_slow(slow)
                         observe(tally, event)
+                    _tell_notices(this)
                     _check_limits(this, tally)
                     said_so = said_so or journal.tell_stop(this.stop)
                 if not events:
@@ -196,15 +206,25 @@ def _work(
         this.stop.leave("error")
         return error
     except Exception as bug:  # noqa: BLE001 - the run ends here; what was saved is told truthfully, and exit 3
+        if str(bug) == _NO_THREAD:
+            this.stop.leave("error")
+            return RunnerError(_NO_THREAD_MEANS)
         this.stop.reason = "bug"
         this.stop.leave("bug")
         journal.log.error("A bug in runner ends this run", exc_info=True)
         return RunnerError(f"a bug in runner: {type(bug).__name__}: {bug} (the traceback is in the log)")
+    finally:
+        _tell_notices(this)
     if this.stop.now:
         journal.log.warning("What was still in flight was cut; its prompts stay pending")
     if this.stop.reason == "down":
         journal.log.error("No endpoint can be used (%s)", schedule.why_down())
     return None
+
+
+def _tell_notices(this: _Run) -> None:
+    while this.notices:
+        journal.log.warning(this.notices.popleft())
 
 
 def _written(events: Sequence[Event], lines: ledger.Ledger) -> Iterator[Event]:
@@ -278,7 +298,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
         with workbench().open(endpoints) as worker:
             yield worker
     else:
-        with engine.Processes(schedule, processes, workbench, died=journal.log.warning) as workers:
+        with engine.Processes(schedule, processes, workbench, died=this.notices.append) as workers:
             yield workers
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+from collections.abc import Sequence
 from typing import Literal
 
 from runner.errors import UsageError
@@ -31,29 +32,40 @@ def open_files(hands: int) -> int:
     return HAND_FILES * hands + SPARE_FILES
 
 
+def most_hands(hands: Sequence[int], processes: int) -> int:
+    """Return how many hands the process has that has most; ``hands`` are those of each endpoint, dealt out in turn.
+
+    >>> most_hands([251, 2, 2, 2], 4), most_hands([2] * 5, 2)
+    (251, 6)
+    """
+    return max(sum(hands[number::processes]) for number in range(processes))
+
+
 def share_out(
     processes: int | Literal["auto"],
+    hands: Sequence[int],
     *,
-    endpoints: int,
-    hands: int,
     average_bytes: float,
     processors: int,
     most_files: float,
 ) -> int:
-    """Return the number of worker processes. ``auto`` is 1 until hands, bytes or open files ask for more.
+    """Return the number of worker processes for endpoints with so many hands each.
 
-    For hands and bytes it is never more than the machine has ``processors``.
+    ``auto`` is 1 until hands, bytes or open files ask for more; for hands and bytes it is never more than the machine
+    has ``processors``.
 
     >>> def auto(endpoints, average_bytes=0, most_files=math.inf):
-    ...     return share_out("auto", endpoints=endpoints, hands=2 * endpoints, average_bytes=average_bytes,
-    ...                      processors=8, most_files=most_files)
+    ...     hands = [2] * endpoints
+    ...     return share_out("auto", hands, average_bytes=average_bytes, processors=8, most_files=most_files)
     >>> auto(4), auto(64), auto(65), auto(10_000), auto(4, 100e6), auto(16, 100e6), auto(1000, 0, 1024)
     (1, 1, 2, 8, 1, 2, 11)
     """
+    endpoints = len(hands)
     if processes != "auto":
         return min(processes, endpoints)
-    wanted = max(math.ceil(hands / HANDS_EACH), math.ceil(endpoints * average_bytes / BYTES_EACH))
-    return max(1, min(max(min(wanted, processors), _least(hands, most_files)), endpoints))
+    wanted = max(math.ceil(sum(hands) / HANDS_EACH), math.ceil(endpoints * average_bytes / BYTES_EACH))
+    for_files = _least(hands, most_files) or endpoints
+    return max(1, min(max(min(wanted, processors), for_files), endpoints))
 
 
 def processors() -> int:
@@ -67,13 +79,13 @@ def most_files() -> float:
     return math.inf if hard == resource.RLIM_INFINITY else hard
 
 
-def allow_files(hands: int, *, endpoints: int, processes: int) -> None:
-    """Let this process, and those it starts, have the files open that ``hands`` in each of ``processes`` need.
+def allow_files(hands: Sequence[int], *, processes: int) -> None:
+    """Let this process, and those it starts, have the files open that their hands need.
 
     Raises the soft limit if it must. Raises UsageError if the hard limit is below: a run that meets it half-way would
     blame its endpoints for it.
     """
-    needed = open_files(hands)
+    needed = open_files(most_hands(hands, processes))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -81,14 +93,26 @@ def allow_files(hands: int, *, endpoints: int, processes: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     except (ValueError, OSError):
         most = most_files()
-        each = "a process" if processes == 1 else f"each of {processes} processes"
+        each = "one process" if processes == 1 else f"each of {processes} processes"
+        enough = _least(hands, most)
+        advice = f"set processes: {enough}, or use fewer endpoints" if enough else "or use fewer slots or endpoints"
         raise UsageError(
-            f"{endpoints} endpoints need up to {needed} open files in {each}, and this system allows one process "
-            f"{most}: raise that limit (ulimit -Hn, LimitNOFILE= of systemd), set processes: "
-            f"{_least(hands * processes, most)}, or use fewer endpoints. Nothing was sent."
+            f"{_counted(len(hands), 'endpoint')} with {_counted(sum(hands) - len(hands), 'slot')} may need {needed} "
+            f"open files in {each}, and this system allows {most:g}: raise that limit (ulimit -Hn, LimitNOFILE= of "
+            f"systemd), {advice}. Nothing was sent."
         ) from None
 
 
-def _least(hands: int, most: float) -> int:
-    """Return how many processes it takes so that none needs more than ``most`` open files."""
-    return 1 if most == math.inf else math.ceil(hands / max(1, (most - SPARE_FILES) // HAND_FILES))
+def _least(hands: Sequence[int], most: float) -> int | None:
+    """Return how many processes it takes so that none needs more than ``most`` open files; None if no number does."""
+    if most == math.inf:
+        return 1
+    room = max(1, (most - SPARE_FILES) // HAND_FILES)
+    for count in range(max(1, math.ceil(sum(hands) / room)), len(hands) + 1):
+        if open_files(most_hands(hands, count)) <= most:
+            return count
+    return None
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

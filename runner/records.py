@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -141,9 +142,10 @@ class Task:
     """A prompt that was taken up and has not ended. One thread has it at a time.
 
     Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
-    old connection was its excuse once, ``losses`` counts the worker processes that died with it. The lower part
-    belongs to the schedule: ``charged`` holds the index of an endpoint for each attempt that is used up, ``forgiven``
-    the endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
+    old connection was its excuse once, ``mark`` tells its unfinished files from those of others. The lower part
+    belongs to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
+    that died with it, ``charged`` the index of an endpoint for each attempt that is used up, ``forgiven`` the
+    endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
     """
 
     prompt: Prompt
@@ -153,8 +155,9 @@ class Task:
     save_s: float = 0.0
     image_attempts: int = 0
     excused: bool = False
-    losses: int = 0
+    mark: int = field(default_factory=itertools.count().__next__)
 
+    losses: list[int] = field(default_factory=list)
     charged: list[int] = field(default_factory=list)
     forgiven: set[int] = field(default_factory=set)
     asked: list[int] = field(default_factory=list)

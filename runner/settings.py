@@ -5,11 +5,13 @@ The YAML, the flags, the JSON schema and the starter config all draw on this roo
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 _YEAR_S = 31_536_000
+_PROCESSES_MAX = 256
 
 
 def _one_or_many(given: Any) -> Any:
@@ -31,6 +33,17 @@ def _at_most_a_year(seconds: float) -> float:
     if seconds > _YEAR_S:
         raise ValueError(f"expected at most {_YEAR_S} (a year), got {seconds:g}")
     return seconds
+
+
+def _auto_or_count(given: Any) -> Any:
+    if isinstance(given, str) and given.isdecimal():  # from the environment or a flag
+        given = int(given)
+    counts = isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _PROCESSES_MAX
+    if given != "auto" and not counts:
+        raise ValueError(
+            f"expected an integer from 1 to {_PROCESSES_MAX}, or auto, got {json.dumps(given, default=str)}"
+        )
+    return given
 
 
 def _true_false_or_file(given: Any) -> Any:
@@ -126,9 +139,9 @@ class RunConfig(Section):
     timeouts: Timeouts = Timeouts()
     health: Health = Health()
     output: Output = Output()
-    processes: Annotated[Int, Field(ge=1, le=256)] | Literal["auto"] = Field(
-        1, description="Worker processes the endpoints are shared out over; auto: more than 1 where it pays."
-    )
+    processes: Annotated[
+        Annotated[int, Field(ge=1, le=_PROCESSES_MAX)] | Literal["auto"], BeforeValidator(_auto_or_count)
+    ] = Field(1, description="Worker processes the endpoints are shared out over; auto: more than 1 where it pays.")
     max_failures: Int | None = Field(None, ge=1, description="Stop early after so many failed prompts.")
     max_runtime_s: Seconds | None = Field(
         None, gt=0, description="The time window: then finish what is in flight and leave the rest pending."

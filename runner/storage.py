@@ -130,26 +130,25 @@ class OutputFolder:
 
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
-        return self._remove(lambda _: True)
-
-    def _remove(self, chosen: Callable[[str], bool]) -> int:
-        """Remove the chosen ones of the temp files."""
         with refusals(f"the unfinished files in {self.path} can't be removed"):
             hidden = [entry for entry in os.scandir(self.path) if entry.name[0] == "."]
-            found = [entry for entry in hidden if _PART.match(entry.name) and chosen(entry.name)]
-            stale = [entry.path for entry in found if entry.is_file()]
+            stale = [entry.path for entry in hidden if _PART.match(entry.name) and entry.is_file()]
             for path in stale:
                 os.unlink(path)
         return len(stale)
 
-    def clean(self, keys: set[str]) -> int:
-        """Remove the temp files of these keys that bear this folder's mark; return how many. Raises StorageError."""
-        ours = tuple(f".{key}.{self._mark}" for key in keys)
-        return self._remove(lambda name: name.startswith(ours)) if ours else 0
+    def clean(self, key: str, mark: int) -> None:
+        """Remove the temp file that ``temp`` made of the same, if there is one. Raises StorageError."""
+        path = os.path.join(self.path, self._temp_name(key, mark))
+        with refusals(f"{path} can't be removed"), suppress(FileNotFoundError):
+            os.unlink(path)
 
-    def temp(self, key: str) -> Temp:
-        """Open a temp file for one result. Raises StorageError."""
-        return Temp(str(self.path), f".{key}.{self._mark}{next(_SERIAL) % 0x10000:04x}.part")
+    def temp(self, key: str, mark: int = 0) -> Temp:
+        """Open a temp file for one result; ``mark`` tells those of one key apart. Raises StorageError."""
+        return Temp(str(self.path), self._temp_name(key, mark))
+
+    def _temp_name(self, key: str, mark: int) -> str:
+        return f".{key}.{self._mark}{mark % 0x10000:04x}.part"
 
     def write(self, name: str, text: str, *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
@@ -246,7 +245,6 @@ class Part:
         _unlink(self.path)
 
 
-_SERIAL = itertools.count()
 _MARKS = itertools.count(secrets.randbits(16))
 
 

@@ -141,7 +141,7 @@ class Worker:
 
     def _result(self, task: Task, lane: Lane, image: Image, answer: Answer) -> Saving:
         """Receive and verify the body of an answer; it is named when its line is in the ledger."""
-        temp = self._folder.temp(task.prompt.key)
+        temp = self._folder.temp(task.prompt.key, task.mark)
         try:
             arrived = time.monotonic()
             try:
@@ -236,9 +236,11 @@ class Workbench:
                 outcomes=self._outcomes,
             )
 
-    def clean(self, keys: set[str]) -> None:
-        """Remove the unfinished files of these prompts that its worker left. Raises StorageError."""
-        OutputFolder(self.folder, self.mark).clean(keys)
+    def clean(self, tasks: Sequence[Task]) -> None:
+        """Remove the unfinished files of these tasks that its worker left. Raises StorageError."""
+        folder = OutputFolder(self.folder, self.mark)
+        for task in tasks:
+            folder.clean(task.prompt.key, task.mark)
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         return self._outcomes.of(task, lane, "interrupted", error=_STOPPED)

@@ -75,6 +75,10 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
         ("protocol: tripo", "protocol: expected '404-splat', got 'tripo'"),
         ("output_folder: [a]", 'output_folder: expected a text, got ["a"]'),
         ("prompts: 5", "prompts: expected a list with at least one entry, got 5"),
+        ("processes: 0", "processes: expected an integer from 1 to 256, or auto, got 0"),
+        ("processes: true", "processes: expected an integer from 1 to 256, or auto, got true"),
+        ("processes: 'auto '", 'processes: expected an integer from 1 to 256, or auto, got "auto "'),
+        ("processes: 2.5", "processes: expected an integer from 1 to 256, or auto, got 2.5"),
         ("max_runtime_s: -1", "max_runtime_s: expected a number > 0, got -1"),
     ],
 )  # fmt: skip

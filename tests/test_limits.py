@@ -14,8 +14,8 @@ from runner.limits import HANDS_EACH, open_files, share_out
 
 
 def shared(processes: object, endpoints: int, **options: float) -> int:
-    usual = {"hands": 2 * endpoints, "average_bytes": 0, "processors": 8, "most_files": inf}
-    return share_out(processes, endpoints=endpoints, **(usual | options))  # type: ignore[arg-type]
+    usual = {"average_bytes": 0, "processors": 8, "most_files": inf}
+    return share_out(processes, [2] * endpoints, **(usual | options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [1, 3, 400])
@@ -44,12 +44,13 @@ def limited(
 
 
 @pytest.fixture
-def many(server: ScriptedServer, here: Path) -> Callable[[int], str]:
+def many(server: ScriptedServer, here: Path) -> Callable[..., str]:
     """Writes a config with so many endpoints, and a prompt for each; returns its name."""
 
-    def write(count: int) -> str:
+    def write(count: int, slots: int = 1) -> str:
         (here / "prompts.txt").write_text("".join(f"{server.image(f'p{i}')}\n" for i in range(count)))
         endpoints = [{"url": f"{server.url}/{number}", "name": f"e{number}"} for number in range(count)]
+        endpoints[0]["slots"] = slots
         (here / "run.yaml").write_text(yaml.safe_dump({"endpoints": endpoints, "prompts": "prompts.txt"}))
         return "run.yaml"
 
@@ -67,7 +68,7 @@ def test_a_hard_limit_that_is_too_low_is_told_before_anything_is_sent(
     done = limited("-n 300", here, environment, "run", many(30))
     assert done.returncode == 2
     assert (
-        "30 endpoints need up to 496 open files in a process, and this system allows one process 300: raise that "
+        "30 endpoints with 30 slots may need 496 open files in one process, and this system allows 300: raise that "
         "limit (ulimit -Hn, LimitNOFILE= of systemd), set processes: 6, or use fewer endpoints. Nothing was sent."
     ) in done.stderr
     assert not server.received and not server.probes
@@ -76,3 +77,10 @@ def test_a_hard_limit_that_is_too_low_is_told_before_anything_is_sent(
 def test_what_that_sentence_recommends_works(many, here: Path, environment: dict[str, str]) -> None:
     done = limited("-n 300", here, environment, "run", many(30), "-q", "--set", "processes=6")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_process_with_most_slots_counts(many, here: Path, environment: dict[str, str]) -> None:
+    done = limited("-n 500", here, environment, "run", many(4, slots=100), "--set", "processes=4")
+    assert done.returncode == 2
+    assert "may need 660 open files in each of 4 processes, and this system allows 500" in done.stderr
+    assert "systemd), or use fewer slots or endpoints" in done.stderr, "no number of processes would do"

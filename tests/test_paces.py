@@ -4,7 +4,7 @@ from runner.report.paces import WARM_UP, Paces
 
 
 def paces(**seconds: float) -> Paces:
-    found = Paces(seconds)
+    found = Paces(dict.fromkeys(seconds, 1))
     for name, generate_s in seconds.items():
         for _ in range(WARM_UP):
             found.add(name, generate_s)
@@ -26,7 +26,7 @@ def test_a_difference_nobody_would_notice_is_none() -> None:
 def test_nobody_is_slow_before_the_warm_up_or_alone() -> None:
     found = paces(a=1.0, b=1.0)
     assert paces(a=9.0).slow() == {}
-    late = Paces(["a", "b"])
+    late = Paces({"a": 1, "b": 1})
     for _ in range(WARM_UP):
         late.add("a", 1.0)
     for _ in range(WARM_UP - 1):
@@ -41,7 +41,7 @@ def test_a_slow_endpoint_is_told_once() -> None:
 
 
 def test_one_slow_first_generation_is_no_slow_endpoint_and_one_that_recovers_is_none_any_more() -> None:
-    found = Paces(["a", "b"])
+    found = Paces({"a": 1, "b": 1})
     for number in range(2 * WARM_UP):
         assert found.add("a", 1.0) is None
         assert found.add("b", 60.0 if number == 0 else 1.0) is None
@@ -49,3 +49,11 @@ def test_one_slow_first_generation_is_no_slow_endpoint_and_one_that_recovers_is_
     for _ in range(25):
         slow.add("b", 1.0)
     assert slow.slow() == {}
+
+
+def test_slots_on_a_server_that_queues_make_it_no_slower() -> None:
+    found = Paces({"a": 3, "b": 1, "c": 1})
+    for _ in range(WARM_UP):
+        for name, generate_s in (("a", 0.6), ("b", 0.2), ("c", 0.2)):
+            assert found.add(name, generate_s) is None
+    assert found.median_s("a") == 0.6

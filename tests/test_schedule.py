@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Nowhere
 
-from runner.errors import BusyError, ImageError, ResultError, StatusError, TransportError
+from runner.errors import AttemptError, BusyError, ImageError, ResultError, StatusError, TransportError
 from runner.health import Health
 from runner.lanes import deal
 from runner.records import Attempt, Back, Endpoint, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Task
@@ -551,11 +551,13 @@ def test_the_pace_of_an_endpoint_is_that_of_its_latest_generations() -> None:
 
 
 def hedged(prompts: int = 3, endpoints: int = 3, **options: Any) -> Run:
-    """A run whose prompts are all in flight, each on its endpoint."""
+    """A run whose prompts are all in flight, each on its endpoint, and overdue."""
     run = Run(prompts, endpoints, hedge=True, **options)
     for lane in range(prompts):
+        run.lanes[lane].pace_s = 1.0
         run.flying.append(run.take(lane))
         run.now += 0.1
+    run.now += 2
     return run
 
 
@@ -636,7 +638,117 @@ def test_one_that_will_be_done_before_is_not_repeated_but_one_that_is_overdue_is
     run = hedged(2, 2)
     run.lanes[0].pace_s, run.lanes[1].pace_s = 10.0, 8.0
     run.end(1, run.flying[1])
-    run.now += 4
+    run.now += 2
     assert run.step(1) == LOOK_AGAIN_S, "some six seconds are left of it"
     run.now += 12
     assert run.take(1).prompt.key == "p0"
+
+
+def test_a_prompt_that_no_worker_process_survives_says_nothing_about_its_endpoint() -> None:
+    killer = AttemptError("5 worker processes died", again=False, blame="prompt")
+    run = Run(8, 2, failures_to_open=1)
+    refused, other = run.take(0), run.take(0)
+    run.end(0, refused, REFUSED)
+    assert kinds(run.end(0, other, killer)) == [Outcome]
+    assert run.lanes[0].breaker.state == "out"
+    run = Run(2, 1, attempts=1)
+    held, other = run.take(0), run.take(0)
+    assert run.end(0, held, BROKEN) == []
+    assert [event.key for event in run.end(0, other, killer)] == ["p1"]
+    assert [outcome.key for _, outcome in run.lanes[0].held] == ["p0"], "still in doubt"
+
+
+def test_what_a_worker_process_died_with_is_not_handed_over_as_if_nothing_had_happened() -> None:
+    run = Run(3, 2, steal=True)
+    first, ready = run.take(0), run.take(0)
+    run.end(1, run.take(1))
+    ready.losses.append(1)
+    run.lanes[0].gate.standing = 1
+    assert run.step(1) == LOOK_AGAIN_S and run.lanes[1].asking
+    run.schedule.give_back(run.lanes[0], ready)
+    assert not run.lanes[1].asking
+    assert run.take(0) is ready
+    run.end(0, first)
+
+
+def test_nothing_is_repeated_before_anybody_knows_what_a_generation_takes() -> None:
+    run = Run(2, 3, hedge=True)
+    run.take(0), run.take(1)
+    run.now += 99
+    assert run.step(2) == LOOK_AGAIN_S
+    run.lanes[1].pace_s = 30.0
+    assert run.take(2).prompt.key == "p0", "overdue by the pace of the other"
+
+
+def test_doubles_of_a_prompt_share_the_worker_processes_that_died_with_it() -> None:
+    run = hedged(2, 2)
+    original = run.flying[0]
+    run.end(1, run.flying[1])
+    double = run.take(1, "p0")
+    original.losses.append(1)
+    assert double.losses == [1] and double.mark != original.mark
+
+
+def test_an_endpoint_that_hangs_does_not_keep_slower_ones_from_what_waits() -> None:
+    run = Run(8, 2, steal=True)
+    run.lanes[0].backlog, run.lanes[1].backlog = deque([0, 2, 4]), deque([3])
+    run.lanes[0].pace_s, run.lanes[1].pace_s = 1.0, 6.0
+    run.take(0), run.take(0)
+    run.now += 1
+    assert run.step(1) == LOOK_AGAIN_S, "the quick one will do it sooner"
+    run.now += 2
+    assert [run.take(1).prompt.key for _ in range(2)] == ["p3", "p4"]
+
+
+def test_of_the_idle_hands_of_a_lane_one_looks_again() -> None:
+    run = Run(2, 2, steal=True)
+    run.end(1, run.take(1))
+    run.take(0)
+    assert run.step(1) == LOOK_AGAIN_S
+    run.lanes[1].looking = True
+    assert run.step(1) == inf
+
+
+def test_many_idle_lanes_look_again_less_often() -> None:
+    run = Run(800, 800, steal=True)
+    run.end(1, run.take(1))
+    run.lanes[0].backlog.clear()
+    for lane in run.lanes[2:]:
+        lane.backlog.clear()
+    assert run.step(1) == 4 * LOOK_AGAIN_S
+
+
+def test_an_endpoint_that_is_about_to_get_a_prompt_repeats_none() -> None:
+    run = Run(3, 2, steal=True, hedge=True)
+    first, ready = run.take(0), run.take(0)
+    run.lanes[0].gate.standing = 1
+    run.end(1, run.take(1))
+    run.lanes[0].pace_s = 1.0
+    run.now += 9
+    assert run.step(1) == LOOK_AGAIN_S, "it has asked for what is ready"
+    run.schedule.give_back(run.lanes[0], ready)
+    assert run.take(1) is not first and not run.lanes[1].asking
+
+
+def test_a_wish_ends_when_what_was_held_ready_has_been_done_elsewhere() -> None:
+    run = Run(3, 2, steal=True, hedge=True)
+    _, ready = run.take(0), run.take(0)
+    run.lanes[0].gate.standing = 1
+    run.end(1, run.take(1))
+    assert run.step(1) == LOOK_AGAIN_S and run.lanes[1].asking
+    run.schedule._flights._won[ready.prompt.index] = "e9"
+    run.schedule.give_back(run.lanes[0], ready)
+    assert not run.lanes[1].asking and not run.lanes[0].wanted
+
+
+def test_what_was_handed_over_is_not_stolen_back_by_the_hand_that_gave_it() -> None:
+    run = Run(3, 2, steal=True)
+    slow, idle = run.lanes
+    run.take(0, "p0")
+    ready = run.take(0, "p2")
+    run.end(1, run.take(1))
+    slow.gate.standing = 1
+    assert run.step(1) == LOOK_AGAIN_S and idle.asking
+    run.schedule.give_back(slow, ready)
+    assert run.step(0) == LOOK_AGAIN_S, "the other one has not woken up yet"
+    assert run.take(1) is ready

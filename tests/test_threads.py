@@ -23,11 +23,13 @@ def lane(prompts: int, *, slots: int = 1, index: int = 0, lanes: int = 1) -> Lan
     return Lane(endpoint, deque(range(index, prompts * lanes + index, lanes)))
 
 
-def schedule_of(*lanes: Lane, stop: Stop | None = None) -> Schedule:
+def schedule_of(*lanes: Lane, stop: Stop | None = None, hedge: bool = False) -> Schedule:
     count = max(1, len(lanes))
     total = range(sum(len(one.backlog) for one in lanes))
     prompts = [Prompt(index, f"{index % count}-{index // count}", "x") for index in total]
-    return Schedule(lanes, prompts, stop or Stop(), failover=True, retry=Retry(), health=HealthSettings())
+    return Schedule(
+        lanes, prompts, stop or Stop(), failover=True, hedge=hedge, retry=Retry(), health=HealthSettings()
+    )
 
 
 class Dropped(Nowhere):
@@ -261,3 +263,22 @@ def test_a_stop_keeps_its_first_reason() -> None:
     stop.ask("SIGTERM")
     stop.leave("SIGINT")
     assert (stop.reason, stop.now, stop.asked) == ("SIGTERM", True, True)
+
+
+def test_hands_that_were_started_before_one_could_not_be_do_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def two_only(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", two_only)
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(work_through(schedule_of(lane(1, lanes=2), lane(1, index=1, lanes=2)), Work()))
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -64,11 +64,13 @@ class _Child:
     def _take(self, message: object) -> None:
         match message:
             case wire.Do():
-                self._executor.submit(self._do, message.hand, self._lanes[message.lane], message.task)
+                self._submit(self._do, message.hand, self._lanes[message.lane], message.task)
             case wire.Probe():
-                self._executor.submit(self._probe, message.hand, self._lanes[message.lane])
+                self._submit(self._probe, message.hand, self._lanes[message.lane])
             case wire.Settled():
-                self._settled.pop(message.hand).set()
+                settled = self._settled.pop(message.hand, None)
+                if settled:  # else it is about a failure that the process before this one told
+                    settled.set()
             case wire.Obey():
                 self._lanes[message.lane].gate.obey(message.rule)
             case wire.Want():
@@ -82,6 +84,12 @@ class _Child:
                 self._work.hurry()
             case "abandon":
                 self._work.abandon()
+
+    def _submit(self, work: Callable[..., None], hand: int, *arguments: object) -> None:
+        try:
+            self._executor.submit(work, hand, *arguments)
+        except RuntimeError as error:  # no thread for it
+            self._tell_raised(hand, error)
 
     def _do(self, hand: int, lane: Lane, task: Task) -> None:
         try:

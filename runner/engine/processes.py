@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from runner.engine import wire
@@ -39,8 +38,9 @@ Answer = wire.Done | wire.Found | wire.Raised
 class Processes:
     """The work of ``count`` worker processes. Use it as a context manager; leaving it ends them.
 
-    ``bench`` returns what one of them needs, each time it is called for a new one. ``died`` is told, from a thread of
-    its own, in words when one was replaced. Raises RunnerError from the work if they die as soon as they start.
+    ``bench`` returns what one of them needs, each time it is called for a new one. ``died`` is told in words, from a
+    thread of its own, when one was replaced; it must not raise. Raises RunnerError if they can't be started, from the
+    work if they die as soon as they start.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Processes:
     def _lost(self, task: Task, lane: Lane) -> Failed:
         if self._stop.asked:
             raise Stopped
-        task.losses += 1
-        if task.losses < LOSSES_MAX:
+        task.losses.append(self._of[lane.endpoint.index].number)
+        if len(task.losses) < LOSSES_MAX:
             raise Away
         error = f"{LOSSES_MAX} worker processes died while they worked on it"
         return Failed(AttemptError(error, again=False, blame="prompt"), self._bench.lost(task, lane, error))
@@ -96,12 +96,15 @@ class Processes:
         return self._bench.interrupted(task, lane)
 
     def probe(self, endpoint: Endpoint) -> Health:
-        answer = self._of[endpoint.index].ask(wire.Probe(threading.get_ident(), endpoint.index))
+        question = wire.Probe(threading.get_ident(), endpoint.index)
+        answer = None
+        while answer is None and not self._stop.asked:  # that its worker process dies says nothing about an endpoint
+            answer = self._of[endpoint.index].ask(question)
         if isinstance(answer, wire.Raised):
             raise _again(answer)
         if isinstance(answer, wire.Found):
             return answer.health
-        return Health(endpoint, healthy=False, status="its worker process died")
+        return Health(endpoint, healthy=False, status="not asked: the run ends")
 
     def hurry(self) -> None:
         for one in self._processes:
@@ -113,7 +116,11 @@ class Processes:
 
 
 class _Process:
-    """One worker process after another, for the same lanes."""
+    """One worker process after another, for the same lanes.
+
+    Nobody but a thread of its own waits for room in the pipe: orders are given with the schedule's lock held, and a
+    worker process may stand still.
+    """
 
     def __init__(
         self,
@@ -123,87 +130,134 @@ class _Process:
         bench: Callable[[], Bench],
         died: Callable[[str], None],
     ) -> None:
+        self.number = number
         self.lanes = lanes
         self.unsettled: set[int] = set()
-        self._number = number
         self._schedule = schedule
         self._stop = schedule.stop
         self._make_bench = bench
         self._died = died
-        self._lock = threading.Lock()
+        self._hands = sum(lane.hands for lane in lanes)
+        self._changed = threading.Condition()  # guards what follows
         self._open: dict[int, tuple[queue.SimpleQueue[Answer | None], wire.Do | wire.Probe]] = {}
-        self._barren = 0
+        self._outbox: queue.SimpleQueue[object]
         self._ending = self._gone = self._told_stop = False
         self._broken: Exception | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._barren = 0
         self._bench: Bench
         self._pipe: Connection
-        self._process: subprocess.Popen[bytes] | None = None
+        self._sender: threading.Thread
         self._listener = threading.Thread(target=self._listen, name=f"process {number}", daemon=True)
 
     def begin(self) -> None:
+        """Start the first one. Raises RunnerError."""
         for lane in self.lanes:
             lane.gate = _FarGate(self, lane, self._schedule)
+        self._prepare()
         self._start()
         self._listener.start()
 
     def ask(self, question: wire.Do | wire.Probe) -> Answer | None:
-        """Return the answer; None if the worker process died. Raises what broke it all."""
+        """Return the answer; None if the worker process died, or won't be asked. Raises what broke it all."""
         answer: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        with self._lock:
+        with self._changed:
+            while isinstance(question, wire.Do) and not self._may_share(question.task) and not self._leaving():
+                self._changed.wait()
             if self._broken:
                 raise self._broken
             if self._gone:
                 return None
             self._open[question.hand] = answer, question
-            self._send(question)
+            self._outbox.put(question)
         found = answer.get()
         if found is None and self._broken:
             raise self._broken
         return found
 
     def tell(self, message: object) -> None:
-        with self._lock:
-            self._send(message)
+        with self._changed:
+            self._outbox.put(message)
 
     def stop(self) -> None:
         """Let its hands know that the run should stop, once."""
-        if not self._told_stop:
-            self._told_stop = True
-            self.tell("stop")
+        with self._changed:
+            if not self._told_stop:
+                self._told_stop = True
+                self._outbox.put("stop")
+                self._changed.notify_all()
 
     def end(self) -> None:
         """End it; everything it was to tell was told."""
-        self._ending = True
-        if self._process:
-            self._process.kill()
-            self._process.wait()
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+            if self._process:
+                self._process.kill()
         if self._listener.is_alive():
             self._listener.join()
+        if self._process:
+            self._process.wait()
+
+    def _may_share(self, task: Task) -> bool:
+        """Tell whether a task may be worked on beside what is in hand.
+
+        Of those that worker processes died with, the fewer are in hand together the more often that was: one of them
+        may be what kills, and the others must not be given up for it.
+        """
+        if not task.losses:
+            return True
+        asked = [one.task.losses for _, one in self._open.values() if isinstance(one, wire.Do)]
+        others = [losses for losses in asked if losses]
+        most_losses = max(map(len, [task.losses, *others]))
+        return len(others) < max(1, self._hands >> 2 * most_losses)
+
+    def _leaving(self) -> bool:
+        return self._gone or self._stop.asked or self._broken is not None
+
+    def _prepare(self) -> None:
+        """Have ready what the next worker process is told first."""
+        self._bench = self._make_bench()
+        self._outbox = queue.SimpleQueue()
+        self._outbox.put((self._bench, [lane.endpoint for lane in self.lanes]))
+        for lane in self.lanes:
+            self._outbox.put(wire.Obey(lane.endpoint.index, lane.rule))
 
     def _start(self) -> None:
         """Start a worker process; it has inherited the pipe, and that signals are not its business."""
-        self._bench = self._make_bench()
         ours, theirs = multiprocessing.Pipe()
         descriptor = theirs.fileno()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, wire.SIGNALS)
         try:
-            self._process = subprocess.Popen(
+            started = subprocess.Popen(
                 [sys.executable, "-c", _code(), str(descriptor)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[descriptor],
             )
+        except OSError as error:
+            ours.close()
+            raise RunnerError(f"no worker process can be started: {error}; processes: 1 does without") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         self._pipe = ours
-        self._send((self._bench, [lane.endpoint for lane in self.lanes]))
-        for lane in self.lanes:
-            self._send(wire.Obey(lane.endpoint.index, lane.rule))
+        with self._changed:
+            self._process = started
+            if self._ending:
+                started.kill()
+        self._sender = threading.Thread(target=self._send, args=(ours, self._outbox), daemon=True)
+        self._sender.start()
 
-    def _send(self, message: object) -> None:
-        with suppress(OSError):  # it died; who listens sees it
-            self._pipe.send(message)
+    def _send(self, pipe: Connection, outbox: queue.SimpleQueue[object]) -> None:
+        """Send what is put into the outbox, up to a None."""
+        try:
+            while (message := outbox.get()) is not None:
+                pipe.send(message)
+        except OSError:
+            return  # it died; who listens sees it
+        except Exception as error:  # noqa: BLE001 - raised again by the hands
+            self._break(error)
 
     def _listen(self) -> None:
         while True:
@@ -214,48 +268,58 @@ class _Process:
                 elif isinstance(message, wire.Ready):
                     self._barren = 0
                 else:
-                    self._open.pop(message.hand)[0].put(message)
+                    with self._changed:
+                        answer, _ = self._open.pop(message.hand)
+                        self._changed.notify_all()
+                    answer.put(message)
             except (EOFError, OSError):
                 if not self._replaced():
                     return
             except Exception as error:  # noqa: BLE001 - raised again by the hands
-                self._broken = error
+                self._break(error)
                 self.tell("abandon")
-                self._release()
                 return
 
     def _replaced(self) -> bool:
         """Put another in the place of one that died, and let go who waits for it; return whether there is another."""
         assert self._process is not None
         code = self._process.wait()
-        with self._lock:
+        with self._changed:
             lost, self._open = self._open, {}
-            keys = {asked.task.prompt.key for _, asked in lost.values() if isinstance(asked, wire.Do)}
+            tasks = [asked.task for _, asked in lost.values() if isinstance(asked, wire.Do)]
             self.unsettled.clear()
-            self._pipe.close()
-            self._gone = self._ending or self._stop.asked
-            try:
-                self._bench.clean(keys)
-                if not self._gone:
-                    self._start_another(code)
-            except Exception as error:  # noqa: BLE001 - raised again by the hands
-                self._broken, self._gone = error, True
-        if not self._ending:
-            how = f"died ({_how(code)}) with {len(keys)} prompts in its hands"
-            then = "" if self._gone else f"; a new one takes its {len(self.lanes)} endpoints"
-            self._died(f"Worker process {self._number} {how}{then}")
+            self._gone = self._ending or self._leaving()
+            self._outbox.put(None)
+            bench = self._bench
+            if not self._gone:
+                self._prepare()  # orders given from now on are the next one's
+            self._changed.notify_all()
+        self._sender.join()
+        self._pipe.close()
+        try:
+            bench.clean(tasks)
+            if not self._gone:
+                self._start_another(code)
+        except Exception as error:  # noqa: BLE001 - raised again by the hands
+            self._break(error)
         for lane in self.lanes:
             while lane.wanted:
                 self._schedule.declined(lane)
         for answer, _ in lost.values():
             answer.put(None)
+        if not self._ending:
+            how = f"died ({_how(code)}) with {_counted(len(tasks), 'prompt')} in its hands"
+            then = "" if self._gone else f"; a new one takes its {_counted(len(self.lanes), 'endpoint')}"
+            self._died(f"Worker process {self.number} {how}{then}")
         return not self._gone
 
-    def _release(self) -> None:
-        """Let go who waits for an answer; from now on there are none."""
-        with self._lock:
+    def _break(self, error: Exception) -> None:
+        """Let go who waits for an answer, for good."""
+        with self._changed:
+            self._broken = self._broken or error
             self._gone = True
             lost, self._open = self._open, {}
+            self._changed.notify_all()
         for answer, _ in lost.values():
             answer.put(None)
 
@@ -310,7 +374,8 @@ def _again(raised: wire.Raised) -> BaseException:
 
 def _code() -> str:
     """Return the Python code that a worker process runs, with the paths of this one."""
-    return f"import sys; sys.path[:] = {sys.path!r}\nfrom runner.engine.child import main\nmain(int(sys.argv[1]))"
+    paths = [one for one in sys.path if isinstance(one, str)]  # Python passes over what else there is
+    return f"import sys; sys.path[:] = {paths!r}\nfrom runner.engine.child import main\nmain(int(sys.argv[1]))"
 
 
 def _how(code: int) -> str:
@@ -321,3 +386,7 @@ def _how(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

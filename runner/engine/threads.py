@@ -82,6 +82,7 @@ class _Pool:
             raise
         finally:
             self._left = True
+            self._all_here.set()
             self._drop_what_nobody_took()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -111,8 +112,8 @@ class _Pool:
         if not self._stop.asked:
             for lane in self._schedule.to_start():
                 for _ in range(lane.hands):
-                    self._hands += 1
                     self._executor.submit(self._hand, lane)
+                    self._hands += 1
             self._all_here.set()
         return self._hands
 

@@ -36,8 +36,8 @@ class Bench(Protocol):
     def open(self, endpoints: Sequence[Endpoint]) -> AbstractContextManager[Work]:
         """Make ready for work on these endpoints, in the worker process."""
 
-    def clean(self, keys: set[str]) -> None:
-        """Remove, in the main process, what a worker process that died has left of its work on these prompts."""
+    def clean(self, tasks: Sequence[Task]) -> None:
+        """Remove, in the main process, what a worker process that died has left of its work on these tasks."""
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         """Return, in the main process, the outcome of a task that is left pending."""

@@ -1,9 +1,9 @@
-"""Which endpoints are slow? By the median of what each one's latest generations took."""
+"""Which endpoints are slow? By the median of what each one's latest generations took, a slot."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -21,7 +21,10 @@ _LATEST = 25
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """An endpoint that takes ``median_s`` for a generation while the median of the others is ``others_s``."""
+    """An endpoint that takes ``median_s`` for a generation while the median of the others is ``others_s``.
+
+    With several slots it is the time divided by them: a server that queues makes each one wait for the others.
+    """
 
     name: str
     median_s: float
@@ -29,10 +32,11 @@ class Slow:
 
 
 class Paces:
-    """The latest generations of every endpoint."""
+    """The latest generations of every endpoint; ``slots`` has those of each."""
 
-    def __init__(self, endpoints: Iterable[str]) -> None:
-        self._taken: dict[str, deque[float]] = {name: deque(maxlen=_LATEST) for name in endpoints}
+    def __init__(self, slots: Mapping[str, int]) -> None:
+        self._slots = slots
+        self._taken: dict[str, deque[float]] = {name: deque(maxlen=_LATEST) for name in slots}
         self._counts = dict.fromkeys(self._taken, 0)
         self._medians: dict[str, float] = {}
         self._named: set[str] = set()
@@ -43,7 +47,7 @@ class Paces:
         self._counts[name] += 1
         if self._counts[name] % WARM_UP:
             return None
-        self._medians[name] = median(self._taken[name])
+        self._medians[name] = median(self._taken[name]) / self._slots[name]
         found = self._judged(name)
         if found is None or name in self._named:
             return None

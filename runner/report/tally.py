@@ -31,7 +31,7 @@ class Tally:
         self._begun = time.monotonic()
         self._endpoints = {one.name: EndpointTotals(one.name, public_url(one.url)) for one in endpoints}
         self._failures: list[Failure] = []
-        self._paces = Paces(self._endpoints)
+        self._paces = Paces({one.name: one.slots for one in endpoints})
 
     @property
     def pending(self) -> int:

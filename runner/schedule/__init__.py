@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
+from statistics import median
 
 from runner import settings
 from runner.errors import AttemptError, BusyError, ImageError
@@ -27,14 +28,14 @@ from runner.records import Back, Event, Failed, Met, Out, Outcome, Prompt, Retry
 from runner.retry import back_off, wait_before_next
 from runner.schedule.flights import Flights
 from runner.schedule.gate import Away, Gate, Rule, Stopped
-from runner.schedule.lane import Lane, Step
+from runner.schedule.lane import LOOK_AGAIN_S, Lane, Step
 from runner.schedule.queues import Queues
 from runner.stop import Stop
 
 __all__ = ["Away", "Gate", "Lane", "Rule", "Schedule", "Step", "Stopped"]
 
-LOOK_AGAIN_S = 1.0
-"""A lane that left prompts to quicker ones looks again after this time."""
+_LANES_A_SECOND = 200
+"""With more lanes than this the idle ones look again less often: each look is at all of them."""
 
 _LATEST_SHARE = 0.3
 """What the latest generation counts for in a lane's pace."""
@@ -64,6 +65,7 @@ class Schedule:
         self._failover = failover
         self._steal = steal
         self._flights = Flights() if hedge else None
+        self._look_again_s = LOOK_AGAIN_S * max(1.0, len(lanes) / _LANES_A_SECOND) if steal or hedge else inf
         self._retry = retry
         self._health = health
         self._clock = clock
@@ -87,13 +89,19 @@ class Schedule:
 
     def take(self, lane: Lane) -> Task | Step:
         """Return the lane's next task or step; block until there is one."""
+        looks = False
         with self._lock:
             while True:
+                if looks:
+                    lane.looking = False
                 if self.stop.asked or not self._open:
                     return Step.END
                 step = self.step(lane, self._clock())
                 if not isinstance(step, float):
+                    if looks:
+                        lane.work.notify()  # another may look now
                     return step
+                looks, lane.looking = not lane.looking, True
                 lane.work.wait(None if step == inf else max(step, 0.001))
 
     def started(self, lane: Lane, task: Task) -> Started:
@@ -105,6 +113,7 @@ class Schedule:
         """Decide what becomes of a task that was worked on; return what is to be told."""
         with self._lock:
             lane.taken -= 1
+            lane.moved_at = self._clock()
             elsewhere = self._landed(task)
             if isinstance(verdict, Saving):
                 task.asked.append(lane.endpoint.index)
@@ -123,8 +132,10 @@ class Schedule:
         """Take back a task that its endpoint doesn't take just now; nothing was sent."""
         with self._lock:
             lane.taken -= 1
-            if not self._landed(task) and not self._queues.hand_over(lane, task):
-                self._queues.give_back(lane, task, self._clock())
+            if self._landed(task):
+                self._queues.decline(lane)
+            elif not self._queues.hand_over(lane, task, now := self._clock()):
+                self._queues.give_back(lane, task, now)
                 self._wake_all()
             return []
 
@@ -221,21 +232,28 @@ class Schedule:
         if breaker.state == "trial" and lane.taken:
             return inf
         task = self._queues.next_task(lane, now)
-        if task is None and self._flights and not lane.taken and breaker.state == "in" and self._nothing_waits():
-            task = self._flights.double(lane, now)
+        if task is None and self._flights and self._is_idle(lane) and self._nothing_waits():
+            paces = [one.pace_s for one in self.lanes if one.pace_s]
+            task = self._flights.double(lane, now, usual_s=median(paces)) if paces else None
         if task:
+            if not lane.taken:
+                lane.moved_at = now
             lane.taken += 1
             if self._flights:
                 self._flights.begin(lane, task, now)
             return task
         if lane.held and not lane.taken and not lane.probing:
             return self._probe(lane)
-        wait_s = LOOK_AGAIN_S if self._steal or self._flights else inf
+        wait_s = inf if lane.looking else self._look_again_s
         return min(wait_s, lane.again[0][0] - now) if lane.again else wait_s
 
     def _probe(self, lane: Lane) -> Step:
         lane.probing = True
         return Step.PROBE
+
+    def _is_idle(self, lane: Lane) -> bool:
+        """Tell whether a lane has nothing in hand, and is not about to get it."""
+        return not lane.taken and not lane.asking and lane.breaker.state == "in"
 
     def _nothing_waits(self) -> bool:
         return not any(lane.waiting for lane in self.lanes)
@@ -323,7 +341,8 @@ class Schedule:
         else:
             task.asked.append(lane.endpoint.index)
             if error.blame == "prompt":
-                return [*self._succeeded(lane), *self._end(verdict.outcome)]
+                answered = self._succeeded(lane) if error.status is not None else []
+                return [*answered, *self._end(verdict.outcome)]
             if isinstance(error, BusyError):
                 wait_s, target = self._cool(lane, task, error)
             else:

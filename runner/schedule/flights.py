@@ -5,10 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from runner.records import Task
-from runner.schedule.lane import Lane
-
-OVERDUE = 1.5
-"""A generation that takes so many times what its endpoint usually takes may never end."""
+from runner.schedule.lane import OVERDUE, Lane
 
 
 class Flights:
@@ -43,26 +40,28 @@ class Flights:
         """Return the name of the endpoint that had a whole result first, if one had."""
         return self._won.get(task.prompt.index)
 
-    def double(self, lane: Lane, now: float) -> Task | None:
+    def double(self, lane: Lane, now: float, *, usual_s: float) -> Task | None:
         """Return a task for the prompt that is in flight longest, if ``lane`` may have its result sooner.
 
-        That is so if the other endpoint is expected to take longer still than this one does, or is overdue. Both
-        tasks share what the schedule knows of the prompt.
+        That is so if the other endpoint is expected to take longer still than this one does, or is overdue. One whose
+        pace is not known yet is expected to take ``usual_s``. Both tasks share what the schedule knows of the prompt.
         """
+        own_s = lane.pace_s or usual_s
         chosen: tuple[float, Task] | None = None
         for flights in self._of.values():
             if len(flights) > 1:
                 continue
             other, task, since = flights[0]
             asked_here = other is lane or lane.endpoint.index in task.asked or task.prompt.index in self._won
-            if not asked_here and lane.pace_s < _rest_s(other, now - since) and (not chosen or since < chosen[0]):
+            rest_s = _rest_s(other.pace_s or usual_s, now - since)
+            if not asked_here and own_s < rest_s and (not chosen or since < chosen[0]):
                 chosen = since, task
         if not chosen:
             return None
         task = chosen[1]
-        return Task(task.prompt, charged=task.charged, forgiven=task.forgiven, asked=task.asked)
+        return Task(task.prompt, losses=task.losses, charged=task.charged, forgiven=task.forgiven, asked=task.asked)
 
 
-def _rest_s(lane: Lane, flown_s: float) -> float:
+def _rest_s(pace_s: float, flown_s: float) -> float:
     """Return how long a generation is expected to take still; inf if nobody can tell."""
-    return lane.pace_s - flown_s if flown_s < OVERDUE * lane.pace_s else inf
+    return pace_s - flown_s if flown_s < OVERDUE * pace_s else inf

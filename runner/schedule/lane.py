@@ -10,6 +10,12 @@ from runner.health import Breaker
 from runner.records import Endpoint, Outcome, Task
 from runner.schedule.gate import Gate, Rule
 
+OVERDUE = 1.5
+"""A generation that takes so many times what its endpoint usually takes may never end."""
+
+LOOK_AGAIN_S = 1.0
+"""A lane that left prompts to quicker ones looks again after this time."""
+
 
 class Step(Enum):
     """What a hand may have to do instead of a task."""
@@ -21,9 +27,10 @@ class Step(Enum):
 class Lane:
     """An endpoint, and by their index the prompts that wait for it. Only the schedule changes it, its lock held.
 
-    ``taken`` tasks are in its hands. ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``wanted``
-    are the idle lanes that asked for what a hand of this one only holds ready; ``asking`` tells that this is one.
-    ``rule`` is the latest that its gate was told.
+    ``taken`` tasks are in its hands; ``moved_at`` is when one was last done with, or taken when there was none.
+    ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``looking`` tells that one of its idle hands
+    looks again every now and then, so that the others need not. ``wanted`` are the idle lanes that asked for what a
+    hand of this one only holds ready; ``asking`` tells that this is one. ``rule`` is the latest its gate was told.
     """
 
     def __init__(self, endpoint: Endpoint, backlog: deque[int]) -> None:
@@ -34,7 +41,9 @@ class Lane:
         self.unsettled: list[Task] = []
         self.held: list[tuple[Task, Outcome]] = []
         self.taken = 0
+        self.moved_at = 0.0
         self.pace_s = 0.0
+        self.looking = False
         self.wanted: deque[Lane] = deque()
         self.asking = False
         self.started = self.probing = self.met = False
@@ -52,3 +61,7 @@ class Lane:
     @property
     def waiting(self) -> bool:
         return bool(self.backlog or self.adopted or self.again)
+
+    def stuck(self, now: float) -> bool:
+        """Tell whether nothing came of what it has in hand for longer than it should take."""
+        return self.taken > 0 and now - self.moved_at > OVERDUE * self.pace_s + LOOK_AGAIN_S

@@ -77,13 +77,15 @@ class Queues:
                     break
         return None
 
-    def hand_over(self, lane: Lane, task: Task) -> bool:
-        """Give a task that a hand of ``lane`` held ready to the lane that asked for it, if one did."""
+    def hand_over(self, lane: Lane, task: Task, now: float) -> bool:
+        """Give a task that a hand of ``lane`` held ready to the lane that asked for it, if one did.
+
+        It is no part of a queue there: the hand that gave it would be the first to steal it.
+        """
         other = self.decline(lane)
-        if other is None or task.attempts or other.breaker.state != "in":
+        if other is None or task.attempts or task.losses or other.breaker.state != "in":
             return False
-        other.adopted.append(task.prompt.index)
-        self._wake(other)
+        self.put(other, task, now)
         return True
 
     def decline(self, lane: Lane) -> Lane | None:
@@ -97,11 +99,12 @@ class Queues:
     def _sooner_elsewhere(self, lane: Lane, now: float) -> bool:
         """Tell whether the others would be done with all that waits before this lane is with one prompt more.
 
-        The quickest lane never says so, and nobody before paces are known.
+        The quickest lane never says so, and nobody before paces are known. Who is stuck does not count.
         """
         if not lane.pace_s or len(lane.backlog) > _NEAR_THE_END:
             return False
         others = [one for one in self._lanes if one is not lane and one.pace_s and one.breaker.takes(now)]
+        others = [one for one in others if not one.stuck(now)]
         if not others:
             return False
         waiting = sum(len(one.backlog) + len(one.adopted) for one in self._lanes)
