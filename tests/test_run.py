@@ -608,3 +608,19 @@ def test_a_whole_result_that_comes_second_leaves_no_trace_in_the_files(servers: 
     assert counts(summary) == (3, 3, 0, 0, 0)
     assert seen[0] == [".runner", *sorted(["p1.ply", f"{doubled[0]}.ply"])]
     assert results_of(tmp_path / "results")[f"{doubled[0]}.ply"] == bodies[1]
+
+
+def test_a_system_that_gives_no_more_threads_ends_the_run_and_fails_no_prompt(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def no_hands(thread: threading.Thread) -> None:
+        if thread.name.startswith("hand"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_hands)
+    summary = run(config_for([server], names(3), tmp_path))
+    assert (summary.saved, summary.failed, summary.pending, summary.exit_code) == (0, 0, 3, 1)
+    assert summary.error and summary.error.startswith("this system lets the run start no more threads")
