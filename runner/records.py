@@ -109,8 +109,7 @@ class Outcome:
     ``prompt`` is the image's URL without secrets, or its path. ``file`` is the result's name in the output
     folder. ``image`` tells of a local image ``size_bytes``, ``mtime_ns`` and ``sha256``, so that the next run
     sees whether it changed. ``blame`` is set when it failed: ``endpoint`` or ``prompt``. ``moved_from`` is the
-    endpoint of its lane if it ended on another. What the next run looks for stands first, so that it need not read
-    the rest of the line.
+    endpoint of its lane if it ended on another.
     """
 
     key: str

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import LockedError
+from runner.ledger.history import FIRST as _FIRST
 from runner.ledger.history import History, Recorded, replay
 from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
@@ -46,7 +47,7 @@ class Ledger:
         """Write each outcome as one line, all at once."""
         if not outcomes:
             return
-        lines = b"".join(_line({"run": self._run} | _fields(_shown(one, self._redact))) for one in outcomes)
+        lines = b"".join(_line(_fields(_shown(one, self._redact), self._run)) for one in outcomes)
         with refusals(f"{self._path} can't be written"):
             while lines:
                 lines = lines[self._file.write(lines) :]
@@ -98,13 +99,15 @@ def _shown(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:
     return replace(outcome, attempts=attempts, error=redact(outcome.error) if outcome.error else outcome.error)
 
 
-def _fields(outcome: Outcome) -> dict[str, Any]:
-    found = {name: getattr(outcome, name) for name in _OUTCOME}
+def _fields(outcome: Outcome, run: str) -> dict[str, Any]:
+    found = {name: getattr(outcome, name) for name in _FIRST}
+    found["run"] = run
+    found |= {name: getattr(outcome, name) for name in _REST}
     found["attempts"] = [{name: getattr(one, name) for name in _ATTEMPT} for one in outcome.attempts]
     return found
 
 
-_OUTCOME = [one.name for one in fields(Outcome)]
+_REST = [one.name for one in fields(Outcome) if one.name not in (*_FIRST, "attempts")]
 _ATTEMPT = [one.name for one in fields(Attempt)]
 _READABLE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ESCAPED = json.JSONEncoder(separators=(",", ":")).encode
