@@ -98,8 +98,8 @@ def allow_files(hands: Sequence[int], *, processes: int) -> None:
         advice = f"set processes: {enough}, or use fewer endpoints" if enough else "or use fewer slots or endpoints"
         raise UsageError(
             f"{_counted(len(hands), 'endpoint')} with {_counted(sum(hands) - len(hands), 'slot')} may need {needed} "
-            f"open files in {each}, and this system allows {most:g}: raise that limit (ulimit -Hn, LimitNOFILE= of "
-            f"systemd), {advice}. Nothing was sent."
+            f"open files in {each}, and this system allows {int(most)}: raise that limit (ulimit -Hn, LimitNOFILE= "
+            f"of systemd), {advice}. Nothing was sent."
         ) from None
 
 
@@ -107,7 +107,9 @@ def _least(hands: Sequence[int], most: float) -> int | None:
     """Return how many processes it takes so that none needs more than ``most`` open files; None if no number does."""
     if most == math.inf:
         return 1
-    room = max(1, (most - SPARE_FILES) // HAND_FILES)
+    room = (most - SPARE_FILES) // HAND_FILES
+    if max(hands) > room:
+        return None
     for count in range(max(1, math.ceil(sum(hands) / room)), len(hands) + 1):
         if open_files(most_hands(hands, count)) <= most:
             return count

@@ -67,11 +67,12 @@ def status_of(path: Path) -> Status:
     unknown = unknown_files(history, files)
     still_open = [*found.pending, *(index for some in found.conflicts.values() for index in some)]
     open_prompts = [prompts[index] for index in still_open]
+    failures = {one.key: failure for one in open_prompts if (failure := history.failed.get(one.key))}
     return Status(
         config=config,
         saved=len(found.done),
-        failed=[(one, history.failed[one.key]) for one in open_prompts if one.key in history.failed],
-        missing=[one for one in open_prompts if one.key not in history.failed],
+        failed=[(one, failures[one.key]) for one in open_prompts if one.key in failures],
+        missing=[one for one in open_prompts if one.key not in failures],
         earlier=sorted({*files} - {*unknown} - {name for name in current if name}),
         unknown=unknown,
     )

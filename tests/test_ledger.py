@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -174,3 +175,31 @@ def test_the_files_of_all_results_are_known_without_reading_their_lines_again(tm
     path.unlink()
     assert sorted(filter(None, history.files())) == ["chair.ply", "lamp.bin"]
     assert history.file("x") is None
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        b'"image":"x"', b'"image":[1]', b'"key":5', b'"key":null', b'"format":5', b'"format":["ply"]',
+        b'"fingerprint":null', b'"fingerprint":5', b'"key":"\xff\xfe"', b'"file":7',
+    ],
+)  # fmt: skip
+def test_a_line_that_was_edited_into_something_else_is_passed_over(tmp_path: Path, edited: bytes) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, replace(SAVED, fingerprint=64 * "f", sha256=64 * "0"))
+    name = edited.partition(b":")[0]
+    line = re.sub(name + rb':(?:"[^"]*"|null|[0-9]+)', lambda _: edited, path.read_bytes())
+    assert edited in line
+    path.write_bytes(line)
+    write(path, replace(SAVED, key="lamp"))
+    history = replay(path)
+    assert (history.unreadable, list(history.saved), list(history.failed)) == (1, ["lamp"], [])
+
+
+def test_a_line_whose_torn_rest_is_another_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path, replace(SAVED, fingerprint=64 * "f"), replace(SAVED, key="lamp"))
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first[: first.index(b'"sha256"') + 12] + second)
+    history = replay(path)
+    assert history.saved.get("chair") is None

@@ -33,6 +33,10 @@ def test_auto_is_one_until_hands_bytes_or_files_ask_for_more() -> None:
     assert few > 2 and open_files(-(-2000 // few)) <= 1024 < open_files(-(-2000 // (few - 1)))
 
 
+def test_no_number_of_processes_makes_room_for_one_endpoint_that_needs_more_than_all() -> None:
+    assert share_out("auto", [1025, 2, 2], average_bytes=0, processors=8, most_files=4096) == 3
+
+
 def limited(
     limit: str, here: Path, environment: dict[str, str], *arguments: object
 ) -> subprocess.CompletedProcess[str]:

@@ -301,6 +301,8 @@ class Tools:
         pass
 
     def probe(self, endpoint: Endpoint) -> Health:
+        if self.failing == "mute":
+            threading.Event().wait(60)
         return Health(endpoint, True, "healthy", alive=True)
 
     def hurry(self) -> None:
@@ -433,3 +435,14 @@ def test_only_the_unfinished_file_of_what_was_lost_is_removed(tmp_path: Path) ->
     (left,) = tmp_path.iterdir()
     folder.clean("a", other.mark)
     assert not left.exists()
+
+
+def test_a_question_that_is_open_when_a_run_ends_ends_too() -> None:
+    schedule = schedule_of(lane(1))
+    with Processes(schedule, 1, lambda: Tools("mute"), died=lambda words: None) as work:
+        asking = threading.Thread(target=work.probe, args=[schedule.lanes[0].endpoint])
+        asking.start()
+        while not work._processes[0]._open:
+            time.sleep(0.001)
+    asking.join(10)
+    assert not asking.is_alive()

@@ -752,3 +752,37 @@ def test_what_was_handed_over_is_not_stolen_back_by_the_hand_that_gave_it() -> N
     run.schedule.give_back(slow, ready)
     assert run.step(0) == LOOK_AGAIN_S, "the other one has not woken up yet"
     assert run.take(1) is ready
+
+
+def test_a_wish_that_nobody_answers_does_not_keep_an_idle_endpoint_from_repeating_what_is_overdue() -> None:
+    run = Run(3, 2, steal=True, hedge=True)
+    run.take(0, "p0"), run.take(0, "p2")
+    run.end(1, run.take(1))
+    run.lanes[0].gate.want = lambda: True  # type: ignore[method-assign]
+    run.lanes[0].pace_s = 1.0
+    assert run.step(1) == LOOK_AGAIN_S and run.lanes[1].asking
+    run.now += 9
+    assert run.take(1).prompt.key == "p0"
+
+
+def test_each_hand_that_finds_work_lets_another_of_its_lane_look() -> None:
+    run = Run(40, 2, steal=True)
+    lane = run.lanes[1]
+    lane.backlog.clear()
+    taken: list[Task] = []
+    waits: list[float | None] = []
+    notified: list[int] = []
+
+    def wait(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        run.lanes[0].backlog.append(0)  # something to steal, when it looks again
+        return False
+
+    run.lanes[0].backlog.clear()
+    lane.work.wait = wait  # type: ignore[method-assign]
+    lane.work.notify = lambda n=1: notified.append(n)  # type: ignore[method-assign]
+    for _ in range(2):
+        step = run.schedule.take(lane)
+        assert isinstance(step, Task)
+        taken.append(step)
+    assert waits == [LOOK_AGAIN_S] * 2 and notified == [1, 1]

@@ -96,10 +96,10 @@ class Processes:
         return self._bench.interrupted(task, lane)
 
     def probe(self, endpoint: Endpoint) -> Health:
-        question = wire.Probe(threading.get_ident(), endpoint.index)
-        answer = None
-        while answer is None and not self._stop.asked:  # that its worker process dies says nothing about an endpoint
-            answer = self._of[endpoint.index].ask(question)
+        question, process = wire.Probe(threading.get_ident(), endpoint.index), self._of[endpoint.index]
+        answer = process.ask(question)
+        while answer is None and not process.gone:  # that its worker process dies says nothing about an endpoint
+            answer = process.ask(question)
         if isinstance(answer, wire.Raised):
             raise _again(answer)
         if isinstance(answer, wire.Found):
@@ -199,6 +199,11 @@ class _Process:
         if self._process:
             self._process.wait()
 
+    @property
+    def gone(self) -> bool:
+        """Tell whether there is none any more, and will be none."""
+        return self._gone or self._stop.asked
+
     def _may_share(self, task: Task) -> bool:
         """Tell whether a task may be worked on beside what is in hand.
 
@@ -213,7 +218,7 @@ class _Process:
         return len(others) < max(1, self._hands >> 2 * most_losses)
 
     def _leaving(self) -> bool:
-        return self._gone or self._stop.asked or self._broken is not None
+        return self.gone or self._broken is not None
 
     def _prepare(self) -> None:
         """Have ready what the next worker process is told first."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import StorageError
 from runner.storage import NO_STAMP, Stamp, refusals
 
 _READ_BYTES = 1024 * 1024
@@ -23,9 +22,9 @@ FIRST = ("key", "outcome", "fingerprint", "file", "format", "size_bytes", "mtime
 
 _NUMBER = b"([0-9]{1,19})"  # below 2^64
 _PLAIN = re.compile(
-    rb'{"key":"([^"\\]*)","outcome":"saved","fingerprint":"([0-9a-f]{16}).{48}","file":"\1\.([a-z0-9]+)",'
+    rb'{"key":"([^"\\]*)","outcome":"saved","fingerprint":"([0-9a-f]{16})[0-9a-f]{48}","file":"\1\.([a-z0-9]+)",'
     rb'"format":"\3","size_bytes":%b,"mtime_ns":%b,'
-    rb'"image":(?:null|{"size_bytes":%b,"mtime_ns":%b,"sha256":".{64}"}),"run":"'
+    rb'"image":(?:null|{"size_bytes":%b,"mtime_ns":%b,"sha256":"[0-9a-f]{64}"}),"run":"'
     % (_NUMBER, _NUMBER, _NUMBER, _NUMBER)
 )
 """The line of a saved result as ``Ledger`` writes it, if its texts need no escapes: four times as quick as JSON."""
@@ -122,7 +121,7 @@ class History:
         """Take note of all lines of a ledger; those that are torn or no outcome are counted and passed over."""
         plain, save, offset = _PLAIN.match, self._save, 0
         for line in lines:
-            if (found := plain(line)) and line.endswith(b"}\n"):
+            if (found := plain(line)) and line.endswith(b"}\n") and _is_utf8(found[1]):
                 key, fingerprint, kind, size, mtime, image_size, image_time = found.groups()
                 save(key, kind, offset, int(fingerprint, 16), int(size), int(mtime))
                 if image_size:
@@ -144,7 +143,7 @@ class History:
             self._failed[key] = offset
         elif found.outcome == "saved":
             numbers = _bits(found), found.size_bytes or 0, found.mtime_ns or 0
-            if not all(isinstance(one, int) and 0 <= one < 2**64 for one in numbers):  # somebody edited it
+            if not all(0 <= one < 2**64 for one in numbers):  # somebody edited it
                 raise ValueError(f"no numbers of a result: {numbers}")
             self._save(key, (found.format or "").encode(), offset, *numbers)
             row = self._rows[key]
@@ -178,7 +177,10 @@ class History:
 
 
 class _Lines(Mapping[str, Recorded]):
-    """Lines of a ledger by their key, read when they are asked for."""
+    """Lines of a ledger by their key, read when they are asked for.
+
+    One that can't be read then, for its rest is torn or the ledger was changed meanwhile, is as if it were not there.
+    """
 
     def __init__(self, path: Path, rows: dict[bytes, int], offset: Callable[[int], int]) -> None:
         self._path = path
@@ -190,8 +192,8 @@ class _Lines(Mapping[str, Recorded]):
         with refusals(f"{self._path} can't be read"), open(self._path, "rb") as file:
             file.seek(self._offset(row))
             found = _recorded(file.readline())
-        if found is None:
-            raise StorageError(f"{self._path} was changed while it was read")
+        if found is None or found.key != key:
+            raise KeyError(key)
         return found
 
     def __contains__(self, key: object) -> bool:
@@ -220,12 +222,38 @@ def _bits(found: Recorded) -> int:
         return 0
 
 
+def _is_utf8(key: bytes) -> bool:
+    try:
+        return key.isascii() or bool(key.decode())
+    except ValueError:
+        return False
+
+
+_SHAPE = {
+    "key": str,
+    "index": int,
+    "prompt": str,
+    "outcome": str,
+    "endpoint": str,
+    "fingerprint": str,
+    "seed": int | None,
+    "protocol": str,
+    "file": str | None,
+    "format": str | None,
+    "size_bytes": int | None,
+    "mtime_ns": int | None,
+    "sha256": str | None,
+    "image": dict | None,
+    "error": str | None,
+}
+
+
 def _recorded(line: bytes) -> Recorded | None:
+    """Return what a line says; None if it is no outcome, or one that somebody edited into something else."""
     try:
         found = json.loads(line)
-        return Recorded(
-            **{name: found[name] for name in Recorded.__dataclass_fields__ if name != "attempts"},
-            attempts=len(found["attempts"]),
-        )
+        if not all(isinstance(found[name], kind) for name, kind in _SHAPE.items()):
+            return None
+        return Recorded(**{name: found[name] for name in _SHAPE}, attempts=len(found["attempts"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -98,7 +98,7 @@ class Schedule:
                     return Step.END
                 step = self.step(lane, self._clock())
                 if not isinstance(step, float):
-                    if looks:
+                    if not lane.looking and self._look_again_s < inf:
                         lane.work.notify()  # another may look now
                     return step
                 looks, lane.looking = not lane.looking, True
@@ -232,7 +232,7 @@ class Schedule:
         if breaker.state == "trial" and lane.taken:
             return inf
         task = self._queues.next_task(lane, now)
-        if task is None and self._flights and self._is_idle(lane) and self._nothing_waits():
+        if task is None and self._flights and self._is_idle(lane, now) and self._nothing_waits():
             paces = [one.pace_s for one in self.lanes if one.pace_s]
             task = self._flights.double(lane, now, usual_s=median(paces)) if paces else None
         if task:
@@ -251,9 +251,10 @@ class Schedule:
         lane.probing = True
         return Step.PROBE
 
-    def _is_idle(self, lane: Lane) -> bool:
+    def _is_idle(self, lane: Lane, now: float) -> bool:
         """Tell whether a lane has nothing in hand, and is not about to get it."""
-        return not lane.taken and not lane.asking and lane.breaker.state == "in"
+        about_to = lane.asking and now - lane.asked_at <= LOOK_AGAIN_S  # whom it asked may stand still
+        return not lane.taken and not about_to and lane.breaker.state == "in"
 
     def _nothing_waits(self) -> bool:
         return not any(lane.waiting for lane in self.lanes)

@@ -30,7 +30,8 @@ class Lane:
     ``taken`` tasks are in its hands; ``moved_at`` is when one was last done with, or taken when there was none.
     ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``looking`` tells that one of its idle hands
     looks again every now and then, so that the others need not. ``wanted`` are the idle lanes that asked for what a
-    hand of this one only holds ready; ``asking`` tells that this is one. ``rule`` is the latest its gate was told.
+    hand of this one only holds ready; ``asking`` tells that this is one, since ``asked_at``. ``rule`` is what its
+    gate was told last.
     """
 
     def __init__(self, endpoint: Endpoint, backlog: deque[int]) -> None:
@@ -46,6 +47,7 @@ class Lane:
         self.looking = False
         self.wanted: deque[Lane] = deque()
         self.asking = False
+        self.asked_at = 0.0
         self.started = self.probing = self.met = False
         self.last_error = ""
         self.breaker: Breaker

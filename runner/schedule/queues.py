@@ -49,7 +49,7 @@ class Queues:
         if queues:
             return self._task(min(queues, key=_first).popleft())
         if self._steal and not trial:
-            return self._stolen(lane)
+            return self._stolen(lane, now)
         if self._failover:
             needy = [one for one in self._lanes if one is not lane and (trial or self._needs_help(one, now))]
             queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
@@ -60,7 +60,7 @@ class Queues:
                 return heapq.heappop(waiting[0].again)[2]
         return None
 
-    def _stolen(self, lane: Lane) -> Task | None:
+    def _stolen(self, lane: Lane, now: float) -> Task | None:
         """Take from the end of the longest queue; with all empty, ask for what a hand elsewhere only holds ready."""
         lanes = [one for one in self._lanes if self._failover or one.breaker.state == "in"]
         queues = [queue for one in lanes for queue in (one.backlog, one.adopted) if queue]
@@ -73,7 +73,7 @@ class Queues:
             for slowest in sorted(held, key=_pace, reverse=True):
                 if slowest.gate.want():
                     slowest.wanted.append(lane)
-                    lane.asking = True
+                    lane.asking, lane.asked_at = True, now
                     break
         return None
 
