@@ -44,3 +44,4 @@ def finish(prompts: Path, results: Path, urls: list[str]) -> None:
             lines.clear()
     ledger.append(lines)
     ledger.close()
+    os.sync()  # such a run ended hours ago: nothing of it is still on its way to the disk

@@ -22,7 +22,7 @@ FIRST = ("key", "outcome", "fingerprint", "file", "format", "size_bytes", "mtime
 
 _NUMBER = b"([0-9]{1,19})"  # below 2^64
 _PLAIN = re.compile(
-    rb'{"key":"([^"\\]*)","outcome":"saved","fingerprint":"([0-9a-f]{16})[0-9a-f]{48}","file":"\1\.([a-z0-9]+)",'
+    rb'{"key":"([^"\\]*)","outcome":"saved","fingerprint":"([0-9a-f]{16}).{48}","file":"\1\.([a-z0-9]+)",'
     rb'"format":"\3","size_bytes":%b,"mtime_ns":%b,'
     rb'"image":(?:null|{"size_bytes":%b,"mtime_ns":%b,"sha256":"[0-9a-f]{64}"}),"run":"'
     % (_NUMBER, _NUMBER, _NUMBER, _NUMBER)
@@ -121,8 +121,9 @@ class History:
         """Take note of all lines of a ledger; those that are torn or no outcome are counted and passed over."""
         plain, save, offset = _PLAIN.match, self._save, 0
         for line in lines:
-            if (found := plain(line)) and line.endswith(b"}\n") and _is_utf8(found[1]):
-                key, fingerprint, kind, size, mtime, image_size, image_time = found.groups()
+            found = plain(line) if line[-2:] == b"}\n" else None
+            if found and ((key := found[1]).isascii() or _is_utf8(key)):
+                _, fingerprint, kind, size, mtime, image_size, image_time = found.groups()
                 save(key, kind, offset, int(fingerprint, 16), int(size), int(mtime))
                 if image_size:
                     self._images[self._rows[key]] = Stamp(int(image_size), int(image_time))
@@ -224,9 +225,10 @@ def _bits(found: Recorded) -> int:
 
 def _is_utf8(key: bytes) -> bool:
     try:
-        return key.isascii() or bool(key.decode())
+        key.decode()
     except ValueError:
         return False
+    return True
 
 
 _SHAPE = {

@@ -100,21 +100,19 @@ class Prompts(Sequence[Prompt]):
 
     def encoded(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the key and the image of every prompt in turn, in UTF-8, lone surrogates passed."""
-        ends, numbered = self._ends, self._keys_numbered
         for first in range(0, len(self), _BLOCK):
             last = min(first + _BLOCK, len(self))
-            start = base = ends[first]
-            text = bytes(self._text[base : ends[last]])
-            for index in range(first, last):
-                end = ends[index + 1]
-                image = text[start - base : end - base]
-                start = end
-                if length := self._key_lengths[index]:
-                    place = self._key_starts[index]
+            base, *ends = self._ends[first : last + 1]
+            text, start = bytes(self._text[base : ends[-1]]), 0
+            places = zip(ends, self._key_starts[first:last], self._key_lengths[first:last], strict=True)
+            for index, (end, place, length) in enumerate(places, first):
+                image = text[start : end - base]
+                start = end - base
+                if length:
                     key = image[place : place + length]
                 else:
                     key = key_of(image.decode(errors="surrogatepass")).encode(errors="surrogatepass")
-                yield (b"%06d-%b" % (index, key) if numbered else key), image
+                yield (b"%06d-%b" % (index, key) if self._keys_numbered else key), image
 
     def image(self, index: int) -> str:
         """Return the image of a prompt: an http(s) URL or an absolute path."""
