@@ -51,7 +51,7 @@ start-servers: .venv/server ## Start N reference servers from PORT on (SERVER_CO
 stop-servers: ## Stop them
 	@scripts/stop_multi_port.sh
 
-bench: .venv/bench ## Measure everything that docs/performance.md says, beside what people write themselves (11 minutes)
+bench: .venv/bench ## Measure everything that docs/performance.md says, beside what people write themselves (15 minutes)
 	@$(BIN)/python benchmarks/bench.py --docs $(ARGS)
 
 outages: .venv/all ## Measure what outages cost, beside a run without any (2 minutes)

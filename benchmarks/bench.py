@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py [CASE …] [--json FILE] [--docs]
 
-Cases: pause, cpu, profile, memory, million, steal, processes, thousand; all without any (some eleven minutes).
+Cases: pause, cpu, profile, memory, million, steal, processes, thousand; all without any (some fifteen minutes).
 Every peer of a case works on the same list against the same kind of simulated servers, in turn. ``--docs`` writes the
 tables and the chart into docs/performance.md.
 """
