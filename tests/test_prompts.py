@@ -217,6 +217,15 @@ def test_a_repeated_key_in_a_long_list_is_found_and_both_lines_are_named(tmp_pat
         read_prompts(["list.txt"], base=tmp_path)
 
 
+def test_of_a_list_that_is_nothing_but_repetitions_the_first_are_named_and_the_others_counted() -> None:
+    with pytest.raises(UsageError) as raised:
+        prompts_from(["https://h/chair.png"] * 2000, base=Path("/"))
+    first, *_, more, advice = raised.value.problems
+    assert first == "prompts:2: its result would have the name 'chair', as that of prompts:1"
+    assert (len(raised.value.problems), more) == (22, "… and 1979 more")
+    assert advice.startswith("Remove or rename")
+
+
 def test_a_place_in_a_folder_is_the_file(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     for name in ("a.jpg", "a.png"):

@@ -148,19 +148,34 @@ def _collected(entries: Iterable[Entry], keys: Keys) -> Prompts:
     rest = iter(entries)
     while block := list(islice(rest, _BLOCK)):
         seen.update(prompts.extend(block))
-    if len(seen) < len(prompts):
+    clash = len(seen) < len(prompts)
+    del seen  # a million keys; who names the clashes needs the room
+    if clash:
         raise UsageError(*_clash_text(prompts))
     return prompts
 
 
 def _clash_text(prompts: Prompts) -> Iterator[str]:
-    first: dict[str, int] = {}
-    clashes = [prompt for prompt in prompts if first.setdefault(prompt.key, prompt.index) != prompt.index]
-    for prompt in clashes[:_SHOWN]:
-        own, other = prompts.place(prompt.index), prompts.place(first[prompt.key])
-        yield f"{own}: its result would have the name {prompt.key!r}, as that of {other}"
-    if len(clashes) > _SHOWN:
-        yield f"… and {len(clashes) - _SHOWN} more"
+    """Name the first repeated keys and count the others; a list may be nothing but repetitions."""
+    seen: set[bytes] = set()
+    named: dict[int, bytes] = {}
+    clashes = 0
+    for index, (key, _) in enumerate(prompts.encoded()):
+        if key in seen:
+            clashes += 1
+            if clashes <= _SHOWN:
+                named[index] = key
+        seen.add(key)
+    wanted = {*named.values()}
+    first: dict[bytes, int] = {}
+    for index, (key, _) in enumerate(prompts.encoded()):
+        if key in wanted:
+            first.setdefault(key, index)
+    for index, key in named.items():
+        own, other = prompts.place(index), prompts.place(first[key])
+        yield f"{own}: its result would have the name {prompts[index].key!r}, as that of {other}"
+    if clashes > _SHOWN:
+        yield f"… and {clashes - _SHOWN} more"
     yield "Remove or rename one of each, or number the results with `output: {keys: index-name}`."
 
 
