@@ -140,7 +140,7 @@ class _Process:
         self._hands = sum(lane.hands for lane in lanes)
         self._changed = threading.Condition()  # guards what follows
         self._open: dict[int, tuple[queue.SimpleQueue[Answer | None], wire.Do | wire.Probe]] = {}
-        self._outbox: queue.SimpleQueue[object]
+        self._outbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._ending = self._gone = self._told_stop = False
         self._broken: Exception | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -198,6 +198,7 @@ class _Process:
             self._listener.join()
         if self._process:
             self._process.wait()
+        self._outbox.put(None)  # if nobody listened any more, its sender waits still
 
     @property
     def gone(self) -> bool:
@@ -229,23 +230,11 @@ class _Process:
             self._outbox.put(wire.Obey(lane.endpoint.index, lane.rule))
 
     def _start(self) -> None:
-        """Start a worker process; it has inherited the pipe, and that signals are not its business."""
-        ours, theirs = multiprocessing.Pipe()
-        descriptor = theirs.fileno()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, wire.SIGNALS)
+        """Start a worker process and what sends to it. Raises RunnerError."""
         try:
-            started = subprocess.Popen(
-                [sys.executable, "-c", _code(), str(descriptor)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[descriptor],
-            )
+            ours, started = _started()
         except OSError as error:
-            ours.close()
             raise RunnerError(f"no worker process can be started: {error}; processes: 1 does without") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
         self._pipe = ours
         with self._changed:
             self._process = started
@@ -375,6 +364,26 @@ def _again(raised: wire.Raised) -> BaseException:
     if not isinstance(raised.error, RunnerError | Away | Stopped):
         raised.error.__cause__ = _ElsewhereError(f"in a worker process:\n{raised.trace}")
     return raised.error
+
+
+def _started() -> tuple[Connection, subprocess.Popen[bytes]]:
+    """Start a worker process; it has inherited the pipe, and that signals are not its business. Raises OSError."""
+    ours, theirs = multiprocessing.Pipe()
+    descriptor = theirs.fileno()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, wire.SIGNALS)
+    try:
+        return ours, subprocess.Popen(
+            [sys.executable, "-c", _code(), str(descriptor)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[descriptor],
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
 
 
 def _code() -> str:
