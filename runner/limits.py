@@ -97,9 +97,8 @@ def allow_files(hands: Sequence[int], *, processes: int) -> None:
         enough = _least(hands, most)
         advice = f"set processes: {enough}, or use fewer endpoints" if enough else "or use fewer slots or endpoints"
         raise UsageError(
-            f"{_counted(len(hands), 'endpoint')} with {_counted(sum(hands) - len(hands), 'slot')} may need {needed} "
-            f"open files in {each}, and this system allows {int(most)}: raise that limit (ulimit -Hn, LimitNOFILE= "
-            f"of systemd), {advice}. Nothing was sent."
+            f"{sum(hands)} hands (slots + 1 for each endpoint) may need {needed} open files in {each}, and this "
+            f"system allows {int(most)}: raise that limit (ulimit -Hn, LimitNOFILE= of systemd), {advice}. Nothing was sent."
         ) from None
 
 
@@ -114,7 +113,3 @@ def _least(hands: Sequence[int], most: float) -> int | None:
         if open_files(most_hands(hands, count)) <= most:
             return count
     return None
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -72,8 +72,9 @@ def test_a_hard_limit_that_is_too_low_is_told_before_anything_is_sent(
     done = limited("-n 300", here, environment, "run", many(30))
     assert done.returncode == 2
     assert (
-        "30 endpoints with 30 slots may need 496 open files in one process, and this system allows 300: raise that "
-        "limit (ulimit -Hn, LimitNOFILE= of systemd), set processes: 6, or use fewer endpoints. Nothing was sent."
+        "60 hands (slots + 1 for each endpoint) may need 496 open files in one process, and this system allows 300: "
+        "raise that limit (ulimit -Hn, LimitNOFILE= of systemd), set processes: 6, or use fewer "
+        "endpoints. Nothing was sent."
     ) in done.stderr
     assert not server.received and not server.probes
 
