@@ -98,7 +98,8 @@ def allow_files(hands: Sequence[int], *, processes: int) -> None:
         advice = f"set processes: {enough}, or use fewer endpoints" if enough else "or use fewer slots or endpoints"
         raise UsageError(
             f"{sum(hands)} hands (slots + 1 for each endpoint) may need {needed} open files in {each}, and this "
-            f"system allows {int(most)}: raise that limit (ulimit -Hn, LimitNOFILE= of systemd), {advice}. Nothing was sent."
+            f"system allows {int(most)}: raise that limit (ulimit -Hn, LimitNOFILE= of systemd), {advice}. "
+            "Nothing was sent."
         ) from None
 
 

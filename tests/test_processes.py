@@ -329,6 +329,9 @@ def test_what_goes_wrong_in_a_worker_process_ends_the_run(failing: str, kind: ty
         pytest.raises(kind, match=words) as raised,
     ):
         list(work_through(schedule, work))
+    for sender in [one for one in threading.enumerate() if one.name.startswith("orders to")]:
+        sender.join(10)
+        assert not sender.is_alive()
     if failing == "bug":
         assert "in __call__" in str(raised.value.__cause__), "the traceback there"
 
@@ -404,11 +407,12 @@ def test_word_of_a_failure_that_an_earlier_worker_process_told_is_passed_over() 
     theirs.close()
 
 
-def test_that_none_can_be_started_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("room", "what"), [(subprocess, "Popen"), (multiprocessing, "Pipe")])
+def test_that_none_can_be_started_is_no_bug(monkeypatch: pytest.MonkeyPatch, room: Any, what: str) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(room, what, refuse)
     schedule = schedule_of(lane(1))
     with (
         pytest.raises(RunnerError, match=r"no worker process can be started: .*unavailable"),

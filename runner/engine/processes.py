@@ -240,7 +240,8 @@ class _Process:
             self._process = started
             if self._ending:
                 started.kill()
-        self._sender = threading.Thread(target=self._send, args=(ours, self._outbox), daemon=True)
+        name = f"orders to {self.number}"
+        self._sender = threading.Thread(target=self._send, args=(ours, self._outbox), name=name, daemon=True)
         self._sender.start()
 
     def _send(self, pipe: Connection, outbox: queue.SimpleQueue[object]) -> None:
