@@ -1,6 +1,7 @@
 """The threads: hands, slots, stopping, and what comes out. What a hand does next is tested in test_schedule."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -282,3 +283,23 @@ def test_hands_that_were_started_before_one_could_not_be_do_not_wait_for_ever(
     for thread in started:
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_who_closes_the_iterator_early_gets_control_when_no_hand_is_at_work_any_more() -> None:
+    work = Work()
+    ended: list[str] = []
+
+    def until_cut(task: Task, where: Lane) -> None:
+        work.abandoned.wait(10)
+        time.sleep(0.05)  # what is left to do then: a file to close and to remove
+        ended.append(task.prompt.key)
+
+    work.generate = until_cut
+    events = work_through(schedule_of(lane(2)), work)
+    while not any(isinstance(event, Started) for event in next(events)):
+        pass
+    events.close()
+    assert ended
+    done = list(ended)
+    time.sleep(0.1)
+    assert ended == done

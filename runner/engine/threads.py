@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -56,6 +56,7 @@ class _Pool:
         most = sum(lane.hands for lane in schedule.lanes) or 1
         self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=max(_ROOM, 4 * most))
         self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix="hand")
+        self._futures: list[Future[None]] = []
         self._hands = 0
         self._all_here = threading.Event()
         self._left = False
@@ -79,6 +80,9 @@ class _Pool:
             self._stop.leave("error")
             self._schedule.check()
             self._work.abandon()
+            self._left = True
+            self._all_here.set()
+            wait(self._futures, LEAVE_S)  # so that nobody is at work with what the caller closes next
             raise
         finally:
             self._left = True
@@ -112,7 +116,7 @@ class _Pool:
         if not self._stop.asked:
             for lane in self._schedule.to_start():
                 for _ in range(lane.hands):
-                    self._executor.submit(self._hand, lane)
+                    self._futures.append(self._executor.submit(self._hand, lane))
                     self._hands += 1
             self._all_here.set()
         return self._hands
