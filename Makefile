@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench outages crash-test clean
+.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench outages crash-test test-servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +60,11 @@ outages: .venv/all ## Measure what outages cost, beside a run without any (2 min
 crash-test: .venv/all ## Kill runs N times (20) at random moments; check that nothing is lost, torn or replaced
 	@$(BIN)/python scripts/crash_test.py --kills $(if $(filter command,$(origin N)),$(N),20) $(ARGS)
 
+test-servers: .venv/all ## Run against real server packages, installed into .servers (1.2 GB); ARGS=cog for one of them
+	@$(BIN)/python scripts/test_servers.py $(ARGS)
+
 clean: ## Remove what make made, but no results
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out
+	rm -rf .venv .servers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "runner needs Python 3.10 or newer; set PYTHON=..."; exit 1; }

@@ -11,7 +11,7 @@ from pathlib import Path
 _RATE = 500
 _PARTS = [
     ("fetch the image", ("ImageClient.fetch",)),
-    ("build the request", ("Client.prepare", "generation_request")),
+    ("build the request", ("Client.prepare", "Protocol.generation")),
     ("send it, and read the answer's headers", ("Client.send",)),
     ("receive and hash the body", ("Answer.receive",)),
     ("create, write, verify and flush the file", ("Temp.", "OutputFolder.temp", "verify (runner/formats")),

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TypeGuard
 
 from runner import engine, journal, ledger, limits, report
+from runner.client import fetch_list
 from runner.clock import utc_now
 from runner.config import Config
 from runner.errors import RunnerError, StorageError, UsageError
 from runner.lanes import deal
-from runner.prompts import Prompts, read_prompts
-from runner.records import Event, Outcome, Saving, Summary
+from runner.prompts import Prompts, needs_json, read_prompts, written
+from runner.protocols import Protocol
+from runner.records import Event, Outcome, Saving, Submitted, Summary
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
 from runner.stop import Stop
@@ -30,8 +32,10 @@ from runner.worker import Workbench
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 PROMPTS = "prompts.txt"
+RICH_PROMPTS = "prompts.jsonl"
 RUN_LOG = "run.log"
 
+_SHOWN = 20
 _LEAST_FREE_BYTES = 1_000_000
 """With less there is no use in beginning: ledger, log and summary need some of it."""
 
@@ -94,14 +98,43 @@ def run(
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        schedule = _schedule(this, prompts, found.pending)
+        schedule = _schedule(this, prompts, found)
         error = _work(this, schedule, processes, tally, observe or _nobody)
         return _close(this, tally, error)
 
 
 def read_all(config: Config) -> Prompts:
     """Return every prompt of the run, done or not. Raises UsageError."""
-    return read_prompts(config.prompts, base=config.base, keys=config.settings.output.keys)
+    settings = config.settings
+    protocol = Protocol(settings.protocol)
+    try:
+        prompts = read_prompts(
+            config.prompts,
+            base=config.base,
+            keys=settings.output.keys,
+            what=protocol.what,
+            several=protocol.several,
+            fetch=lambda url: fetch_list(url, settings.timeouts),
+        )
+        _check_sendable(prompts, protocol)
+    except UsageError as error:
+        raise UsageError(*map(config.redactor.text, error.problems)) from error
+    return prompts
+
+
+def _check_sendable(prompts: Prompts, protocol: Protocol) -> None:
+    """Raise UsageError naming the prompts that don't have all that the protocol sends."""
+    if not protocol.demanding:
+        return
+    lacking = ((prompt, protocol.lacks(prompt)) for prompt in prompts)
+    wrong = [(prompt, what) for prompt, what in lacking if what]
+    if wrong:
+        raise UsageError(
+            *(f"{prompts.place(prompt.index)}: {prompt.key} has {what}" for prompt, what in wrong[:_SHOWN]),
+            *([f"… and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []),
+            f"The protocol {protocol.name} sends {', '.join(f'{{{name}}}' for name in protocol.demanding)}. "
+            "Nothing was sent.",
+        )
 
 
 def history_of(config: Config) -> ledger.History:
@@ -125,7 +158,7 @@ def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, ov
             stamp=folder.stamp,
             digest=folder.sha256,
             seed=settings.seed,
-            protocol=settings.protocol,
+            protocol=Protocol(settings.protocol).name,
             verify=settings.output.verify,
             overwrite=overwrite,
         )
@@ -235,7 +268,7 @@ def _written(events: Sequence[Event], lines: ledger.Ledger) -> Iterator[Event]:
     """
     waiting = [event for event in events if isinstance(event, Saving)]
     try:
-        lines.append([one.outcome if isinstance(one, Saving) else one for one in events if _ends(one)])
+        lines.append([one if isinstance(one, Outcome) else one.outcome for one in events if _is_written(one)])
         for event in events:
             if isinstance(event, Saving):
                 part = waiting.pop(0).part
@@ -251,14 +284,14 @@ def _written(events: Sequence[Event], lines: ledger.Ledger) -> Iterator[Event]:
             saving.part.drop()
 
 
-def _ends(event: Event) -> TypeGuard[Saving | Outcome]:
-    return isinstance(event, Saving | Outcome)
+def _is_written(event: Event) -> TypeGuard[Saving | Outcome | Submitted]:
+    return isinstance(event, Saving | Outcome | Submitted)
 
 
-def _schedule(this: _Run, prompts: Prompts, pending: Sequence[int]) -> Schedule:
+def _schedule(this: _Run, prompts: Prompts, found: Standing) -> Schedule:
     settings = this.config.settings
     endpoints = this.config.endpoints
-    backlogs = deal(pending, len(endpoints))
+    backlogs = deal(found.pending, len(endpoints))
     return Schedule(
         [Lane(endpoint, backlog) for endpoint, backlog in zip(endpoints, backlogs, strict=True)],
         prompts,
@@ -268,6 +301,8 @@ def _schedule(this: _Run, prompts: Prompts, pending: Sequence[int]) -> Schedule:
         hedge=settings.hedge,
         retry=settings.retry,
         health=settings.health,
+        load_size=settings.protocol.size if settings.protocol.kind == "batch" else 1,
+        jobs=found.jobs,
     )
 
 
@@ -287,7 +322,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
     def workbench() -> Workbench:
         return Workbench(
             endpoints=endpoints,
-            timeouts=settings.timeouts,
+            timeouts=this.config.timeouts,
             output=settings.output,
             seed=settings.seed,
             protocol=settings.protocol,
@@ -330,9 +365,11 @@ def _check_limits(this: _Run, tally: report.Tally) -> None:
 def _keep_config(this: _Run, prompts: Prompts) -> None:
     """Write the resolved config; with prompts that can't be read a second time, the list as well."""
     snapshot = None
-    if "-" in this.config.prompts:
-        this.folder.write(PROMPTS, "".join(f"{image}\n" for _, image in prompts.named()), mode=0o600)
-        snapshot = [PROMPTS]  # beside the config, wherever the folder is moved
+    if any(source == "-" or "://" in source for source in this.config.prompts):
+        as_json = needs_json(packed for _, packed in prompts.named())
+        snapshot = [RICH_PROMPTS if as_json else PROMPTS]  # beside the config, wherever the folder is moved
+        lines = written((packed for _, packed in prompts.named()), as_json=as_json)
+        this.folder.write(snapshot[0], lines, mode=0o600)
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
 
 

@@ -14,3 +14,16 @@ def since(begun: float, until: float | None = None) -> float:
 def utc_now() -> str:
     """Return the time of day as ISO 8601 in UTC, to the millisecond: ``2026-01-31T23:59:59.999Z``."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utc_age_s(then: str) -> float:
+    """Return the seconds since a time that ``utc_now`` told, never less than 0; 0 for what is no time.
+
+    >>> utc_age_s("tomorrow")
+    0.0
+    """
+    try:
+        past = datetime.fromisoformat(then.replace("Z", "+00:00"))
+        return max(0.0, (datetime.now(timezone.utc) - past).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

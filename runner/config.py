@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from runner import access
 from runner.errors import UsageError
 from runner.mistakes import sentence
+from runner.protocols import Block, presets, problems
 from runner.records import Endpoint
-from runner.redact import Redactor, is_secret_header, public_url
-from runner.settings import EndpointSettings, RunConfig
-from runner.yamlfile import Document, dump, escaped, read_document
+from runner.redact import Redactor, public_url
+from runner.settings import RunConfig, Timeouts
+from runner.yamlfile import Document, Loc, dump, escaped, merged, read_document
+
+_WITH_HEADERS = ("request", "upload", "poll", "fetch")
 
 Check = Callable[[RunConfig, Path], Iterable[str]]
 """Yields the problems of a config that was read from this folder."""
-
-_HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Config:
     folder: Path
     output_folder: Path
     redactor: Redactor = field(default_factory=Redactor)
+    written: Mapping[Loc, str] = field(default_factory=dict)
+    """The texts with secret ``${NAME}`` in them as they stood in the file, by their place."""
 
     @property
     def prompts(self) -> list[str]:
@@ -50,7 +52,7 @@ class Config:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints in their order, each with a name and a label no other has."""
-        urls = [_base_url(one.url) for one in self.settings.endpoints]
+        urls = [access.url_of(one) for one in self.settings.endpoints]
         ports = [_port(url) for url in urls]
         common = Counter(ports)
         return tuple(
@@ -60,17 +62,30 @@ class Config:
                 name=given.name or _host_port(url),
                 label=f"port {port}" if common[port] == 1 else _host_port(url),
                 slots=given.slots,
-                headers=given.headers,
-                verify=_verify(given, self.folder),
+                headers=access.headers_of(given),
+                query=given.query,
+                verify=access.file_of(given.verify, self.folder) if isinstance(given.verify, str) else given.verify,
+                cert=self._file(given.cert),
+                key=self._file(given.key),
+                proxy=access.proxy_of(given),
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
+        )
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The clocks: those that the config sets, else the protocol's, else the defaults."""
+        given = self.settings.timeouts
+        protocols = self.settings.protocol.timeouts.model_dump(exclude_none=True)
+        return given.model_copy(
+            update={name: s for name, s in protocols.items() if name not in given.model_fields_set}
         )
 
     @property
     def grace_s(self) -> float:
         """How long what is in flight may take after a signal, in seconds."""
         given = self.settings.grace_s
-        return self.settings.timeouts.first_byte_s if given is None else given
+        return self.timeouts.first_byte_s if given is None else given
 
     def resolved_yaml(self, prompts: Sequence[str] | None = None) -> str:
         """Return the config with every default filled in, absolute paths, and no secret.
@@ -78,17 +93,37 @@ class Config:
         ``prompts`` stand in, as they are, for sources that can't be read again, such as stdin.
         """
         document = self.settings.model_dump(mode="json")
+        document["protocol"] = self._resolved_protocol()
         document["output_folder"] = escaped(str(self.output_folder))
-        sources = prompts or [os.path.join(self.base, source) for source in self.prompts]
+        sources = prompts or [
+            public_url(source) if "://" in source else os.path.join(self.base, source) for source in self.prompts
+        ]
         document["prompts"] = [escaped(source) for source in sources]
-        for endpoint, settings in zip(document["endpoints"], self.settings.endpoints, strict=True):
-            verify = _verify(settings, self.folder)
-            endpoint["verify"] = escaped(verify) if isinstance(verify, str) else verify
-            endpoint["url"] = public_url(endpoint["url"])
-            endpoint["headers"] = {
-                name: self.redactor.header(name, value) for name, value in endpoint["headers"].items()
-            }
+        for index, settings in enumerate(self.settings.endpoints):
+            written = {loc[2:]: text for loc, text in self.written.items() if loc[:2] == ("endpoints", index)}
+            document["endpoints"][index] |= access.public(settings, written, self.folder)
         return dump(document)
+
+    def _file(self, path: str | None) -> str | None:
+        return None if path is None else access.file_of(path, self.folder)
+
+    def _resolved_protocol(self) -> Any:
+        """Return the preset's name, if it is just that; else all of the block."""
+        block = self.settings.protocol
+        if block.preset and block == Block.model_validate(presets.expanded(block.preset)):
+            return block.preset
+        document = block.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        for name in _WITH_HEADERS:
+            section = document.get(name) or {}
+            for part in {"headers", "query"} & {*section}:
+                written = {
+                    str(loc[3]): text for loc, text in self.written.items() if loc[:3] == ("protocol", name, part)
+                }
+                shown = (
+                    access.public_headers(section[part], written) if part == "headers" else section[part] | written
+                )
+                section[part] = shown
+        return document
 
 
 def load_config(
@@ -115,37 +150,40 @@ def config_from(options: Mapping[str, Any], *, name: str = "the command line") -
     return _config(Document(), name=name, base=Path.cwd(), overrides=options, check=runnable)
 
 
-def merged(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``document`` with ``overrides`` laid over it, mappings merged key by key."""
-    result = dict(document)
-    for key, value in overrides.items():
-        below = result.get(key)
-        result[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
-    return result
-
-
 def json_schema() -> str:
     """Return the JSON schema of the config file, for editors."""
     return json.dumps(RunConfig.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+def _secrets(settings: RunConfig) -> Iterator[str]:
+    for endpoint in settings.endpoints:
+        yield from access.secrets_of(endpoint)
+    for section in _WITH_HEADERS:
+        if asked := getattr(settings.protocol, section):
+            yield from access.secret_headers(asked.headers)
+
+
 def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str, Any], check: Check) -> Config:
-    whole = merged(document.values, overrides)
-    problems = document.problems
+    values = document.values
+    if isinstance(values.get("protocol"), str) and isinstance(overrides.get("protocol"), Mapping):
+        values = {**values, "protocol": {"preset": values["protocol"]}}
+    whole = merged(values, overrides)
+    wrong = document.problems
     try:
         settings = RunConfig.model_validate(whole)
-        problems += check(settings, base)
+        wrong += check(settings, base)
     except ValidationError as error:
-        problems += [sentence(one, whole) for one in error.errors()]
-    if problems:
-        raise UsageError(*(f"{_source(problem, name, overrides)}: {problem}" for problem in problems))
+        wrong += [sentence(one, whole) for one in error.errors()]
+    if wrong:
+        raise UsageError(*(f"{_source(problem, name, overrides)}: {problem}" for problem in wrong))
     output_base = Path.cwd() if "output_folder" in overrides else base
     return Config(
         settings=settings,
         base=Path.cwd() if "prompts" in overrides else base,
         folder=base,
         output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
-        redactor=Redactor(document.secrets, _literal_secrets(settings, document.secrets)),
+        redactor=Redactor(document.secrets, [*_secrets(settings)]),
+        written={} if "endpoints" in overrides else document.written,
     )
 
 
@@ -153,10 +191,11 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
     """Yield what the types can't say: URLs and files that are none, and names and addresses that stand twice."""
     if "\0" in settings.output_folder:
         yield f"output_folder: expected a path, got {settings.output_folder!r}"
+    yield from problems(settings.protocol)
     names: dict[str, int] = {}
     urls: dict[str, int] = {}
     for index, endpoint in enumerate(settings.endpoints):
-        if problem := _url_problem(endpoint):
+        if problem := access.url_problem(endpoint):
             yield f"endpoints[{index}].url: {problem}"
             continue
         url = _base_url(endpoint.url)
@@ -169,64 +208,12 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
             yield f"endpoints[{index}].name: {name!r} is already the name of endpoints[{names[name]}]"
         names.setdefault(endpoint.name or _host_port(url), index)
         urls.setdefault(url, index)
-        authorities = _verify(endpoint, base)
-        if isinstance(authorities, str) and not _holds_certificates(authorities):
-            yield f"endpoints[{index}].verify: expected true, false or a file of certificates, got {authorities!r}"
-        for header, value in endpoint.headers.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not _HEADER_VALUE.fullmatch(value):
-                yield f"endpoints[{index}].headers: {header!r} is no valid header (RFC 9110)"
-
-
-def _url_problem(endpoint: EndpointSettings) -> str | None:
-    try:
-        parts = urlsplit(endpoint.url)
-        host = parts.hostname or ""
-        labels = all(0 < len(label) <= 63 for label in host.removesuffix(".").split("."))
-        usable = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.:%-]+", host) and parts.port != 0 and labels
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"\s", endpoint.url):
-        return f"expected an http or https URL such as http://127.0.0.1:10006, got {public_url(endpoint.url)!r}"
-    if parts.query or parts.fragment:
-        return f"expected a base URL without ? and #, got {public_url(endpoint.url)!r}"
-    return None
+        yield from (f"endpoints[{index}]{problem}" for problem in access.problems(endpoint, base))
 
 
 def _source(problem: str, name: str, overrides: Mapping[str, Any]) -> str:
     key = re.split(r"[.\[:]", problem, maxsplit=1)[0]
     return "the command line" if key in overrides else name
-
-
-def _literal_secrets(settings: RunConfig, named: Mapping[str, str]) -> Iterator[str]:
-    """Yield the secrets that stand in the config itself: secret headers, their tokens, and the URLs' user info."""
-    for endpoint in settings.endpoints:
-        secrets = _user_info(endpoint.url)
-        for name, value in endpoint.headers.items():
-            secrets += [value, value.rpartition(" ")[2]] if is_secret_header(name) else []
-        yield from (one for one in secrets if one and not any(value in one for value in named.values() if value))
-
-
-def _verify(endpoint: EndpointSettings, base: Path) -> bool | str:
-    """Return what to believe about an endpoint's certificate; a file is relative to ``base``."""
-    if isinstance(endpoint.verify, bool):
-        return endpoint.verify
-    return os.path.join(base, os.path.expanduser(endpoint.verify))
-
-
-def _holds_certificates(path: str) -> bool:
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ValueError):  # there is no such file, or it holds no certificates
-        return False
-    return True
-
-
-def _user_info(url: str) -> list[str]:
-    """Return the user info of a URL in every form in which a server may say it back."""
-    given = urlsplit(url).netloc.rpartition("@")[0]
-    user, _, password = given.partition(":")
-    plain = f"{unquote(user)}:{unquote(password)}"
-    return [given, password, unquote(password), base64.b64encode(plain.encode()).decode()] if given else []
 
 
 def _base_url(url: str) -> str:

@@ -11,6 +11,7 @@
         ├── StatusError       a status that is not a success                                either
         ├── BusyError         the endpoint is healthy and full, or our connection was old   nobody
         ├── ResultError       a 200 that holds no whole result                              endpoint
+        │   └── NoDocumentError   it should be JSON, and is none                            endpoint
         └── ImageError        the prompt's image can't be had                               prompt
 
 Whatever else is raised is a bug: traceback, exit 3.
@@ -100,6 +101,10 @@ class ResultError(AttemptError):
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message, again=True, blame="endpoint", status=status)
+
+
+class NoDocumentError(ResultError):
+    """What should be a JSON document is none."""
 
 
 class ImageError(AttemptError):

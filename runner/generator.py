@@ -11,6 +11,7 @@ from runner.batch import run
 from runner.config import config_from
 from runner.journal import log
 from runner.prompts import prompts_from
+from runner.protocols import Protocol
 from runner.records import Summary
 from runner.stop import Stop
 
@@ -49,8 +50,15 @@ class Generator:
         handler = _Echo(self._echo) if self._echo else logging.NullHandler()
         log.addHandler(handler)
         try:
-            keys = self._config.settings.output.keys
-            prompts = prompts_from(image_urls, base=Path.cwd(), keys=keys, where="image_urls")
+            protocol = Protocol(self._config.settings.protocol)
+            prompts = prompts_from(
+                image_urls,
+                base=Path.cwd(),
+                keys=self._config.settings.output.keys,
+                where="image_urls",
+                what=protocol.what,
+                several=protocol.several,
+            )
             return run(self._config, prompts=prompts, stop=stop)
         finally:
             log.removeHandler(handler)

@@ -11,7 +11,8 @@ from runner import settings
 from runner.client import Client
 from runner.errors import AttemptError
 from runner.formats import words
-from runner.protocols import Protocol
+from runner.protocols import Protocol, paths
+from runner.protocols.block import HealthBlock
 from runner.records import Endpoint
 from runner.redact import public_url
 
@@ -25,6 +26,9 @@ _NOT_READY = frozenset(
     ["loading", "starting", "initializing", "warming_up", "unhealthy", "unavailable", "not_ready", "error", "down"]
 )
 """What ``status`` says on health pages that answer 200 all the time."""
+
+
+_HEALTHY = ("healthy", "ok", "ready")
 
 
 class Breaker:
@@ -126,29 +130,55 @@ class Health:
 
 
 def probe(endpoint: Endpoint, protocol: Protocol, client: Client, *, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
-    """Ask health and version once. Never raises for a server that is down: that is the answer."""
+    """Ask health and version once. Never raises for a server that is down: that is the answer.
+
+    Of a server without a health page any answer is a good one.
+    """
+    asked = protocol.block.health
     begun = time.monotonic()
     try:
-        code, body = client.get(protocol.health_path, timeout_s=timeout_s)
+        code, body = client.get(asked.path if asked else "/", timeout_s=timeout_s)
     except AttemptError as error:
         return Health(endpoint, False, _without(endpoint, error), refused=not error.reached)
     latency_s = time.monotonic() - begun
-    said = _field(body, "status")
-    ready = said.lower().replace(" ", "_") not in _NOT_READY
+    if asked is None:
+        return Health(endpoint, healthy=True, status="answers", latency_s=latency_s, alive=True)
+    said = _said(asked, body)
+    good = code == asked.status or (code < 500 and "status" not in asked.model_fields_set)
+    ready = good and said.lower().replace(" ", "_") not in _NOT_READY
     return Health(
         endpoint,
-        healthy=code == 200 and said in ("healthy", "ok", "ready", ""),
-        status=said or ("healthy" if code == 200 else f"{code}: {words(body)}"),
-        version=_version(protocol, client, max(0.1, timeout_s - latency_s)),
+        healthy=code == asked.status and (not said or _is_expected(asked, body)),
+        status=said or ("healthy" if code == asked.status else f"{code}: {words(body)}"),
+        version=_version(asked, client, max(0.1, timeout_s - latency_s)),
         latency_s=latency_s,
-        alive=code < 500 and ready,
-        refused=code >= 500 or not ready,
+        alive=ready,
+        refused=not ready,
     )
 
 
-def _version(protocol: Protocol, client: Client, timeout_s: float) -> str:
+def _said(asked: HealthBlock, body: bytes) -> str:
+    """Return what the page says under the first name that it is asked for; "" if nothing."""
+    path = next(iter(asked.document), "status")
+    return _field(body, path)
+
+
+def _is_expected(asked: HealthBlock, body: bytes) -> bool:
+    """Tell whether the page says of everything what a healthy server says."""
+    page = _json(body)
+    for path, expected in asked.document.items():
+        found = paths.first(page, path)
+        good = expected if isinstance(expected, list) else [expected]
+        if found not in good and not (isinstance(found, str) and "healthy" in good and found in _HEALTHY):
+            return False
+    return True
+
+
+def _version(asked: HealthBlock, client: Client, timeout_s: float) -> str:
+    if asked.version is None:
+        return ""
     try:
-        code, body = client.get(protocol.version_path, timeout_s=timeout_s)
+        code, body = client.get(asked.version, timeout_s=timeout_s)
     except AttemptError:
         return ""
     return (_field(body, "version") or words(body)) if code == 200 else ""
@@ -159,10 +189,14 @@ def _without(endpoint: Endpoint, error: AttemptError) -> str:
     return str(error).removeprefix(f"{public_url(endpoint.url)}: ")
 
 
-def _field(body: bytes, name: str) -> str:
+def _field(body: bytes, path: str) -> str:
     """Return a field of a JSON page as one short line; "" if there is none."""
+    found = paths.first(_json(body), path)
+    return "" if found is None else words(str(found).encode())
+
+
+def _json(body: bytes) -> object:
     try:
-        document = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
-        return ""
-    return words(str(document.get(name, "")).encode()) if isinstance(document, dict) else ""
+        return None

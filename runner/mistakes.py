@@ -11,8 +11,17 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from runner.settings import RunConfig, Section
+from runner.sections import Section
+from runner.settings import RunConfig
 from runner.yamlfile import Loc, dotted
+
+_PATTERNS: dict[int | str, str] = {
+    "extension": "auto or a file extension such as ply",
+    "path": "a path that begins with /",
+    "version": "a path that begins with /",
+    "method": "an HTTP method such as POST",
+}
+_CREDENTIALS = frozenset(["url", "headers", "query", "bearer", "basic", "proxy", "cert", "key"])
 
 
 def sentence(error: Any, document: Any) -> str:
@@ -27,15 +36,17 @@ def sentence(error: Any, document: Any) -> str:
         return f"{dotted(loc)}: unknown key{hint}"
     if kind == "value_error" and str(context.get("error", "")).startswith("expected"):
         return f"{dotted(loc)}: {context['error']}"
-    expected = _expected(kind, context, _field_at(loc))
-    return f"{dotted(loc)}: expected {expected}, got {_shown(_value_at(document, loc))}"
+    expected = _PATTERNS.get(loc[-1]) if kind == "string_pattern_mismatch" else None
+    expected = expected or _expected(kind, context, _field_at(loc))
+    value = _value_at(document, loc)
+    return f"{dotted(loc)}: expected {expected}, got {_kind(value) if _may_be_secret(loc, value) else _shown(value)}"
 
 
 def _expected(kind: str, context: Mapping[str, Any], at: FieldInfo | None) -> str:
     if kind == "literal_error":
         return str(context["expected"])
     if kind == "string_pattern_mismatch":
-        return "auto or a file extension such as ply"
+        return f"a text like {context['pattern']}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return "a mapping"
     if kind == "list_type" or (kind == "too_short" and context.get("field_type") == "List"):
@@ -67,9 +78,10 @@ def _field_at(loc: Loc) -> FieldInfo | None:
     for step in loc:
         if isinstance(step, int):
             continue
-        if model is None or step not in model.model_fields:
+        known = _fields_of(model) if model else {}
+        if step not in known:
             return found
-        found = model.model_fields[step]
+        found = known[step]
         model = next((one for one in _types(found.annotation) if issubclass(one, Section)), None)
     return found
 
@@ -77,7 +89,12 @@ def _field_at(loc: Loc) -> FieldInfo | None:
 def _keys_at(loc: Loc) -> list[str]:
     at = _field_at(loc)
     models = [one for one in _types(at.annotation) if issubclass(one, Section)] if at else [RunConfig]
-    return list(models[0].model_fields) if models else []
+    return list(_fields_of(models[0])) if models else []
+
+
+def _fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a section by the names that the YAML has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _types(annotation: Any) -> set[type]:
@@ -102,6 +119,18 @@ def _value_at(document: Any, loc: Loc) -> Any:
         except (KeyError, IndexError, TypeError):
             break
     return document
+
+
+def _may_be_secret(loc: Loc, value: Any) -> bool:
+    """Tell whether a value is one that no error may show: an endpoint's credentials, or what holds them."""
+    if loc[0] != "endpoints":
+        return False
+    return not _CREDENTIALS.isdisjoint(loc) or (bool(value) and isinstance(value, dict | list))
+
+
+def _kind(value: Any) -> str:
+    kinds = {str: "a text", bool: "true or false", int: "a number", float: "a number", dict: "a mapping"}
+    return "nothing" if value in (None, "") else kinds.get(type(value), "a list")
 
 
 def _shown(value: Any) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import mimetypes
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from runner.errors import AttemptError
 
 URL = ("http://", "https://")
 """How an image begins that is no local file."""
 
-Kind = Literal["saved", "failed", "interrupted", "dropped"]
-"""``dropped``: what one endpoint did for a prompt that another had done first (``hedge``)."""
+Kind = Literal["saved", "failed", "interrupted", "dropped", "submitted"]
+"""How a prompt ended; what did not end it are two.
+
+``dropped``: what one endpoint did for a prompt that another had done first (``hedge``). ``submitted``: a job of this
+prompt waits on its endpoint; a run that comes after a crash finds it again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,9 @@ class Endpoint:
     """One HTTP server that generates, usually one GPU on one port.
 
     ``label`` is how log lines name it: ``port 10006``, or ``host:port`` where two endpoints share a port.
-    ``verify`` is about its TLS certificate: True, False, or the path of the authorities to believe.
+    ``headers`` and ``query`` go with every request, credentials among them. ``verify`` is about its TLS certificate:
+    True, False, or the path of the authorities to believe; ``cert`` is our own, and ``key`` its key if that is in a
+    file of its own.
     """
 
     index: int
@@ -30,25 +37,42 @@ class Endpoint:
     name: str
     label: str
     slots: int = 1
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | str = True
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cert: str | None = None
+    key: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One line of the prompts input.
+    """One entry of the prompts input: an image, a text, or both.
 
     ``index`` counts from 0 over the whole input. ``key`` is the result's file name without its extension.
-    ``image`` is an http(s) URL or an absolute path.
+    ``image`` is an http(s) URL or an absolute path, "" if there is none. ``seed`` stands in for the run's;
+    ``params`` are what else the list says of this prompt.
     """
 
     index: int
     key: str
-    image: str
+    image: str = ""
+    text: str | None = None
+    seed: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def is_url(self) -> bool:
         return self.image.startswith(URL)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A list of prompts as it was downloaded. ``file`` stands at its start, ``url`` is where redirects led to."""
+
+    file: BinaryIO
+    url: str
+    content_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +88,38 @@ class Image:
     def size_bytes(self) -> int:
         return len(self.content)
 
+    @property
+    def content_type(self) -> str:
+        """What it is by its first bytes, else by its name."""
+        for start, kind in _IMAGE_TYPES.items():
+            if self.content.startswith(start):
+                return kind
+        return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
+
+
+_IMAGE_TYPES = {
+    b"\x89PNG\r\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"RIFF": "image/webp",
+    b"GIF8": "image/gif",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a protocol wants sent to an endpoint. ``files``: field → (file name, bytes, content type)."""
+    """What a protocol wants sent to an endpoint.
+
+    ``path`` is added to its URL, or is a URL of its own on the same host. The body is ``content``, or a multipart
+    form of ``fields`` and ``files`` (field → file name, bytes, content type) if ``fields`` is given.
+    """
 
     method: str
     path: str
-    files: Mapping[str, tuple[str, bytes, str]]
-    fields: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] | None = None
+    files: Mapping[str, tuple[str, bytes, str]] = field(default_factory=dict)
+    content: bytes | None = None
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +150,34 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultFile:
+    """One file of a prompt that has several: its name in the output folder, and what it was when it was written."""
+
+    file: str
+    format: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that an endpoint took on: its id there, what else its answers said, and when it was submitted (UTC)."""
+
+    id: Any
+    saved: Mapping[str, Any]
+    submitted_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one prompt ended in this run; one line of the ledger.
 
-    ``prompt`` is the image's URL without secrets, or its path. ``file`` is the result's name in the output
-    folder. ``image`` tells of a local image ``size_bytes``, ``mtime_ns`` and ``sha256``, so that the next run
+    ``prompt`` is the image's URL without secrets, its path, or the text, cut. ``file`` is the result's name in the
+    output folder. ``image`` tells of a local image ``size_bytes``, ``mtime_ns`` and ``sha256``, so that the next run
     sees whether it changed. ``blame`` is set when it failed: ``endpoint`` or ``prompt``. ``moved_from`` is the
-    endpoint of its lane if it ended on another.
+    endpoint of its lane if it ended on another. ``more`` are the files beyond the first of a prompt with several
+    results, ``job`` is what was submitted.
     """
 
     key: str
@@ -133,6 +201,8 @@ class Outcome:
     error: str | None = None
     blame: str | None = None
     moved_from: str | None = None
+    more: tuple[ResultFile, ...] = ()
+    job: Job | None = None
     attempts: tuple[Attempt, ...] = ()
 
 
@@ -141,7 +211,8 @@ class Task:
     """A prompt that was taken up and has not ended. One thread has it at a time.
 
     Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
-    old connection was its excuse once, ``mark`` tells its unfinished files from those of others. The lower part
+    old connection was its excuse once, ``jobs`` what endpoints (by name) have taken on for it and not ended, ``mark``
+    tells its unfinished files from those of others. The lower part
     belongs to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
     that died with it, ``charged`` the index of an endpoint for each attempt that is used up, ``forgiven`` the
     endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
@@ -154,6 +225,7 @@ class Task:
     save_s: float = 0.0
     image_attempts: int = 0
     excused: bool = False
+    jobs: dict[str, Job] = field(default_factory=dict)
     mark: int = field(default_factory=itertools.count().__next__)
 
     losses: list[int] = field(default_factory=list)
@@ -193,10 +265,17 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """A verified result that waits for its ledger line."""
+    """A verified result that waits for its ledger line; ``part`` is all of its files."""
 
     outcome: Outcome
     part: Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An endpoint took a job on; ``outcome`` is what the ledger should say of it."""
+
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +315,7 @@ class Met:
     version: str
 
 
-Event = Started | Retrying | Saving | Outcome | Out | Back | Met
+Event = Started | Retrying | Submitted | Saving | Outcome | Out | Back | Met
 
 
 @dataclass(frozen=True, slots=True)

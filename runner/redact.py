@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus, urlsplit, urlunsplit
 
 _SECRET_QUERY = re.compile(
     r"^(x-amz-|x-goog-|sig$|signature|se$|sp$|sv$|st$|spr$|expires|policy$|key-pair-id|awsaccesskeyid|"
@@ -16,6 +19,14 @@ _SECRET_QUERY = re.compile(
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|api[-_]?key|secret|password", re.IGNORECASE)
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
+
+_CUT_MARKS = ("…", "'", '"')
+"""Where texts of servers were cut: by ``…``, or as bytes in quotes."""
+
+
+_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
 
 _SHORTEST_SECRET = 6
 """A shorter value of an environment variable is too likely to be an ordinary word or number."""
@@ -32,7 +43,7 @@ def public_url(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return url.partition("?")[0]
+        return _USER_INFO.sub("", url.partition("?")[0])
     query = "&".join(field for field in parts.query.split("&") if not _SECRET_QUERY.match(field.partition("=")[0]))
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
@@ -43,26 +54,59 @@ def is_secret_header(name: str) -> bool:
 
 
 class Redactor:
-    """Replace secret values in texts: those of ``${NAME}`` by that name, others by ``***``."""
+    """Replace secret values in texts: those of ``${NAME}`` by that name, others by ``***``.
+
+    A secret is known again in the forms in which servers and libraries say it back, and by its beginning where a text
+    was cut in the midst of it.
+    """
 
     def __init__(self, named: Mapping[str, str] | None = None, unnamed: Iterable[str] = ()) -> None:
-        shown = dict.fromkeys(unnamed, "***")
-        shown.update({value: f"${{{name}}}" for name, value in (named or {}).items()})
-        self._named = dict(named or {})
-        self._shown = {value: shown[value] for value in shown if len(value) >= _SHORTEST_SECRET}
-        longest_first = sorted(self._shown, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-
-    def header(self, name: str, value: str) -> str:
-        """Return a header's value as a config may show it: ``${NAME}`` for what came from there, or ``***``."""
-        for variable, secret in self._named.items():
-            value = value.replace(secret, f"${{{variable}}}") if secret else value
-        return "***" if is_secret_header(name) and "${" not in value else value
+        shown = {form: f"${{{name}}}" for name, value in (named or {}).items() for form in _forms(value)}
+        others = {form: "***" for value in unnamed for form in _forms(value) if form not in shown}
+        self._shown = [*_longest_first(shown), *_longest_first(others)]
 
     def text(self, text: str) -> str:
         """Return ``text`` with every known secret replaced, and all URLs in it as ``public_url`` shows them."""
         if "://" in text:
             text = _URL.sub(lambda found: public_url(found.group()), text)
-        if self._pattern is None:
-            return text
-        return self._pattern.sub(lambda found: self._shown[found.group()], text)
+        for secret, shown in self._shown:
+            if secret in text:
+                text = text.replace(secret, shown)
+        for mark in _CUT_MARKS:
+            if mark in text and self._shown:
+                *cut, last = text.split(mark)
+                text = mark.join([*map(self._without_beginning, cut), last])
+        return text
+
+    def _without_beginning(self, text: str) -> str:
+        """Return ``text`` without the beginning of a secret at its end."""
+        for secret, shown in self._shown:
+            at = text.find(secret[:_SHORTEST_SECRET], max(0, len(text) - len(secret)))
+            while at >= 0:
+                if secret.startswith(text[at:]):
+                    return text[:at] + shown
+                at = text.find(secret[:_SHORTEST_SECRET], at + 1)
+        return text
+
+
+def _longest_first(shown: Mapping[str, str]) -> list[tuple[str, str]]:
+    return sorted(shown.items(), key=lambda one: len(one[0]), reverse=True)
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret as it stands in texts: as it is, percent-encoded, in base64, in JSON and HTML, on one line.
+
+    >>> sorted(_forms("a/b c+d"))[:5]
+    ['YS9iIGMrZA', 'a%2Fb%20c%2Bd', 'a%2Fb+c%2Bd', 'a%2fb%20c%2bd', 'a%2fb+c%2bd']
+    """
+    if len(secret) < _SHORTEST_SECRET:
+        return set()
+    raw = secret.encode(errors="surrogatepass")
+    found = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], html.escape(secret)}
+    found |= {secret.replace("/", "\\/"), " ".join(secret.split()), repr(secret)[1:-1]}
+    for encoded in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
+        found |= {encoded, _PERCENT.sub(lambda one: one.group().lower(), encoded)}
+    for as_bytes in (raw, secret.encode("latin-1", "replace")):
+        found |= {base64.b64encode(as_bytes).decode().rstrip("=")}
+        found |= {base64.urlsafe_b64encode(as_bytes).decode().rstrip("=")}
+    return {form for form in found if len(form) >= _SHORTEST_SECRET}

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from runner.formats import FORMATS, UNKNOWN_EXTENSION, satisfies
 from runner.ledger import History, Recorded
 from runner.ledger.history import Unchanged
-from runner.prompts import Fingerprints, Prompts, fingerprint, shown
-from runner.records import URL, Prompt
+from runner.prompts import Fingerprints, Prompts, fingerprint, local_image, shown
+from runner.records import URL, Job, Prompt
 from runner.storage import NO_STAMP, Stamp
 
 _EXAMPLES = 3
@@ -27,12 +28,14 @@ _URL = tuple(one.encode() for one in URL)
 class Standing:
     """How the prompts stand against the output folder, by their index.
 
-    ``conflicts`` maps what differs (``seed 41, not 42``) to prompts; these are in no other list.
+    ``conflicts`` maps what differs (``seed 41, not 42``) to prompts; these are in no other list. ``jobs`` holds, for
+    some that are pending, which endpoint (by its name) took it on in an earlier run, and how it may be found there.
     """
 
     done: array[int] = field(default_factory=lambda: array("I"))
     pending: array[int] = field(default_factory=lambda: array("I"))
     conflicts: dict[str, list[int]] = field(default_factory=dict)
+    jobs: dict[int, tuple[str, Job]] = field(default_factory=dict)
 
     def conflict_text(self, prompts: Sequence[Prompt]) -> list[str]:
         """One sentence for each kind of difference."""
@@ -65,13 +68,14 @@ def standing(
     found = Standing()
     if not history.saved:
         found.pending.extend(range(len(prompts)))
+        found.jobs = _jobs(prompts, history, seed=seed, protocol=protocol)
         return found
     fingerprints = Fingerprints(seed=seed, protocol=protocol)
     kinds = [name for name in (*FORMATS, UNKNOWN_EXTENSION) if satisfies(name, verify)]
     vouches = history.voucher(kinds, unchanged)
-    for index, (key, image) in enumerate(prompts.encoded()):
-        own = NO_STAMP if image.startswith(_URL) else _stamp(image.decode(errors="surrogatepass"))
-        if own is not None and vouches(key, fingerprints.of(image), own):
+    for index, (key, kept) in enumerate(prompts.encoded()):
+        own = NO_STAMP if kept.startswith(_URL) else _stamp(local_image(kept))
+        if own is not None and vouches(key, fingerprints.of(kept), own):
             found.done.append(index)
             continue
         prompt = prompts[index]
@@ -88,7 +92,26 @@ def standing(
             found.pending.append(index)
         else:
             found.conflicts.setdefault(difference, []).append(index)
+    done = {*found.done} if history.submitted else ()
+    jobs = _jobs(prompts, history, seed=seed, protocol=protocol)
+    found.jobs = {index: job for index, job in jobs.items() if index not in done}
     return found
+
+
+def _jobs(prompts: Prompts, history: History, *, seed: int, protocol: str) -> dict[int, tuple[str, Job]]:
+    """Return, by the index of their prompts, the jobs of earlier runs whose end is not known."""
+    jobs: dict[int, tuple[str, Job]] = {}
+    if not history.submitted:
+        return jobs
+    for index, (key, _) in enumerate(prompts.encoded()):
+        said = history.submitted.get(key.decode(errors="surrogatepass"))
+        if said is None or not said.job:
+            continue
+        prompt = prompts[index]
+        same = said.fingerprint == fingerprint(prompt, seed=seed, protocol=protocol)
+        if same and not _image_changed(prompt, said):
+            jobs[index] = said.endpoint, Job(**said.job)
+    return jobs
 
 
 def unknown_files(history: History, files: Iterable[str]) -> list[str]:
@@ -98,14 +121,22 @@ def unknown_files(history: History, files: Iterable[str]) -> list[str]:
 
 
 def _there(saved: Recorded, stamp: Callable[[str], Stamp | None], digest: Callable[[str], str]) -> bool:
-    """Tell whether the file of a ledger line is the one that was written then."""
-    found = stamp(saved.file) if saved.file else None
-    if found is None or saved.file is None or found.size_bytes != saved.size_bytes:
+    """Tell whether the files of a ledger line are those that were written then."""
+    first = {"file": saved.file, "size_bytes": saved.size_bytes, "mtime_ns": saved.mtime_ns, "sha256": saved.sha256}
+    return all(_unchanged(one, stamp, digest) for one in (first, *saved.more))
+
+
+def _unchanged(said: Mapping[str, Any], stamp: Callable[[str], Stamp | None], digest: Callable[[str], str]) -> bool:
+    found = stamp(said["file"]) if said["file"] else None
+    if found is None or found.size_bytes != said["size_bytes"]:
         return False
-    return found.mtime_ns == saved.mtime_ns or digest(saved.file) == saved.sha256
+    return bool(found.mtime_ns == said["mtime_ns"] or digest(said["file"]) == said["sha256"])
 
 
-def _stamp(path: str) -> Stamp | None:
+def _stamp(path: str | None) -> Stamp | None:
+    """Return the stamp of a local image, NO_STAMP if there is none to the prompt; None if it is gone."""
+    if path is None:
+        return NO_STAMP
     try:
         status = os.stat(path)
     except OSError:
@@ -116,21 +147,25 @@ def _stamp(path: str) -> Stamp | None:
 def _difference(prompt: Prompt, saved: Recorded, *, seed: int, protocol: str) -> str | None:
     if saved.fingerprint == fingerprint(prompt, seed=seed, protocol=protocol):
         return "another content of the image" if _image_changed(prompt, saved) else None
-    if saved.seed != seed:
-        return f"seed {saved.seed}, not {seed}"
+    wanted = seed if prompt.seed is None else prompt.seed
+    if saved.seed != wanted:
+        return f"seed {saved.seed}, not {wanted}"
     if saved.protocol != protocol:
         return f"protocol {saved.protocol}, not {protocol}"
-    return f"the prompt {saved.prompt}, not {shown(prompt)}"
+    if saved.prompt != shown(prompt):
+        return f"the prompt {saved.prompt}, not {shown(prompt)}"
+    return "other params" if prompt.text in (None, saved.prompt) else "another text, or other params"
 
 
 def _image_gone(prompt: Prompt, saved: Recorded) -> bool:
     """Tell whether this is another path than the recorded one, at which there is nothing: a mistake in the list."""
-    return not prompt.is_url and prompt.image != saved.prompt and not os.path.exists(prompt.image)
+    local = bool(prompt.image) and not prompt.is_url
+    return local and prompt.image != saved.prompt and not os.path.exists(prompt.image)
 
 
 def _image_changed(prompt: Prompt, saved: Recorded) -> bool:
     """Compare size and time as rsync does; only where they differ, the content."""
-    if prompt.is_url or not saved.image:
+    if not prompt.image or prompt.is_url or not saved.image:
         return False
     try:
         now = os.stat(prompt.image)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, StrictBool
+from pydantic.json_schema import JsonSchemaValue
 
-_YEAR_S = 31_536_000
+from runner.protocols import Block, presets
+from runner.sections import Int, Seconds, Section
+
 _PROCESSES_MAX = 256
 
 
@@ -20,19 +23,6 @@ def _one_or_many(given: Any) -> Any:
 
 def _url_or_mapping(given: Any) -> Any:
     return {"url": given} if isinstance(given, str) else given
-
-
-def _not_a_bool(given: Any) -> Any:
-    """Refuse YAML's ``yes`` and ``true`` where a number is meant: Python would read them as 1."""
-    if isinstance(given, bool):
-        raise ValueError(f"expected a number, got {str(given).lower()}")
-    return given
-
-
-def _at_most_a_year(seconds: float) -> float:
-    if seconds > _YEAR_S:
-        raise ValueError(f"expected at most {_YEAR_S} (a year), got {seconds:g}")
-    return seconds
 
 
 def _auto_or_count(given: Any) -> Any:
@@ -52,14 +42,25 @@ def _true_false_or_file(given: Any) -> Any:
     return given
 
 
-Int = Annotated[int, BeforeValidator(_not_a_bool)]
-Seconds = Annotated[float, BeforeValidator(_not_a_bool), AfterValidator(_at_most_a_year)]
+def _format_name(given: Any) -> Any:
+    """Take the names that people also use for a format."""
+    return {"jpeg": "jpg", "text": "txt"}.get(given, given) if isinstance(given, str) else given
 
 
-class Section(BaseModel):
-    """A mapping of the YAML in which every key is known."""
+class _NameOrBlock:
+    """Lets the JSON schema say that a protocol is a preset's name, or a mapping with as few keys as one likes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        block = handler(schema)
+        handler.resolve_ref_schema(block).pop("required", None)
+        return {"anyOf": [{"enum": presets.names()}, block]}
+
+
+class Basic(Section):
+    """Who asks, by name and password."""
+
+    user: str = Field(description="The name.")
+    password: str = Field("", description="The password.")
 
 
 class EndpointSettings(Section):
@@ -68,9 +69,17 @@ class EndpointSettings(Section):
     url: str = Field(description="Base URL, http or https; /generate is added to it.")
     name: str | None = Field(None, min_length=1, description="How the report names it; default: host:port.")
     slots: Int = Field(1, ge=1, le=1024, description="Generations it runs at a time.")
-    headers: dict[str, str] = Field({}, description="Sent with every request, for example Authorization.")
+    headers: dict[str, str] = Field({}, description="Sent with every request; Host as well, if given.")
+    query: dict[str, str] = Field({}, description="Added to the URL of every request, such as an API key.")
+    bearer: str | None = Field(None, min_length=1, description="A token, sent as Authorization: Bearer.")
+    basic: Basic | None = Field(None, description="Name and password, sent as Authorization: Basic.")
     verify: Annotated[StrictBool | str, BeforeValidator(_true_false_or_file)] = Field(
         True, description="The server's TLS certificate: true, false (believe any), or a file of authorities."
+    )
+    cert: str | None = Field(None, min_length=1, description="Our certificate (PEM) for servers that ask for one.")
+    key: str | None = Field(None, min_length=1, description="Its private key, if that is in a file of its own.")
+    proxy: str | None = Field(
+        None, min_length=1, description="An http proxy on the way there: http://USER:PASSWORD@HOST:PORT."
     )
 
 
@@ -107,7 +116,10 @@ class Output(Section):
     extension: str = Field(
         "auto", pattern=r"^[a-z0-9]{1,16}$", description="auto: by content; else this one, such as ply."
     )
-    verify: Literal["auto", "ply", "glb", "none"] = Field(
+    verify: Annotated[
+        Literal["auto", "ply", "glb", "spz", "png", "jpg", "webp", "zip", "json", "js", "txt", "none"],
+        BeforeValidator(_format_name),
+    ] = Field(
         "auto", description="auto: any known format, whole; a format: only that one; none: anything but an error."
     )
     keys: Literal["name", "index-name"] = Field(
@@ -123,11 +135,14 @@ class RunConfig(Section):
         list[Annotated[EndpointSettings, BeforeValidator(_url_or_mapping)]], BeforeValidator(_one_or_many)
     ] = Field(min_length=1, description="The servers; their order fixes the modulo.")
     prompts: Annotated[list[str], BeforeValidator(_one_or_many)] = Field(
-        min_length=1, description='A prompts file, an image, a folder, a glob, "-" for stdin, or a list of them.'
+        min_length=1,
+        description='A prompts file or its URL, an image, a folder, a glob, "-" for stdin, or a list of them.',
     )
     output_folder: str = Field("results", min_length=1, description="Where the results and the ledger go.")
     seed: Int = Field(42, description="Sent with every request.")
-    protocol: Literal["404-splat"] = Field("404-splat", description="How the servers speak.")
+    protocol: Annotated[Block, BeforeValidator(presets.expanded), _NameOrBlock()] = Field(
+        presets.DEFAULT, validate_default=True, description="How the servers speak: a preset, or a mapping."
+    )
     assignment: Literal["modulo", "steal"] = Field(
         "modulo", description="modulo: prompt i is for endpoint i % n; steal: and an idle one takes from the others."
     )

@@ -11,6 +11,7 @@ from runner.batch import CONFIG, history_of, read_all, standing_of
 from runner.config import Config, load_config
 from runner.errors import UsageError
 from runner.ledger import Recorded
+from runner.prompts import FORMATS, encode, needs_json, written
 from runner.records import Prompt
 from runner.resume import unknown_files
 from runner.settings import RunConfig
@@ -37,10 +38,12 @@ class Status:
     def total(self) -> int:
         return self.saved + len(self.failed) + len(self.missing)
 
-    def to_do(self) -> str:
-        """Return the prompts without a result, in the prompts-file format and in their order.
+    def to_do(self, file: str = "-") -> str:
+        """Return the prompts without a result, in their order, as ``file`` can hold them: plain text if they are all
+        images and no more, else JSON lines.
 
-        Raises UsageError with ``keys: index-name``: a list of some prompts would number them anew.
+        Raises UsageError if its name says that it holds something else, and with ``keys: index-name``: a list of some
+        prompts would number them anew.
         """
         if self.config.settings.output.keys == "index-name":
             raise UsageError(
@@ -48,7 +51,18 @@ class Status:
                 "run the same command again instead, it does just these"
             )
         prompts = sorted([*(prompt for prompt, _ in self.failed), *self.missing], key=lambda one: one.index)
-        return "".join(f"{prompt.image}\n" for prompt in prompts)
+        packed = [encode(prompt).decode(errors="surrogatepass") for prompt in prompts]
+        kind = FORMATS.get(os.path.splitext(file)[1].lower(), "text")
+        as_json = kind == "jsonl" or needs_json(packed)
+        if file != "-" and kind != "jsonl" and (as_json or kind != "text" or file.lower().endswith(".gz")):
+            raise UsageError(f"--missing-file {file}: expected a name that ends in .jsonl{_OR_TXT[as_json]}")
+        return "".join(written(packed, as_json=as_json))
+
+
+_OR_TXT = {
+    False: " or .txt",
+    True: ", or -: these prompts are more than images, and a plain text can't hold them",
+}
 
 
 def status_of(path: Path) -> Status:
@@ -63,7 +77,7 @@ def status_of(path: Path) -> Status:
     history = history_of(config)
     files = folder.files()
     found = standing_of(config, prompts, history)
-    current = {history.file(key) for key, _ in prompts.named()}
+    current = {name for key, _ in prompts.named() for name in history.files_of(key)}
     unknown = unknown_files(history, files)
     still_open = [*found.pending, *(index for some in found.conflicts.values() for index in some)]
     open_prompts = [prompts[index] for index in still_open]

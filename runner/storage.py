@@ -16,11 +16,12 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 from runner.errors import StorageError
 
@@ -138,19 +139,36 @@ class OutputFolder:
         return len(stale)
 
     def clean(self, key: str, mark: int) -> None:
-        """Remove the temp file that ``temp`` made of the same, if there is one. Raises StorageError."""
-        path = os.path.join(self.path, self._temp_name(key, mark))
-        with refusals(f"{path} can't be removed"), suppress(FileNotFoundError):
-            os.unlink(path)
+        """Remove the temp files that ``temp`` made of the same. Raises StorageError."""
+        number = 0
+        with refusals(f"the unfinished files of {key} in {self.path} can't be removed"):
+            while self._removed(self._temp_name(key, mark, number)) or number == 0:
+                number += 1
 
-    def temp(self, key: str, mark: int = 0) -> Temp:
-        """Open a temp file for one result; ``mark`` tells those of one key apart. Raises StorageError."""
-        return Temp(str(self.path), self._temp_name(key, mark))
+    def _removed(self, name: str) -> bool:
+        try:
+            os.unlink(os.path.join(self.path, name))
+        except FileNotFoundError:
+            return False
+        return True
 
-    def _temp_name(self, key: str, mark: int) -> str:
-        return f".{key}.{self._mark}{mark % 0x10000:04x}.part"
+    def temp(self, key: str, mark: int = 0, number: int = 0) -> Temp:
+        """Open a temp file for the result ``number`` (from 0) of a prompt; ``mark`` tells those of one key apart.
 
-    def write(self, name: str, text: str, *, mode: int = FILE_MODE) -> None:
+        Raises StorageError.
+        """
+        return Temp(str(self.path), self._temp_name(key, mark, number))
+
+    def scratch(self) -> Scratch:
+        """Open room for bytes that nobody names; nothing is left of them, whatever dies. Raises StorageError."""
+        with refusals(f"{self.state} can't be written"):
+            return Scratch(tempfile.TemporaryFile(dir=self.state), str(self.state))
+
+    def _temp_name(self, key: str, mark: int, number: int) -> str:
+        several = f"-{number}" if number else ""
+        return f".{key}{several}.{self._mark}{mark % 0x10000:04x}.part"
+
+    def write(self, name: str, text: str | Iterable[str], *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
         path = self.state / name
         part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
@@ -158,13 +176,32 @@ class OutputFolder:
             try:
                 descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
                 with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write(text)
+                    file.writelines([text] if isinstance(text, str) else text)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(part, path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
+
+
+class Scratch:
+    """An unnamed file for what is only needed for a moment."""
+
+    def __init__(self, file: IO[bytes], where: str) -> None:
+        self.file = file
+        self.size_bytes = 0
+        self._where = where
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes. Raises StorageError."""
+        self.size_bytes += len(chunk)
+        with refusals(f"{self._where} can't be written"):
+            self.file.write(chunk)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.file.close()
 
 
 class Temp:
@@ -243,6 +280,28 @@ class Part:
     def drop(self) -> None:
         """Remove the file, as far as there is one."""
         _unlink(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The settled results of one prompt that has several."""
+
+    parts: tuple[Part, ...]
+
+    def keep(self) -> None:
+        """Give each its name, in their order. Raises StorageError, and then those without a name are gone."""
+        for number, part in enumerate(self.parts):
+            try:
+                part.keep()
+            except BaseException:
+                for left in self.parts[number:]:
+                    left.drop()
+                raise
+
+    def drop(self) -> None:
+        """Remove the files, as far as there are any."""
+        for part in self.parts:
+            part.drop()
 
 
 _MARKS = itertools.count(secrets.randbits(16))

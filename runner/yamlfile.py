@@ -17,16 +17,24 @@ _YAML_MAX_BYTES = 1024 * 1024
 _NODES_MAX = 200_000
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
+_SECRET = frozenset(["headers", "query", "bearer", "basic", "proxy"])
+"""Keys under which the environment's values are secrets."""
+
 Loc = tuple[int | str, ...]
 """A place in a document: keys and list indices from the top."""
 
 
 @dataclass(slots=True)
 class Document:
-    """What a file says. ``secrets``: the environment's variables in its headers; ``problems`` name unset ones."""
+    """What a file says.
+
+    ``secrets``: the environment's variables in places that hold secrets; ``written``: the texts there, as they stand
+    in the file; ``problems`` name unset ones.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    written: dict[Loc, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -38,6 +46,20 @@ def read_document(file: Path, environ: Mapping[str, str] = os.environ) -> Docume
     except RecursionError as error:
         raise UsageError(f"{file}: it is nested too deep; does an alias hold itself?") from error
     return document
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return the mapping that YAML of our own says; nothing is filled in."""
+    return dict(yaml.load(text, _UniqueKeys))
+
+
+def merged(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``document`` with ``overrides`` laid over it, mappings merged key by key."""
+    result = dict(document)
+    for key, value in overrides.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -147,6 +169,7 @@ class _Expander:
         if name not in self._environ:
             self._document.problems.append(f"{dotted(loc)}: the environment variable {name} is not set")
             return found.group()
-        if "headers" in loc:
+        if not _SECRET.isdisjoint(loc):
             self._document.secrets[name] = self._environ[name]
+            self._document.written[loc] = found.string
         return self._environ[name]

@@ -7,8 +7,8 @@
 
 ``POST /generate`` answers by the script of the uploaded image's stem, one entry a request; when that is used up, with
 ``server.usual``, at first a whole splat PLY. ``GET /images/NAME.png`` is a prompt image, scripted under
-``images/NAME``; ``/health`` and ``/version`` are scripted under these names. The server notes every request, and how
-many generations ran at once.
+``images/NAME``; ``/health`` and ``/version`` are scripted under these names. The server notes every request (path
+and headers in ``heads``), and how many generations ran at once.
 
 What one answer can do wrong is in ``Answer``; ready-made ones are in ``FAULTS``. What a server can do wrong:
 
@@ -34,6 +34,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
@@ -125,6 +126,7 @@ class ScriptedServer:
         self.script: dict[str, list[Answer]] = defaultdict(list)
         self.usual = Answer()
         self.received: list[Received] = []
+        self.heads: list[tuple[str, Message]] = []
         self.images_asked: list[str] = []
         self.image_headers: list[dict[str, str]] = []
         self.probes = 0
@@ -168,9 +170,11 @@ class ScriptedServer:
                     super().finish()
 
             def do_GET(self) -> None:
+                server.heads.append((self.path, self.headers))
                 server._get(self)
 
             def do_POST(self) -> None:
+                server.heads.append((self.path, self.headers))
                 server._post(self)
 
             def log_message(self, *_: object) -> None:

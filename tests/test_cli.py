@@ -18,6 +18,9 @@ import pytest
 import yaml
 from conftest import ledger_of, results_of
 from server import IMAGE, Answer, ScriptedServer, splat_ply
+from simulated import SERVERS
+
+from runner import load_config
 
 Completed = subprocess.CompletedProcess[str]
 Run = Callable[..., Completed]
@@ -208,7 +211,9 @@ def test_schema_is_a_json_schema(runner: Run) -> None:
     assert json.loads(runner("schema").stdout)["required"] == ["endpoints", "prompts"]
 
 
-@pytest.mark.parametrize("command", ["run", "generate", "plan", "check", "status", "serve", "init", "schema"])
+@pytest.mark.parametrize(
+    "command", ["run", "generate", "plan", "check", "protocols", "status", "serve", "init", "schema"]
+)
 def test_every_command_has_help(runner: Run, command: str) -> None:
     done = runner(command, "--help")
     assert done.returncode == 0
@@ -473,3 +478,107 @@ def test_names_that_are_no_unicode_and_a_terminal_that_shows_none_are_no_reason_
         assert (json.loads(out)["saved"], json.loads(out)["skipped"]) == (saved, skipped)
     assert sorted(results_of(here / "results")) == ["caf_.ply", "\u2192.ply"]
     assert start("status", "results", env=env).wait(60) == 0
+
+
+def rich_list(server: ScriptedServer) -> str:
+    """Return three prompts with names and seeds of their own, as JSON lines."""
+    return "".join(
+        json.dumps({"image": f"{server.image(name)}?sig=sweetsecret", "key": f"chair-{name}", "seed": number}) + "\n"
+        for number, name in enumerate("abc")
+    )
+
+
+def test_named_and_seeded_prompts_keep_both_in_results_and_in_the_list_of_those_to_do(
+    server: ScriptedServer, runner: Run, here: Path
+) -> None:
+    server.script["b"] = [Answer(status=422)]
+    (here / "list.jsonl").write_text(rich_list(server))
+    first = runner("generate", "--prompts-file", "list.jsonl", "--endpoint", server.url)
+    assert (first.returncode, answer(first)["saved"]) == (1, 2)
+    assert {one.stem: one.fields["seed"] for one in server.received} == {"a": "0", "b": "1", "c": "2"}
+    assert {line["key"]: line["seed"] for line in ledger_of(here / "results")} == {
+        f"chair-{one}": i for i, one in enumerate("abc")
+    }
+    refused = runner("status", "results", "--missing-file", "todo.txt")
+    assert refused.returncode == 2
+    assert "--missing-file todo.txt: expected a name that ends in .jsonl, or -" in refused.stderr
+    assert not (here / "todo.txt").exists()
+    printed = runner("status", "results", "--missing-file", "-")
+    assert printed.returncode == 1
+    assert json.loads(printed.stdout) == json.loads(rich_list(server).splitlines()[1])
+    runner("status", "results", "--missing-file", "todo.jsonl")
+    assert (here / "todo.jsonl").read_text() == printed.stdout
+    again = runner("generate", "--prompts-file", "-", "--endpoint", server.url, given=printed.stdout)
+    assert (again.returncode, answer(again)["saved"]) == (0, 1)
+    whole = runner("generate", "--prompts-file", "list.jsonl", "--endpoint", server.url)
+    assert (whole.returncode, answer(whole)["skipped"]) == (0, 3)
+
+
+def test_plain_images_are_written_as_the_file_to_do_is_called(
+    listed, runner: Run, server: ScriptedServer, here: Path
+) -> None:
+    server.script["a"] = [Answer(status=422)]
+    runner("run", listed("a"))
+    runner("status", "results", "--missing-file", "todo.jsonl")
+    assert json.loads((here / "todo.jsonl").read_text()) == {"image": server.image("a")}
+    refused = runner("status", "results", "--missing-file", "todo.csv")
+    assert (refused.returncode, (here / "todo.csv").exists()) == (2, False)
+    assert "expected a name that ends in .jsonl or .txt" in refused.stderr
+
+
+def test_json_lines_of_stdin_are_kept_with_the_folder(server: ScriptedServer, runner: Run, here: Path) -> None:
+    runner("generate", "--prompts-file", "-", "--endpoint", server.url, given=rich_list(server))
+    done = runner("status", "results")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "results: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n",
+    )
+    assert (here / "results" / ".runner" / "prompts.jsonl").stat().st_mode & 0o077 == 0
+
+
+def test_a_list_at_a_url_is_read_once_and_status_needs_it_no_more(
+    server: ScriptedServer, runner: Run, here: Path, start: Start, environment: dict[str, str]
+) -> None:
+    table = "image_url,seed\n" + "".join(f"images/{name}.png,7\n" for name in "ab")
+    server.script["/list.csv"] = [Answer(body=table.encode())]
+    url = f"{server.url}/list.csv?code=${{RUNNER_TEST_CODE}}"
+    (here / "run.yaml").write_text(yaml.safe_dump({"endpoints": [server.url], "prompts": url}))
+    process = start("run", "run.yaml", env={**environment, "RUNNER_TEST_CODE": "hunter2hunter2"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(out)["saved"]) == (0, 2)
+    assert {one.fields["seed"] for one in server.received} == {"7"}
+    assert runner("status", "results").stdout.startswith("results: 2 total, 2 saved")
+    state = "".join(file.read_text() for file in (here / "results" / ".runner").iterdir())
+    assert "hunter2hunter2" not in state + out + err
+    server.script["/list.csv"] = [Answer(status=404)]
+    process = start("run", "run.yaml", env={**environment, "RUNNER_TEST_CODE": "hunter2hunter2"})
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"prompts: {server.url}/list.csv answers 404; nothing was sent" in err
+    assert "hunter2hunter2" not in out + err
+
+
+def test_check_says_what_the_preset_expects_and_a_wrong_one_is_exit_1(
+    server: ScriptedServer, listed, runner: Run
+) -> None:
+    listed("a")
+    good = runner("check", "run.yaml")
+    assert "404-splat expects GET /health → 200 with status healthy; POST /generate (multipart: " in good.stdout
+    with SERVERS["stable-fast-3d"]() as other:
+        bad = runner("check", "run.yaml", "--endpoint", other.url)
+    assert bad.returncode == 1
+    said = "POST /generate answers 422 field required: file, which is not 404-splat; it looks like stable-fast-3d"
+    assert "DOES NOT FIT" in bad.stdout and said in bad.stdout
+
+
+def test_protocols_lists_the_presets_and_prints_one_to_copy(runner: Run, here: Path) -> None:
+    listed = runner("protocols")
+    assert listed.returncode == 0
+    assert "comfyui" in listed.stdout and "404-splat" in listed.stdout
+    printed = runner("protocols", "comfyui").stdout
+    copied = {"endpoints": "http://127.0.0.1:1", "prompts": "x.png", "protocol": yaml.safe_load(printed)}
+    (here / "copy.yaml").write_text(yaml.safe_dump(copied))
+    assert load_config(here / "copy.yaml").settings.protocol.upload is not None
+    wrong = runner("protocols", "comfy")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "there is no preset 'comfy'; did you mean 'comfyui'?" in wrong.stderr

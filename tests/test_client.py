@@ -12,11 +12,16 @@ from server import IMAGE, Answer, ScriptedServer, splat_ply
 
 from runner.client import Client, ImageClient
 from runner.errors import BusyError, ImageError, ResultError, TransportError
-from runner.protocols import PRESETS, generation_request
-from runner.records import Endpoint, Image
+from runner.protocols import Values, preset
+from runner.records import Endpoint, Image, Prompt, Request
 from runner.settings import Timeouts
 
-REQUEST = generation_request(PRESETS["404-splat"], Image("chair.png", IMAGE, "0"), 7)
+
+def generation_request(image: Image) -> Request:
+    return preset("404-splat").generation(Values(Prompt(0, "chair"), 7, image))
+
+
+REQUEST = generation_request(Image("chair.png", IMAGE, "0"))
 
 
 def client_of(url: str, *, headers: dict[str, str] | None = None, **timeouts: float) -> Client:
@@ -108,7 +113,7 @@ def test_the_head_of_an_error_answer_is_short() -> None:
 
 def test_a_hostile_image_name_injects_no_header(server: ScriptedServer) -> None:
     client = client_of(server.url)
-    request = generation_request(PRESETS["404-splat"], Image('a"\r\nX-Evil: 1\r\n\r\n.png', IMAGE, "0"), 7)
+    request = generation_request(Image('a"\r\nX-Evil: 1\r\n\r\n.png', IMAGE, "0"))
     with client.send(client.prepare(request)) as answer:
         assert answer.status == 200
     (received,) = server.received

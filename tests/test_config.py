@@ -72,7 +72,7 @@ def test_only_endpoints_and_prompts_are_required(written) -> None:
         ("output: {keys: names}", "output.keys: expected 'name' or 'index-name', got 'names'"),
         ("output: {extension: .PLY}", "output.extension: expected auto or a file extension such as ply, got '.PLY'"),
         ("failover: maybe", "failover: expected true or false, got 'maybe'"),
-        ("protocol: tripo", "protocol: expected '404-splat', got 'tripo'"),
+        ("protocol: tripo", "protocol: expected a preset's name or a mapping, got 'tripo'; did you mean 'tripo3d'?"),
         ("output_folder: [a]", 'output_folder: expected a text, got ["a"]'),
         ("prompts: 5", "prompts: expected a list with at least one entry, got 5"),
         ("processes: 0", "processes: expected an integer from 1 to 256, or auto, got 0"),
@@ -129,7 +129,8 @@ def test_environment_variables_are_filled_in_and_unset_ones_named_without_a_valu
 def test_the_resolved_config_has_every_default_absolute_paths_and_no_secret(written) -> None:
     text = (
         "endpoints:\n"
-        '  - {url: "https://me:passw0rd@h:1", headers: {Authorization: "Bearer ${TOKEN}", X-Api-Key: abcdefgh, X-Data: "${DATA}", Accept: a/b}}\n'
+        "  - https://me:passw0rd@h:2\n"
+        '  - {url: "https://h:1", headers: {Authorization: "Bearer ${TOKEN}", X-Api-Key: abcdefgh, X-Data: "${DATA}", Accept: a/b}}\n'
         "prompts: [prompts.txt]\n"
     )
     path = written(text)
@@ -137,7 +138,8 @@ def test_the_resolved_config_has_every_default_absolute_paths_and_no_secret(writ
     for secret in ("hunter2", "passw0rd", "abcdefgh", "a: # b"):
         assert secret not in resolved
     document = yaml.safe_load(resolved)
-    assert document["endpoints"][0]["headers"] == {
+    assert document["endpoints"][0]["url"] == "https://h:2"
+    assert document["endpoints"][1]["headers"] == {
         "Authorization": "Bearer ${TOKEN}",
         "X-Api-Key": "***",
         "X-Data": "${DATA}",
@@ -199,7 +201,7 @@ def test_every_sample_config_is_valid_and_has_its_prompts(path: Path) -> None:
 def test_the_schema_knows_every_option_and_describes_it() -> None:
     schema = json.loads(json_schema())
     assert set(schema["properties"]) == set(RunConfig.model_fields)
-    for section in ("Retry", "Timeouts", "Health", "Output", "EndpointSettings"):
+    for section in ("Retry", "Timeouts", "Health", "Output", "EndpointSettings", "Basic"):
         for name, option in schema["$defs"][section]["properties"].items():
             assert option["description"], name
 
@@ -235,3 +237,9 @@ def test_what_no_file_system_takes_is_one_clear_sentence(options: dict[str, obje
     with pytest.raises(UsageError) as refused:
         config_from({"endpoints": ["http://h:1"], "prompts": ["p.txt"]} | options)
     assert said in str(refused.value)
+
+
+def test_a_list_at_a_url_is_no_path() -> None:
+    config = config_from({"endpoints": ["http://h:1"], "prompts": ["https://u:pw@h/list.csv", "mine.txt"]})
+    assert config.prompts == ["https://u:pw@h/list.csv", "mine.txt"]
+    assert yaml.safe_load(config.resolved_yaml())["prompts"] == ["https://h/list.csv", str(Path.cwd() / "mine.txt")]

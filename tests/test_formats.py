@@ -1,7 +1,9 @@
+import gzip
 import io
 import json
 import struct
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import plyfile
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from server import splat_ply
 
 from runner.errors import ResultError
-from runner.formats import FORMATS, describe, verify
+from runner.formats import FORMATS, UNKNOWN_EXTENSION, describe, satisfies, verify
+from runner.settings import Output
 
 
 def verified(path: Path, expected: str) -> str:
@@ -54,8 +57,7 @@ WHOLE = {
 
 def check(content: bytes) -> str:
     size = len(content)
-    known = next((one for one in FORMATS.values() if content.startswith(one.magic)), None)
-    assert known is not None
+    known = next(one for one in FORMATS.values() if one.magic and one.magic.match(content))
     known.check(io.BytesIO(content), size)
     return known.name
 
@@ -173,19 +175,54 @@ def test_a_glb_with_no_or_an_outside_buffer_needs_no_binary_chunk() -> None:
 def test_what_is_no_result_is_described(body: bytes, said: str, tmp_path: Path) -> None:
     assert describe(body, len(body)).startswith(said)
     (tmp_path / "file").write_bytes(body)
-    with pytest.raises(ResultError, match="expected a PLY or GLB file, got"):
+    with pytest.raises(ResultError, match="expected a PLY, GLB, SPZ, PNG, JPG, WEBP or ZIP file, got"):
         verified(tmp_path / "file", "auto")
 
 
 def test_another_format_than_the_expected_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(splat_ply())
-    with pytest.raises(ResultError, match="expected a GLB file, got a PLY file"):
-        verified(tmp_path / "file", "glb")
+    for expected in ("glb", "spz", "png", "jpg", "webp", "zip"):
+        with pytest.raises(ResultError, match=f"expected a {expected.upper()} file, got a PLY file"):
+            verified(tmp_path / "file", expected)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "a PNG file of 900 bytes"),
+        (b"\xff\xd8\xff\xe0", "a JPG file of 900 bytes"),
+        (b"RIFF\n\n\n\nWEBP", "a WEBP file of 900 bytes"),
+        (b"RIFF\n\n\n\nWAVE", "900 bytes that start with b'RIFF"),
+        (b"PK\3\4", "a ZIP file of 900 bytes"),
+        (b"NGSP", "a SPZ file of 900 bytes"),
+        (b"\x1f\x8b", "gzip data of 900 bytes"),
+        (b"\x28\xb5\x2f\xfd", "zstd data of 900 bytes"),
+    ],
+)
+def test_a_body_of_any_known_format_is_described_by_its_first_bytes(head: bytes, said: str) -> None:
+    assert describe(head, 900).startswith(said)
+
+
+def test_the_formats_are_those_that_a_config_may_ask_for() -> None:
+    assert set(get_args(Output.model_fields["verify"].annotation)) == {"auto", *FORMATS, "none"}
+
+
+def test_jpeg_and_text_are_taken_for_the_names_of_their_extensions() -> None:
+    assert (Output(verify="jpeg").verify, Output(verify="text").verify) == ("jpg", "txt")
+
+
+def test_a_recorded_format_satisfies_auto_itself_and_none() -> None:
+    for name in FORMATS:
+        assert satisfies(name, "auto") and satisfies(name, name) and satisfies(name, "none")
+        assert not any(satisfies(name, other) for other in FORMATS if other != name)
+    assert satisfies(None, "none") and not satisfies(None, "auto") and not satisfies(UNKNOWN_EXTENSION, "auto")
 
 
 @pytest.mark.parametrize(
     ("body", "accepted"),
     [(b"anything", "bin"), (splat_ply(), "ply"), (b'{"mesh": 1}', "bin"), (b"", ""), (b"<html>", ""),
+     (b'{"mesh": 1, "error": null}', "bin"), (gzip.compress(b"a log", mtime=0), "bin"), (b"\x28\xb5\x2f\xfd", "bin"),
+     (splat_ply()[:-1], "bin"),
      (b'{"detail": "x"}', ""), (b'{"error_code": 7}', ""), (b'{"error": "' + b"x" * 600 + b'"}', "")],
 )  # fmt: skip
 def test_verify_none_refuses_only_nothing_and_error_answers(body: bytes, accepted: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from server import Answer, ScriptedServer
 
 from runner.client import Client
 from runner.health import Breaker, probe
-from runner.protocols import PRESETS
+from runner.protocols import preset
 from runner.records import Endpoint
 from runner.settings import Health, Timeouts
 
@@ -104,7 +104,7 @@ def test_a_probe_tells_who_is_healthy_who_may_get_prompts_and_who_certainly_not(
 ) -> None:
     server.script["/health"] = [answer]
     endpoint = Endpoint(0, server.url, "one", "port 1")
-    found = probe(endpoint, PRESETS["404-splat"], Client(endpoint, Timeouts(), connections=1))
+    found = probe(endpoint, preset("404-splat"), Client(endpoint, Timeouts(), connections=1))
     assert (found.healthy, found.alive, found.refused) == (healthy, alive, refused)
 
 
@@ -112,12 +112,12 @@ def test_a_server_that_is_down_is_an_answer_too() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         endpoint = Endpoint(0, f"http://127.0.0.1:{closed.getsockname()[1]}", "one", "port 1")
-    found = probe(endpoint, PRESETS["404-splat"], Client(endpoint, Timeouts(), connections=1))
+    found = probe(endpoint, preset("404-splat"), Client(endpoint, Timeouts(), connections=1))
     assert (found.status, found.alive, found.refused) == ("Connection refused", False, True)
 
 
 def test_a_health_page_that_drips_is_left_in_time(server: ScriptedServer) -> None:
     server.script["/health"] = [Answer(drip_head_s=0.02)]
     endpoint = Endpoint(0, server.url, "one", "port 1")
-    found = probe(endpoint, PRESETS["404-splat"], Client(endpoint, Timeouts(), connections=1), timeout_s=0.2)
+    found = probe(endpoint, preset("404-splat"), Client(endpoint, Timeouts(), connections=1), timeout_s=0.2)
     assert not found.alive and "no answer within 0.2 s" in found.status

@@ -26,8 +26,10 @@ from runner.config import config_from
 from runner.engine import Processes, wire, work_through
 from runner.engine.child import _Child
 from runner.engine.processes import LOSSES_MAX
+from runner.engine.work import Tell
 from runner.errors import BusyError, ImageError, LockedError, RunnerError, StatusError, StorageError, UsageError
 from runner.health import Health
+from runner.protocols import preset
 from runner.records import Endpoint, Outcome, Prompt, Saving, Task, Verdict
 from runner.schedule import Lane, Rule
 from runner.settings import Output, Timeouts
@@ -279,7 +281,10 @@ class Tools:
             threading.Thread.start = not_again  # type: ignore[method-assign]
         yield self
 
-    def __call__(self, task: Task, where: Lane) -> Verdict:
+    def __call__(self, load: Sequence[Task], where: Lane, tell: Tell) -> list[Verdict]:
+        return [self.one(task, where) for task in load]
+
+    def one(self, task: Task, where: Lane) -> Verdict:
         if self.failing == "killer":
             time.sleep(0.05 if task.prompt.index == 0 else 0.4)  # so that the others are in hand when it dies
             if task.prompt.index == 0:
@@ -430,7 +435,7 @@ def test_what_stands_in_the_import_path_and_is_no_text_is_passed_over(monkeypatc
 
 
 def test_only_the_unfinished_file_of_what_was_lost_is_removed(tmp_path: Path) -> None:
-    bench = Workbench((), Timeouts(), Output(), 1, "404-splat", tmp_path)
+    bench = Workbench((), Timeouts(), Output(), 1, preset("404-splat").block, tmp_path)
     folder = OutputFolder(tmp_path, bench.mark)
     lost, other = Task(Prompt(0, "a", "x")), Task(Prompt(0, "a", "x"))
     for task in (lost, other):

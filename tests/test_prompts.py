@@ -2,7 +2,9 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.prompts import fingerprint, identity, key_of, naming, prompts_from, read_prompts, sources
+from runner.prompts import fingerprint, identity, key_of, naming, prompts_from, read_prompts, shown, sources
+from runner.prompts.complaints import Complaints
+from runner.prompts.images import Home
 from runner.prompts.naming import PLAIN
 from runner.records import Prompt
 
@@ -94,6 +98,7 @@ def test_an_empty_list_has_no_prompts(tmp_path: Path) -> None:
         ("https://h/%2e%2e", "prompt-"),
         ("https://h/%00%0a.png", "__"),
         ("https://h/.htaccess", "htaccess"),
+        ("https://h/.%20.a.png", "a"),
         ("https://h/a%5Cb.png", "a_b"),
         ("https://h/%E2%80%AEgnp.exe.png", "_gnp.exe"),
         ("/data/caf\u00e9.png", "caf\u00e9"),
@@ -151,8 +156,10 @@ def test_index_name_keys_are_numbered_and_never_clash(tmp_path: Path) -> None:
     [
         ("missing.txt", "does not exist"),
         ("*.nothing", "matches no file"),
-        ("https://h/list.txt", "put URLs into a text file"),
-        ("list.csv", "not .csv files"),
+        ("https://h/list.txt", "can't be fetched here"),
+        ("ftp://h/list.txt", "an http(s) URL, got ftp://h/list.txt"),
+        ("list.csv", "list.csv:1: expected a header with a column prompt, image_url, image or text, got a, b"),
+        ("list.xlsx", "got a .xlsx file"),
         ("binary.txt", "expected UTF-8 text"),
         ("scheme.txt", "scheme.txt:1: expected an http or https URL"),
         ("nohost.txt", "names no host"),
@@ -161,11 +168,12 @@ def test_index_name_keys_are_numbered_and_never_clash(tmp_path: Path) -> None:
 )
 def test_what_is_no_prompts_input_is_refused_with_its_place(tmp_path: Path, source: str, said: str) -> None:
     (tmp_path / "list.csv").write_text("a,b\n")
+    (tmp_path / "list.xlsx").touch()
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00a")
     (tmp_path / "scheme.txt").write_text("file:///etc/passwd\n")
     (tmp_path / "nohost.txt").write_text("https:///a.png\n")
     (tmp_path / "control.txt").write_bytes(b"https://h/a\x01.png\n")
-    with pytest.raises(UsageError, match=said.replace(".", r"\.")):
+    with pytest.raises(UsageError, match=re.escape(said)):
         read_prompts([source], base=tmp_path)
 
 
@@ -198,9 +206,9 @@ def test_a_plain_line_gives_what_the_rules_give(start: str, middle: str, end: st
     plain = PLAIN.fullmatch(text)
     if plain:
         assert plain["key"] == naming._key_of(text)
-        base = Path("/lists")
-        usual = next(sources.lines_of([text], "l", base))
-        assert usual[2] == sources._image(text, "l", base)
+        home = Home.of("/lists")
+        usual = next(sources.lines_of([text], "l", home, Complaints()))
+        assert usual[2] == home.image(text, "l")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +268,7 @@ def test_a_long_list_keeps_every_image_and_its_key(odd: str, numbered: Literal["
         f"{index:06d}-{key_of(image)}" if numbered == "index-name" else key_of(image)
         for index, image in enumerate(images)
     ]
-    assert [image for _, image in prompts.named()] == images
+    assert [packed for _, packed in prompts.named()] == images
     assert [key for key, _ in prompts.named()] == keys(prompts) == expected
 
 
@@ -272,3 +280,31 @@ def test_the_fingerprint_is_that_of_the_json_whatever_the_image(start: str, rest
     document = {"params": {}, "prompt": identity(start + rest), "protocol": "404-splat", "seed": 42}
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     assert fingerprint(Prompt(0, "x", start + rest), seed=42, protocol="404-splat") == digest
+
+
+def test_the_fingerprints_of_ledgers_that_there_are_stay_valid() -> None:
+    prompt = Prompt(0, "a", "https://h/ä.png?v=1&sig=x")
+    pinned = "4038c1c81d91142bc7ce14fd01243f11ec44a16722722b94fe31302b7e2383e9"
+    assert fingerprint(prompt, seed=42, protocol="404-splat") == pinned
+    assert fingerprint(replace(prompt, key="named"), seed=42, protocol="404-splat") == pinned
+    assert fingerprint(replace(prompt, seed=42), seed=41, protocol="404-splat") == pinned
+
+
+def test_the_fingerprint_of_more_than_an_image_holds_text_seed_and_params() -> None:
+    prompt = Prompt(0, "a", "/data/ä.png", "more\nlegs", 7, {"b": 1.5, "a": {"d": [None], "c": True}})
+    document = {"params": prompt.params, "prompt": "file:ä.png", "protocol": "p", "seed": 7, "text": "more\nlegs"}
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    assert fingerprint(prompt, seed=42, protocol="p") == digest
+    document = {"params": {}, "prompt": "", "protocol": "p", "seed": 42, "text": "x"}
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    assert fingerprint(Prompt(0, "x", text="x"), seed=42, protocol="p") == digest
+
+
+def test_a_text_is_shown_on_one_line_and_cut() -> None:
+    assert shown(Prompt(0, "x", text="two\n  lines")) == "two lines"
+    assert shown(Prompt(0, "x", text="long " * 100)) == ("long " * 40)[:199] + "…"
+    assert shown(Prompt(0, "x", "https://u:p@h/a.png", "text")) == "https://h/a.png"
+
+
+def test_texts_from_python_follow_the_same_rules(tmp_path: Path) -> None:
+    assert [one.text for one in prompts_from(["a chair", "# x", ""], base=tmp_path, what="text")] == ["a chair"]

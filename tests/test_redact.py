@@ -1,3 +1,8 @@
+import base64
+import html
+import json
+from urllib.parse import quote, quote_plus
+
 import pytest
 
 from runner.redact import Redactor, public_url
@@ -29,3 +34,37 @@ def test_urls_in_a_text_are_shown_without_their_secrets() -> None:
 
 def test_nothing_to_hide_changes_nothing() -> None:
     assert Redactor().text("a") == "a"
+
+
+SECRET = 'hunter2+/ü "sweet"  <end>'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote(SECRET, safe="").lower(),
+        quote_plus(SECRET),
+        json.dumps(SECRET)[1:-1],
+        SECRET.replace("/", "\\/"),
+        html.escape(SECRET),
+        " ".join(SECRET.split()),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.b64encode(SECRET.encode("latin-1")).decode().rstrip("="),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    ],
+)
+def test_a_secret_is_known_again_in_every_form_and_by_its_beginning_where_it_was_cut(form: str) -> None:
+    redactor = Redactor({"PW": SECRET}, ["another"])
+    assert redactor.text(f"got {form}, sorry").replace("=", "") == "got ${PW}, sorry"
+    for cut in range(6, len(form.rstrip("="))):
+        if not form[:cut].endswith('"'):
+            assert redactor.text(f"got {form[:cut]}…; again, in 1s") == "got ${PW}…; again, in 1s"
+    assert redactor.text(f"starts with b'{form[:9]}'") == "starts with b'${PW}'"
+    assert redactor.text("got hunte…") == "got hunte…"
+
+
+def test_what_can_not_be_parsed_as_a_url_shows_no_password_either() -> None:
+    assert public_url("https://me:hunter2@[x/a.png?token=hunter2") == "https://[x/a.png"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.ledger import History, Recorded, replay
-from runner.prompts import Prompts, fingerprint
+from runner.prompts import Prompts, encode, fingerprint, shown
 from runner.records import Prompt
 from runner.resume import Standing, standing, unknown_files
 from runner.storage import Stamp
@@ -19,7 +19,7 @@ def saved(prompt: Prompt = PROMPT, seed: int = 42, **changes: object) -> Recorde
     recorded = Recorded(
         key=prompt.key,
         index=prompt.index,
-        prompt=prompt.image,
+        prompt=shown(prompt),
         outcome="saved",
         endpoint="one",
         fingerprint=fingerprint(prompt, seed=seed, protocol="404-splat"),
@@ -54,7 +54,7 @@ def history_of(*lines: Recorded) -> History:
 
 def prompts_of(*given: Prompt) -> Prompts:
     prompts = Prompts()
-    prompts.extend([("list.txt", one.index + 1, one.image, one.key) for one in given])
+    prompts.extend([("list.txt", one.index + 1, encode(one).decode(), one.key) for one in given])
     return prompts
 
 
@@ -159,3 +159,43 @@ def test_a_short_look_at_the_ledger_says_what_a_long_one_says(monkeypatch: pytes
 def test_files_the_ledger_does_not_know_are_unknown() -> None:
     history = history_of(saved())
     assert unknown_files(history, ["chair.ply", "b.txt", "a.ply"]) == ["a.ply", "b.txt"]
+
+
+TEXT = Prompt(0, "a-chair", text="a chair")
+
+
+def test_texts_seeds_and_params_of_a_prompt_are_resumed_as_images_are(tmp_path: Path) -> None:
+    local = tmp_path / "x.png"
+    local.write_bytes(b"pixels")
+    noted = {"size_bytes": 6, "mtime_ns": local.stat().st_mtime_ns, "sha256": "s"}
+    for prompt, image in [
+        (TEXT, None),
+        (replace(PROMPT, seed=7), None),
+        (replace(PROMPT, text="more legs", params={"steps": 20}), None),
+        (Prompt(0, "named", str(local)), noted),
+    ]:
+        recorded = made(prompt, image=image)
+        assert stand(prompt, recorded, {f"{prompt.key}.ply": 7}).done.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "difference"),
+    [
+        (replace(TEXT, seed=7), replace(TEXT, seed=8), "seed 7, not 8"),
+        (replace(TEXT, seed=7), TEXT, "seed 7, not 42"),
+        (replace(TEXT, params={"steps": 1}), replace(TEXT, params={"steps": 2}), "other params"),
+        (replace(PROMPT, params={"steps": 1}), PROMPT, "other params"),
+        (TEXT, replace(TEXT, text="two chairs"), "the prompt a chair, not two chairs"),
+        (replace(PROMPT, text="a"), replace(PROMPT, text="b"), "another text, or other params"),
+        (replace(TEXT, text="a" * 300), replace(TEXT, text="a" * 301), "another text, or other params"),
+        (PROMPT, replace(TEXT, key="chair"), "the prompt https://h/chair.png, not a chair"),
+    ],
+)
+def test_what_differs_between_two_prompts_of_one_key_is_said(before: Prompt, now: Prompt, difference: str) -> None:
+    found = stand(now, made(before), {f"{before.key}.ply": 7})
+    assert found.conflict_text([now]) == [f"{now.key}: made with {difference}"]
+
+
+def made(prompt: Prompt, **changes: object) -> Recorded:
+    """Return the line of a result, made with the prompt's own seed if it has one, else with the run's."""
+    return replace(saved(prompt, **changes), seed=42 if prompt.seed is None else prompt.seed)

@@ -77,10 +77,10 @@ class Run:
         outcome = Outcome(task.prompt.key, task.prompt.index, "x", "failed" if error else "saved", name, "f", 1, "p")
         outcome = replace(outcome, attempts=tuple(task.attempts))
         if error is None:
-            return self.schedule.settle(self.lanes[lane], task, Saving(outcome, Nowhere()))
+            return self.schedule.settle(self.lanes[lane], [task], [Saving(outcome, Nowhere())])
         if not isinstance(error, ImageError):
             task.attempts.append(Attempt(1, name, ""))
-        return self.schedule.settle(self.lanes[lane], task, Failed(error, outcome))
+        return self.schedule.settle(self.lanes[lane], [task], [Failed(error, outcome)])
 
     def fail(self, lane: int, error: Any, times: int = 1) -> list[Event]:
         return [event for _ in range(times) for event in self.end(lane, self.take(lane), error)]
@@ -357,7 +357,7 @@ def test_a_task_given_back_untried_goes_to_who_serves() -> None:
     run = Run(2, 2)
     task = run.take(1, "p1")
     run.lanes[1].breaker.open(run.now)
-    assert run.schedule.give_back(run.lanes[1], task) == []
+    assert run.schedule.give_back(run.lanes[1], [task]) == []
     assert run.waiting(0) == ["p0", "p1"]
 
 
@@ -373,7 +373,7 @@ def test_a_long_backlog_is_dealt_anew_when_an_endpoint_goes_out() -> None:
     run = Run(0, 4)
     run.lanes[3].backlog = deque(range(3, 400_000, 4))
     run.lanes[3].breaker.open(run.now)
-    run.schedule.give_back(run.lanes[3], Task(Prompt(run.lanes[3].backlog.popleft(), "k", "x")))
+    run.schedule.give_back(run.lanes[3], [Task(Prompt(run.lanes[3].backlog.popleft(), "k", "x"))])
     assert sum(len(run.waiting(lane)) for lane in range(3)) == 100_000
     assert all(run.waiting(lane) for lane in range(3))
 
@@ -431,7 +431,7 @@ def test_what_is_given_back_wakes_whoever_may_take_it() -> None:
     for lane in run.lanes:
         lane.work.notify_all = lambda lane=lane: woken.append(lane)  # type: ignore[method-assign]
     task = run.take(1)
-    run.schedule.give_back(run.lanes[1], task)
+    run.schedule.give_back(run.lanes[1], [task])
     assert {lane.endpoint.index for lane in woken} == {0, 1}
 
 
@@ -501,7 +501,7 @@ def test_what_a_hand_only_holds_ready_goes_to_the_lane_that_is_idle() -> None:
         with pytest.raises(Away):
             slow.gate.may_pass()
         slow.gate.standing -= 1
-        run.schedule.give_back(slow, ready)
+        run.schedule.give_back(slow, [ready])
         assert run.take(1).prompt.key == "p2"
         assert not slow.wanted and not idle.asking
     assert run.end(0, generating)
@@ -630,8 +630,8 @@ def test_a_stop_leaves_a_doubled_prompt_pending_once() -> None:
     double = run.take(1, "p0")
     run.stop.ask("SIGINT")
     pending = Outcome("p0", 0, "x", "interrupted", "e0", "f", 1, "p")
-    assert kind_of(run.schedule.abandon(run.lanes[0], run.flying[0], pending)) == ["dropped"]
-    assert kind_of(run.schedule.abandon(run.lanes[1], double, pending)) == ["interrupted"]
+    assert kind_of(run.schedule.abandon(run.lanes[0], [run.flying[0]], [pending])) == ["dropped"]
+    assert kind_of(run.schedule.abandon(run.lanes[1], [double], [pending])) == ["interrupted"]
 
 
 def test_one_that_will_be_done_before_is_not_repeated_but_one_that_is_overdue_is() -> None:
@@ -665,7 +665,7 @@ def test_what_a_worker_process_died_with_is_not_handed_over_as_if_nothing_had_ha
     ready.losses.append(1)
     run.lanes[0].gate.standing = 1
     assert run.step(1) == LOOK_AGAIN_S and run.lanes[1].asking
-    run.schedule.give_back(run.lanes[0], ready)
+    run.schedule.give_back(run.lanes[0], [ready])
     assert not run.lanes[1].asking
     assert run.take(0) is ready
     run.end(0, first)
@@ -726,7 +726,7 @@ def test_an_endpoint_that_is_about_to_get_a_prompt_repeats_none() -> None:
     run.lanes[0].pace_s = 1.0
     run.now += 9
     assert run.step(1) == LOOK_AGAIN_S, "it has asked for what is ready"
-    run.schedule.give_back(run.lanes[0], ready)
+    run.schedule.give_back(run.lanes[0], [ready])
     assert run.take(1) is not first and not run.lanes[1].asking
 
 
@@ -737,7 +737,7 @@ def test_a_wish_ends_when_what_was_held_ready_has_been_done_elsewhere() -> None:
     run.end(1, run.take(1))
     assert run.step(1) == LOOK_AGAIN_S and run.lanes[1].asking
     run.schedule._flights._won[ready.prompt.index] = "e9"
-    run.schedule.give_back(run.lanes[0], ready)
+    run.schedule.give_back(run.lanes[0], [ready])
     assert not run.lanes[1].asking and not run.lanes[0].wanted
 
 
@@ -749,7 +749,7 @@ def test_what_was_handed_over_is_not_stolen_back_by_the_hand_that_gave_it() -> N
     run.end(1, run.take(1))
     slow.gate.standing = 1
     assert run.step(1) == LOOK_AGAIN_S and idle.asking
-    run.schedule.give_back(slow, ready)
+    run.schedule.give_back(slow, [ready])
     assert run.step(0) == LOOK_AGAIN_S, "the other one has not woken up yet"
     assert run.take(1) is ready
 
@@ -783,6 +783,6 @@ def test_each_hand_that_finds_work_lets_another_of_its_lane_look() -> None:
     lane.work.notify = lambda n=1: notified.append(n)  # type: ignore[method-assign]
     for _ in range(2):
         step = run.schedule.take(lane)
-        assert isinstance(step, Task)
-        taken.append(step)
+        assert isinstance(step, list)
+        taken += step
     assert waits == [LOOK_AGAIN_S] * 2 and notified == [1, 1]

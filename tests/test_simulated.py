@@ -191,9 +191,9 @@ class Simulation:
             gate.standing -= 1
             self.then(hand, "take")
             if isinstance(away, Away):
-                self.hear_of(self.schedule.give_back(lane, task))
+                self.hear_of(self.schedule.give_back(lane, [task]))
             else:
-                self.hear_of(self.schedule.abandon(lane, task, self.outcome(lane, task, "interrupted")))
+                self.hear_of(self.schedule.abandon(lane, [task], [self.outcome(lane, task, "interrupted")]))
             return
         if not free:
             self.wait(hand, gate.changed, gate.rule.opens_at - self.now if gate.rule.opens_at > self.now else inf)
@@ -215,9 +215,9 @@ class Simulation:
         self.then(hand, "take")
         if error is None:
             saving = Saving(self.outcome(lane, task, "saved"), Nowhere())
-            self.hear_of(self.schedule.settle(lane, task, saving))
+            self.hear_of(self.schedule.settle(lane, [task], [saving]))
         else:
-            self.hear_of(self.schedule.settle(lane, task, Failed(error, self.outcome(lane, task, "failed"))))
+            self.hear_of(self.schedule.settle(lane, [task], [Failed(error, self.outcome(lane, task, "failed"))]))
         self.as_hand(hand, Gate.settled)
 
     def as_hand(self, hand: Hand, do: Callable[[Gate], None]) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from conftest import Nowhere
 
 from runner.engine import work_through
+from runner.engine.work import Tell
 from runner.health import Health
 from runner.records import Endpoint, Event, Outcome, Prompt, Saving, Started, Task, Verdict
 from runner.schedule import Lane, Schedule
@@ -64,7 +65,10 @@ class Work:
         self.dropped: list[str] = []
         self.abandoned = threading.Event()
 
-    def __call__(self, task: Task, where: Lane) -> Verdict:
+    def __call__(self, load: Sequence[Task], where: Lane, tell: Tell) -> list[Verdict]:
+        return [self.one(task, where) for task in load]
+
+    def one(self, task: Task, where: Lane) -> Verdict:
         self.generate(task, where)
         outcome = outcome_of(task, where)
         self.made.append(outcome.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import FrameType
@@ -17,9 +19,11 @@ from typing import Any
 from runner import batch, config, report
 from runner.errors import UsageError
 from runner.lanes import lane_of
-from runner.records import Prompt
+from runner.protocols import presets
+from runner.recognition import Recognition
+from runner.records import Endpoint, Prompt
 from runner.stop import Stop
-from runner.yamlfile import assigned
+from runner.yamlfile import assigned, merged
 
 _SHOWN = 20
 
@@ -42,36 +46,59 @@ def plan(arguments: Namespace) -> int:
 
 
 def check(arguments: Namespace) -> int:
-    """Print every endpoint's health; 1 if one is not healthy."""
+    """Print every endpoint's health, and whether it speaks the protocol; 1 if one is not healthy, or does not."""
     from concurrent.futures import ThreadPoolExecutor
 
     from runner.client import Client
-    from runner.health import probe
-    from runner.protocols import PRESETS
+    from runner.health import Health, probe
+    from runner.protocols import Protocol
+    from runner.recognition import expectation, recognise
 
     chosen = config.load_config(arguments.config, _overrides(arguments))
     prompts = batch.read_all(chosen)
-    protocol = PRESETS[chosen.settings.protocol]
+    protocol = Protocol(chosen.settings.protocol)
+    redact = chosen.redactor.text
 
-    def ask(endpoint: Any) -> Any:
-        with closing(Client(endpoint, chosen.settings.timeouts, connections=1)) as client:
-            return probe(endpoint, protocol, client)
+    def ask(endpoint: Endpoint) -> tuple[Health, Recognition]:
+        with closing(Client(endpoint, chosen.timeouts, connections=1)) as client:
+            found = probe(endpoint, protocol, client)
+            known = recognise(protocol, client) if found.alive else Recognition(None, "not asked")
+        health = replace(found, status=redact(found.status), version=redact(found.version))
+        return health, replace(known, found=redact(known.found))
 
     with ThreadPoolExecutor(max_workers=min(64, len(chosen.endpoints))) as executor:
         found = list(executor.map(ask, chosen.endpoints))
     if arguments.json:
-        for one in found:
+        for one, known in found:
             line = {"endpoint": one.endpoint.name, "url": one.endpoint.url, "healthy": one.healthy}
-            print(json.dumps(line | {"status": one.status, "version": one.version, "latency_s": one.latency_s}))
+            line |= {"status": one.status, "version": one.version, "latency_s": one.latency_s}
+            line |= {"protocol": protocol.name, "fits": known.fits, "found": known.found}
+            print(json.dumps(line | {"likely": list(known.likely)}, ensure_ascii=False))
     else:
         print(f"{arguments.config}: valid, {len(prompts)} prompts, {len(found)} endpoints")
         rows = [
             [one.endpoint.name, "up" if one.healthy else "DOWN", one.status, one.version or "-",
-             f"{one.latency_s * 1000:.0f} ms" if one.latency_s else "-"]
-            for one in found
+             f"{one.latency_s * 1000:.0f} ms" if one.latency_s else "-",
+             {True: "fits", False: "DOES NOT FIT", None: "?"}[known.fits]]
+            for one, known in found
         ]  # fmt: skip
-        print(report.table(["endpoint", "", "health", "version", "latency"], rows))
-    return 0 if all(one.healthy for one in found) else 1
+        print(f"{protocol.name} expects {expectation(protocol)}")
+        print(report.table(["endpoint", "", "health", "version", "latency", protocol.name], rows))
+        _print_recognitions(protocol.name, [(one.endpoint.name, known) for one, known in found])
+    return 0 if all(one.healthy and known.fits is not False for one, known in found) else 1
+
+
+def protocols(arguments: Namespace) -> int:
+    """List the presets, or print one."""
+    if arguments.name is None:
+        print(report.table(["preset", "server"], [[name, presets.about(name)] for name in presets.names()]))
+        return 0
+    if arguments.name not in presets.names():
+        near = difflib.get_close_matches(arguments.name, presets.names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"presets are {', '.join(presets.names())}"
+        raise UsageError(f"protocols: there is no preset {arguments.name!r}; {hint}")
+    sys.stdout.write(presets.text(arguments.name))
+    return 0
 
 
 def status(arguments: Namespace) -> int:
@@ -83,7 +110,7 @@ def status(arguments: Namespace) -> int:
         sys.stdout.write(found.to_do())
         return 0 if not found.failed and not found.missing else 1
     if arguments.missing_file:
-        _write_missing(arguments.missing_file, found.to_do(), found.config)
+        _write_missing(arguments.missing_file, found.to_do(arguments.missing_file), found.config)
     counts = {
         "total": found.total,
         "saved": found.saved,
@@ -203,7 +230,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
     }
     chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for assignment in arguments.set:
-        chosen = config.merged(chosen, assigned(assignment))
+        chosen = merged(chosen, assigned(assignment))
     return chosen
 
 
@@ -230,6 +257,16 @@ def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool
         print(f"  {endpoint.name}: {share} to do")
     for text in found.conflict_text(prompts):
         print(f"conflict: {text} (a run would refuse; see --overwrite)")
+
+
+def _print_recognitions(protocol: str, found: list[tuple[str, Recognition]]) -> None:
+    """Say once what each kind of answer to a request without content was, and which preset it looks like."""
+    for known in dict.fromkeys(one for _, one in found):
+        names = [name for name, one in found if one == known]
+        where = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        verdict = f", which is not {protocol}" if known.fits is False else ""
+        likely = f"; it looks like {' or '.join(known.likely)}" if known.likely else ""
+        print(f"{where}: {known.found}{verdict}{likely}")
 
 
 def _print_some(title: str, lines: list[str]) -> None:

@@ -52,7 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(_add(commands, "run", "run the prompts of a config (the main job)", _RUN_EXAMPLES))
     _add_generate(_add(commands, "generate", "the same job from flags alone", _GENERATE_EXAMPLES))
     _add_plan(_add(commands, "plan", "show which prompt goes to which endpoint"))
-    _add_check(_add(commands, "check", "check a config, and every endpoint's health and version"))
+    _add_check(_add(commands, "check", "check a config, every endpoint's health, and whether it speaks the protocol"))
+    _add_protocols(_add(commands, "protocols", "list the kinds of servers known by name, or print one as YAML"))
     _add_status(_add(commands, "status", "count what is saved, failed, missing and unknown in an output folder"))
     _add_serve(_add(commands, "serve", "run the reference generation server (image to 3D splat, on the CPU)"))
     _add_init(_add(commands, "init", "write a commented config to start from"))
@@ -95,11 +96,18 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
 
 
+def _add_protocols(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this preset, to copy and change")
+
+
 def _add_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument(
-        "--missing-file", metavar="F", help="write the prompts without a result to F, one a line (- for stdout)"
+        "--missing-file",
+        metavar="F",
+        help="write the prompts without a result to F, one a line; to F.jsonl if they are more than images "
+        "(- for stdout)",
     )
 
 

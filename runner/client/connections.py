@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
+from math import inf
 from typing import Any
 
 import requests
@@ -23,6 +25,8 @@ _TOGETHER_BYTES = 64 * 1024
 """A body up to this size leaves together with its headers."""
 
 _POOLS_KEPT = 256
+
+_LAST_WORDS_S = 1.0
 
 
 class _Socket(socket.socket):
@@ -107,7 +111,60 @@ class _HTTPConnection(_Known, HTTPConnection):
 
 
 class _HTTPSConnection(_Known, HTTPSConnection):
-    pass
+    """Can be cut before it stands, too: a proxy's answer and a TLS handshake may drip as any other."""
+
+    _below: socket.socket | None = None
+
+    def connect(self) -> None:
+        exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
+        try:
+            super().connect()
+        except BaseException:
+            if exchange:
+                exchange.socket = None
+            raise
+        finally:
+            below, self._below = self._below, None
+            if below:
+                below.close()
+        if exchange:
+            exchange.watch(inf, "")
+
+    def _tunnel(self) -> None:
+        """Ask the proxy for a tunnel. An answer that ends with its connection passes for whole, even if we cut it."""
+        super()._tunnel()
+        exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
+        if exchange:
+            exchange.check()
+
+    def request(self, *args: Any, **options: Any) -> None:
+        try:
+            super().request(*args, **options)
+        except (ssl.SSLError, ConnectionError):
+            self._listen()
+            raise
+
+    def _listen(self) -> None:
+        """Raise what a server has said that closed while the request was on its way, such as why it refuses us."""
+        try:
+            self.sock.settimeout(_LAST_WORDS_S)
+            self.sock.recv(1)
+        except (OSError, AttributeError) as error:  # AttributeError: there is no socket any more
+            if "ALERT" in (getattr(error, "reason", None) or ""):
+                raise
+
+    def _new_conn(self) -> socket.socket:
+        made = super()._new_conn()
+        exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
+        if exchange:
+            try:
+                self._below = exchange.socket = made.dup()  # TLS takes the socket itself away from us
+                exchange.watch(self.timeout, f"no connection within connect_s ({self.timeout:g} s)")
+                exchange.check()
+            except BaseException:
+                made.close()
+                raise
+        return made
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -122,11 +179,12 @@ class Adapter(HTTPAdapter):
     """Keeps connections alive, and lets every exchange know its socket.
 
     It finds the pool of an origin again without building its key, and leaves out what nobody asks for: cookies and a
-    body's encoding.
+    body's encoding. ``query`` is added to every URL as it is sent, and stands in no request, answer or error.
     """
 
-    def __init__(self, *, connections: int, origins: int) -> None:
-        self._found: dict[tuple[str, object], Any] = {}
+    def __init__(self, *, connections: int, origins: int, query: str = "") -> None:
+        self._found: dict[tuple[str, object, object], Any] = {}
+        self._query = query
         super().__init__(pool_connections=origins, pool_maxsize=connections)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -134,7 +192,7 @@ class Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
+        manager = super().proxy_manager_for(*args, **({"socket_options": _KEEP_ALIVE} | options))
         if manager.pool_classes_by_scheme is urllib3.poolmanager.pool_classes_by_scheme:  # not SOCKS
             manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
         return manager
@@ -142,15 +200,19 @@ class Adapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
-        if proxies or cert:
+        if proxies:
             return super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
-        key = origin(request.url), verify
+        key = origin(request.url), verify, cert
         pool = self._found.get(key)
         if pool is None or pool.pool is None:  # None: it was closed, as one of too many
             if len(self._found) >= _POOLS_KEPT:
                 self._found.clear()
-            pool = self._found[key] = super().get_connection_with_tls_context(request, verify)
+            pool = self._found[key] = super().get_connection_with_tls_context(request, verify, cert=cert)
         return pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        url = super().request_url(request, proxies)
+        return f"{url}{'&' if '?' in url else '?'}{self._query}" if self._query else url
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         if url.startswith("https:"):

@@ -17,13 +17,15 @@ from runner.deadline import DEADLINES
 class Exchange:
     """One request on its way, which another thread may cut.
 
-    ``reached``: there was a connection, so the request may have arrived; ``reused``: an older one.
+    ``reached``: there was a connection, so the request may have arrived; ``reused``: an older one. ``proxy``: the one
+    that it goes through, as errors may show it.
     """
 
     def __init__(self, under_way: UnderWay) -> None:
         self._under_way = under_way
         self._until = inf
         self._over = ""
+        self.proxy: str | None = None
         self.socket: socket.socket | None = None
         self.reached = False
         self.reused = False

@@ -64,7 +64,7 @@ class _Child:
     def _take(self, message: object) -> None:
         match message:
             case wire.Do():
-                self._submit(self._do, message.hand, self._lanes[message.lane], message.task)
+                self._submit(self._do, message.hand, self._lanes[message.lane], message.load)
             case wire.Probe():
                 self._submit(self._probe, message.hand, self._lanes[message.lane])
             case wire.Settled():
@@ -91,17 +91,17 @@ class _Child:
         except RuntimeError as error:  # no thread for it
             self._tell_raised(hand, error)
 
-    def _do(self, hand: int, lane: Lane, task: Task) -> None:
+    def _do(self, hand: int, lane: Lane, load: Sequence[Task]) -> None:
         try:
-            verdict = self._work(task, lane)
+            verdicts = self._work(load, lane, lambda event: self._tell(wire.Told(hand, event)))
         except BaseException as error:  # noqa: BLE001 - raised again in the main process
-            self._tell_raised(hand, error, task)
+            self._tell_raised(hand, error, load)
             return
-        if not isinstance(verdict, Failed):
-            self._tell(wire.Done(hand, verdict, task))
+        if not any(isinstance(verdict, Failed) for verdict in verdicts):
+            self._tell(wire.Done(hand, verdicts, load))
             return
         settled = self._settled[hand] = threading.Event()
-        self._tell(wire.Done(hand, verdict, task))
+        self._tell(wire.Done(hand, verdicts, load))
         settled.wait()
         lane.gate.settled()
 
@@ -113,13 +113,13 @@ class _Child:
         else:
             self._tell(wire.Found(hand, found))
 
-    def _tell_raised(self, hand: int, error: BaseException, task: Task | None = None) -> None:
+    def _tell_raised(self, hand: int, error: BaseException, load: Sequence[Task] = ()) -> None:
         trace = traceback.format_exc()
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:  # noqa: BLE001 - an error of a library may be anything
             error = RuntimeError(repr(error))
-        self._tell(wire.Raised(hand, error, trace, task))
+        self._tell(wire.Raised(hand, error, trace, load))
 
     def _tell(self, message: object) -> None:
         with self._sending:

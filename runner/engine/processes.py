@@ -15,12 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from typing import TypeGuard
 
 from runner.engine import wire
-from runner.engine.work import Bench
+from runner.engine.work import Bench, Tell
 from runner.errors import AttemptError, RunnerError
 from runner.health import Health
-from runner.records import Endpoint, Failed, Outcome, Task, Verdict
+from runner.records import Endpoint, Event, Failed, Outcome, Submitted, Task, Verdict
 from runner.schedule import Away, Gate, Lane, Rule, Schedule, Stopped
 
 LOSSES_MAX = 5
@@ -29,10 +30,11 @@ LOSSES_MAX = 5
 _BARREN_MAX = 5
 """So many worker processes in a row may die before one was ready for work."""
 
-_WRITTEN = ("attempts", "image_s", "save_s", "image_attempts", "excused")
+_WRITTEN = ("attempts", "image_s", "save_s", "image_attempts", "excused", "jobs")
 """What the hands that work write into a task."""
 
 Answer = wire.Done | wire.Found | wire.Raised
+Told = Answer | wire.Told
 
 
 class Processes:
@@ -66,31 +68,41 @@ class Processes:
         for one in self._processes:
             one.end()
 
-    def __call__(self, task: Task, lane: Lane) -> Verdict:
-        """Have a task worked on once. Raises what the work raises; Away if its worker process dies."""
+    def __call__(self, load: Sequence[Task], lane: Lane, tell: Tell) -> Sequence[Verdict]:
+        """Have a load worked on once. Raises what the work raises; Away if its worker process dies."""
         index = lane.endpoint.index
         process = self._of[index]
-        answer = process.ask(wire.Do(threading.get_ident(), index, task))
+
+        def told(event: Event) -> None:
+            if isinstance(event, Submitted):  # so that it is not lost with its worker process
+                _remember(load, lane, event)
+            tell(event)
+
+        answer = process.ask(wire.Do(threading.get_ident(), index, load), told)
         if answer is None:
-            return self._lost(task, lane)
+            return self._lost(load, lane)
         assert not isinstance(answer, wire.Found)
-        if answer.task is not None:
+        for task, written in zip(load, answer.load, strict=False):  # an error may bring none back
             for name in _WRITTEN:
-                setattr(task, name, getattr(answer.task, name))
+                setattr(task, name, getattr(written, name))
         if isinstance(answer, wire.Raised):
             raise _again(answer)
-        if isinstance(answer.verdict, Failed):
+        if any(isinstance(verdict, Failed) for verdict in answer.verdicts):
             process.unsettled.add(threading.get_ident())
-        return answer.verdict
+        return answer.verdicts
 
-    def _lost(self, task: Task, lane: Lane) -> Failed:
+    def _lost(self, load: Sequence[Task], lane: Lane) -> list[Verdict]:
         if self._stop.asked:
             raise Stopped
-        task.losses.append(self._of[lane.endpoint.index].number)
-        if len(task.losses) < LOSSES_MAX:
+        for task in load:
+            task.losses.append(self._of[lane.endpoint.index].number)
+        if any(len(task.losses) < LOSSES_MAX for task in load):
             raise Away
         error = f"{LOSSES_MAX} worker processes died while they worked on it"
-        return Failed(AttemptError(error, again=False, blame="prompt"), self._bench.lost(task, lane, error))
+        return [
+            Failed(AttemptError(error, again=False, blame="prompt"), self._bench.lost(task, lane, error))
+            for task in load
+        ]
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         return self._bench.interrupted(task, lane)
@@ -139,7 +151,7 @@ class _Process:
         self._died = died
         self._hands = sum(lane.hands for lane in lanes)
         self._changed = threading.Condition()  # guards what follows
-        self._open: dict[int, tuple[queue.SimpleQueue[Answer | None], wire.Do | wire.Probe]] = {}
+        self._open: dict[int, tuple[queue.SimpleQueue[Told | None], wire.Do | wire.Probe]] = {}
         self._outbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._ending = self._gone = self._told_stop = False
         self._broken: Exception | None = None
@@ -158,11 +170,14 @@ class _Process:
         self._start()
         self._listener.start()
 
-    def ask(self, question: wire.Do | wire.Probe) -> Answer | None:
-        """Return the answer; None if the worker process died, or won't be asked. Raises what broke it all."""
-        answer: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+    def ask(self, question: wire.Do | wire.Probe, tell: Tell | None = None) -> Answer | None:
+        """Return the answer; None if the worker process died, or won't be asked. Raises what broke it all.
+
+        ``tell`` takes, from this thread, what is to be told before the answer comes.
+        """
+        answer: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
         with self._changed:
-            while isinstance(question, wire.Do) and not self._may_share(question.task) and not self._leaving():
+            while isinstance(question, wire.Do) and not self._may_share(question.load) and not self._leaving():
                 self._changed.wait()
             if self._broken:
                 raise self._broken
@@ -170,7 +185,9 @@ class _Process:
                 return None
             self._open[question.hand] = answer, question
             self._outbox.put(question)
-        found = answer.get()
+        while isinstance(found := answer.get(), wire.Told):
+            if tell:
+                tell(found.event)
         if found is None and self._broken:
             raise self._broken
         return found
@@ -205,18 +222,18 @@ class _Process:
         """Tell whether there is none any more, and will be none."""
         return self._gone or self._stop.asked
 
-    def _may_share(self, task: Task) -> bool:
-        """Tell whether a task may be worked on beside what is in hand.
+    def _may_share(self, load: Sequence[Task]) -> bool:
+        """Tell whether a load may be worked on beside what is in hand.
 
         Of those that worker processes died with, the fewer are in hand together the more often that was: one of them
         may be what kills, and the others must not be given up for it.
         """
-        if not task.losses:
+        losses = max(len(task.losses) for task in load)
+        if not losses:
             return True
-        asked = [one.task.losses for _, one in self._open.values() if isinstance(one, wire.Do)]
-        others = [losses for losses in asked if losses]
-        most_losses = max(map(len, [task.losses, *others]))
-        return len(others) < max(1, self._hands >> 2 * most_losses)
+        asked = [max(len(task.losses) for task in one.load) for _, one in self._open.values() if _is_do(one)]
+        others = [one for one in asked if one]
+        return len(others) < max(1, self._hands >> 2 * max([losses, *others]))
 
     def _leaving(self) -> bool:
         return self.gone or self._broken is not None
@@ -262,6 +279,8 @@ class _Process:
                     self._schedule.declined(self._lane(message.lane))
                 elif isinstance(message, wire.Ready):
                     self._barren = 0
+                elif isinstance(message, wire.Told):
+                    self._open[message.hand][0].put(message)
                 else:
                     with self._changed:
                         answer, _ = self._open.pop(message.hand)
@@ -281,7 +300,7 @@ class _Process:
         code = self._process.wait()
         with self._changed:
             lost, self._open = self._open, {}
-            tasks = [asked.task for _, asked in lost.values() if isinstance(asked, wire.Do)]
+            tasks = [task for _, asked in lost.values() if isinstance(asked, wire.Do) for task in asked.load]
             self.unsettled.clear()
             self._gone = self._ending or self._leaving()
             self._outbox.put(None)
@@ -358,6 +377,16 @@ class _FarGate(Gate):
 
 class _ElsewhereError(Exception):
     """The traceback of an error that was raised in a worker process."""
+
+
+def _remember(load: Sequence[Task], lane: Lane, event: Submitted) -> None:
+    for task in load:
+        if event.outcome.job and task.prompt.key == event.outcome.key:
+            task.jobs[lane.endpoint.name] = event.outcome.job
+
+
+def _is_do(question: wire.Do | wire.Probe) -> TypeGuard[wire.Do]:
+    return isinstance(question, wire.Do)
 
 
 def _again(raised: wire.Raised) -> BaseException:

@@ -185,13 +185,15 @@ class _Pool:
             if isinstance(step, Step):
                 events = schedule.probed(lane, self._work.probe(lane.endpoint))
             else:
-                self._tell(schedule.started(lane, step))
+                for task in step:
+                    self._tell(schedule.started(lane, task))
                 try:
-                    events = schedule.settle(lane, step, self._work(step, lane))
+                    events = schedule.settle(lane, step, self._work(step, lane, self._tell))
                     lane.gate.settled()
                 except Away:
                     events = schedule.give_back(lane, step)
                 except Stopped:
-                    events = schedule.abandon(lane, step, self._work.interrupted(step, lane))
+                    outcomes = [self._work.interrupted(task, lane) for task in step]
+                    events = schedule.abandon(lane, step, outcomes)
             for event in events:
                 self._tell(event)

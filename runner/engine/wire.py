@@ -7,11 +7,12 @@ endpoint's index.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from runner.health import Health
-from runner.records import Task, Verdict
+from runner.records import Event, Task, Verdict
 from runner.schedule import Rule
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -20,11 +21,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Do:
-    """Work on a task once."""
+    """Work on a load once."""
 
     hand: int
     lane: int
-    task: Task
+    load: Sequence[Task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,20 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A task was worked on once; ``task`` is what its hand wrote into it."""
+class Told:
+    """Something is to be told before the hand is done."""
 
     hand: int
-    verdict: Verdict
-    task: Task
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A load was worked on once; its tasks are as its hand has written into them."""
+
+    hand: int
+    verdicts: Sequence[Verdict]
+    load: Sequence[Task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +106,4 @@ class Raised:
     hand: int
     error: BaseException
     trace: str
-    task: Task | None = None
+    load: Sequence[Task] = ()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from runner.health import Health
-from runner.records import Endpoint, Outcome, Task, Verdict
+from runner.records import Endpoint, Event, Outcome, Task, Verdict
 from runner.schedule import Lane
+
+Tell = Callable[[Event], None]
 
 
 class Work(Protocol):
     """What hands do; many threads call it at once. Anything it raises but Away and Stopped ends the run."""
 
-    def __call__(self, task: Task, lane: Lane) -> Verdict:
-        """Work on a task once, within ``lane.gate`` while the endpoint generates."""
+    def __call__(self, load: Sequence[Task], lane: Lane, tell: Tell) -> Sequence[Verdict]:
+        """Work on a load once, within ``lane.gate`` while the endpoint generates; return a verdict on each task.
+
+        ``tell`` takes, from this thread, what is to be told before that.
+        """
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         """Return the outcome of a task that is left pending."""

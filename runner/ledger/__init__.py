@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,15 @@ def _fields(outcome: Outcome, run: str) -> dict[str, Any]:
     found = {name: getattr(outcome, name) for name in _FIRST}
     found["run"] = run
     found |= {name: getattr(outcome, name) for name in _REST}
+    if outcome.more:
+        found["more"] = [asdict(one) for one in outcome.more]
+    if outcome.job:
+        found["job"] = asdict(outcome.job)
     found["attempts"] = [{name: getattr(one, name) for name in _ATTEMPT} for one in outcome.attempts]
     return found
 
 
-_REST = [one.name for one in fields(Outcome) if one.name not in (*_FIRST, "attempts")]
+_REST = [one.name for one in fields(Outcome) if one.name not in (*_FIRST, "attempts", "more", "job")]
 _ATTEMPT = [one.name for one in fields(Attempt)]
 _READABLE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ESCAPED = json.JSONEncoder(separators=(",", ":")).encode

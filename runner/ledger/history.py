@@ -8,10 +8,11 @@ import struct
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from runner.records import Job, ResultFile
 from runner.storage import NO_STAMP, Stamp, refusals
 
 _READ_BYTES = 1024 * 1024
@@ -50,13 +51,15 @@ class Recorded:
     image: Mapping[str, Any] | None
     error: str | None
     attempts: int
+    more: tuple[Mapping[str, Any], ...] = ()
+    job: Mapping[str, Any] | None = None
 
 
 class History:
     """The last word on every key. A later failure does not undo a result that was saved before.
 
-    It keeps where the lines stand, and some fifty bytes beside each key: a ledger may have millions. ``saved`` and
-    ``failed`` read a line again when it is asked for.
+    It keeps where the lines stand, and some fifty bytes beside each key: a ledger may have millions. ``saved``,
+    ``failed`` and ``submitted`` read a line again when it is asked for; the last are jobs whose end is not known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,11 +70,14 @@ class History:
         self._kinds = array("H")
         self._images: dict[int, Stamp] = {}
         self._names: dict[int, str] = {}
+        self._more: dict[int, list[str]] = {}
         self._formats: list[str] = []
         self._kind_of: dict[bytes, int] = {}
         self._failed: dict[bytes, int] = {}
+        self._submitted: dict[bytes, int] = {}
         self.saved: Mapping[str, Recorded] = _Lines(path, self._rows, self._offset)
         self.failed: Mapping[str, Recorded] = _Lines(path, self._failed, int)
+        self.submitted: Mapping[str, Recorded] = _Lines(path, self._submitted, int)
 
     @property
     def average_bytes(self) -> int:
@@ -105,8 +111,16 @@ class History:
         return vouches
 
     def files(self) -> Iterator[str | None]:
-        """Yield the name of every saved result's file."""
-        return map(self.file, self.saved)
+        """Yield the name of every file of every saved result."""
+        for key in self.saved:
+            yield from self.files_of(key)
+
+    def files_of(self, key: str) -> Iterator[str | None]:
+        """Yield the names of the files of a saved result; nothing if there is none."""
+        row = self._rows.get(key.encode(errors="surrogatepass"))
+        if row is not None:
+            yield self.file(key)
+            yield from self._more.get(row, ())
 
     def file(self, key: str) -> str | None:
         """Return the name of the file of a saved result; None if there is none."""
@@ -140,8 +154,11 @@ class History:
         if found is None:
             raise ValueError("no outcome")
         key = found.key.encode(errors="surrogatepass")
-        if found.outcome == "failed":
+        if found.outcome == "submitted":
+            self._submitted[key] = offset
+        elif found.outcome == "failed":
             self._failed[key] = offset
+            self._submitted.pop(key, None)
         elif found.outcome == "saved":
             numbers = _bits(found), found.size_bytes or 0, found.mtime_ns or 0
             if not all(0 <= one < 2**64 for one in numbers):  # somebody edited it
@@ -150,7 +167,9 @@ class History:
             row = self._rows[key]
             if found.image:
                 self._images[row] = Stamp(found.image.get("size_bytes", 0), found.image.get("mtime_ns", 0))
-            if found.file != f"{found.key}.{found.format}":
+            if found.more:
+                self._more[row] = [str(one["file"]) for one in found.more]
+            if found.file != f"{found.key}.{found.format}" or found.more:
                 self._names[row] = found.file or ""
 
     def _save(self, key: bytes, kind: bytes, offset: int, bits: int, size_bytes: int, mtime_ns: int) -> None:
@@ -167,6 +186,8 @@ class History:
         self._saved_bytes += size_bytes
         if self._failed:
             self._failed.pop(key, None)
+        if self._submitted:
+            self._submitted.pop(key, None)
 
     def _offset(self, row: int) -> int:
         return self._numbers[4 * row]
@@ -250,12 +271,21 @@ _SHAPE = {
 }
 
 
+_FILE = [one.name for one in fields(ResultFile)]
+_JOB = [one.name for one in fields(Job)]
+
+
 def _recorded(line: bytes) -> Recorded | None:
     """Return what a line says; None if it is no outcome, or one that somebody edited into something else."""
     try:
         found = json.loads(line)
         if not all(isinstance(found[name], kind) for name, kind in _SHAPE.items()):
             return None
-        return Recorded(**{name: found[name] for name in _SHAPE}, attempts=len(found["attempts"]))
+        return Recorded(
+            **{name: found[name] for name in _SHAPE},
+            attempts=len(found["attempts"]),
+            more=tuple({name: one[name] for name in _FILE} for one in found.get("more", ())),
+            job={name: found["job"][name] for name in _JOB} if found.get("job") else None,
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

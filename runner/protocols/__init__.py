@@ -1,63 +1,343 @@
-"""How a kind of server speaks: which request to send for a prompt, and what its status means."""
+"""How a kind of server speaks, as data: which requests to send for a prompt, and what its answers mean."""
 
 from __future__ import annotations
 
-import mimetypes
-from dataclasses import dataclass
-from typing import Literal
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+from urllib.parse import urlencode
 
-from runner.records import Image, Request
+from runner.errors import ResultError
+from runner.protocols import paths, presets
+from runner.protocols.block import Block, Code, FailBlock, FetchBlock, PollBlock, RequestBlock, ResultsBlock
+from runner.protocols.documents import Document, shown
+from runner.protocols.template import (
+    READS_IMAGE,
+    Values,
+    as_text,
+    in_url,
+    is_known,
+    placeholders,
+    render,
+    stem_of,
+)
+from runner.records import Prompt, Request
+from runner.redact import public_url
+
+__all__ = [
+    "Block",
+    "Document",
+    "Protocol",
+    "Values",
+    "paths",
+    "preset",
+    "presets",
+    "problems",
+    "saved",
+    "shown",
+    "stem_of",
+]
 
 StatusClass = Literal["ok", "busy", "retry", "permanent"]
+State = Literal["pending", "ready", "done", "failed"]
+
+_FORMATS = {"text": "txt", "json": "json"}
 
 
-@dataclass(frozen=True, slots=True)
 class Protocol:
-    """One request whose answer's body is the result (``sync``)."""
+    """A block at work."""
 
-    name: str
-    path: str
-    image_field: str
-    seed_field: str
-    health_path: str
-    version_path: str
+    def __init__(self, block: Block) -> None:
+        self.block = block
+
+    @cached_property
+    def name(self) -> str:
+        """What stands for it in ledger and fingerprint: the preset's name, if what it asks for is just that preset's.
+
+        Else a name with a digest of what shapes a result: requests and where the result is, not clocks, not headers.
+        """
+        own = _shape(self.block)
+        base = self.block.preset
+        if base and own == _shape(preset(base).block):
+            return base
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{base or self.block.kind}-{digest}"
+
+    @cached_property
+    def sends(self) -> frozenset[str]:
+        """The names of all placeholders in what is sent for a prompt."""
+        asked = [one for one in (self.block.request, self.block.upload) if one]
+        names = {name for one in asked for name in placeholders(one.model_dump())}
+        names |= {*placeholders(self.block.item), *placeholders([self.block.results and self.block.results.member])}
+        if any(one.files for one in asked):
+            names.add("image.bytes")
+        return frozenset(names)
+
+    @property
+    def reads_image(self) -> bool:
+        """Tell whether the image's content is sent, not only its URL."""
+        return bool(self.sends & READS_IMAGE)
+
+    @property
+    def what(self) -> Literal["image", "text"]:
+        """What a line of a prompts file is for it."""
+        return "text" if "text" in self.sends and not any(one.startswith("image.") for one in self.sends) else "image"
+
+    @property
+    def demanding(self) -> list[str]:
+        """The placeholders that not every prompt has something for, beside what a line of a prompts file is."""
+        given = {"text"} if self.what == "text" else {"image.base64", "image.data_url", "image.bytes", "image.name"}
+        own = [one for one in self.sends if one == "text" or one.startswith(("image.", "params."))]
+        return sorted({*own} - given)
+
+    @property
+    def format(self) -> str | None:
+        """The format of its results, where that is no matter of their content."""
+        result = self.block.result
+        return _FORMATS.get(result.decode) if result.source == "json" else None
+
+    @property
+    def several(self) -> bool:
+        """Tell whether a prompt may have several results."""
+        return "*" in self.block.result.path or bool(
+            self.block.poll and "*" in "".join(self.block.poll.save.values())
+        )
+
+    def lacks(self, prompt: Prompt) -> str | None:
+        """Say what this protocol sends and a prompt does not have."""
+        for name in sorted(self.sends):
+            head, _, rest = name.partition(".")
+            if name == "text" and prompt.text is None:
+                return "no text"
+            if name == "image.url" and not prompt.is_url:
+                return "no http or https URL, but a local file" if prompt.image else "no image"
+            if head == "image" and not prompt.image:
+                return "no image"
+            if head == "params" and rest not in prompt.params:
+                return f"no column {rest}"
+        return None
+
+    def generation(self, values: Values) -> Request:
+        """Return the request that asks for a generation, or submits it."""
+        return _request(self.block.request, values)
+
+    def upload(self, values: Values) -> Request | None:
+        """Return the request that comes before a submission, if there is one."""
+        return _request(self.block.upload, values) if self.block.upload else None
+
+    def poll(self, values: Values) -> Request:
+        """Return the request that asks how far a job is."""
+        poll = self._poll
+        content = json.dumps(render(poll.body, values)).encode() if poll.body is not None else None
+        return _plain(poll, values, content)
+
+    def fetch(self, values: Values) -> Request | None:
+        """Return the request for the result, if it is not in the last poll's answer."""
+        return _plain(self.block.fetch, values) if self.block.fetch else None
+
+    def archive(self, values: Values) -> Request:
+        """Return the request for the results of a batch."""
+        assert self.block.results is not None
+        return _plain(self.block.results, values)
+
+    def entry(self, values: Values) -> Any:
+        """Return the entry of one prompt in a batch."""
+        return render(self.block.item, values)
+
+    def member(self, values: Values) -> str:
+        """Return the name of one prompt's file in the archive."""
+        assert self.block.results is not None
+        return as_text(render(self.block.results.member, values))
+
+    def meaning(self, status: int, *, retry_after: bool = False) -> StatusClass:
+        """Tell what a status means: a success, come back later, worth another try, or final.
+
+        A 503 that says when to come back is busy, wherever it is listed.
+        """
+        given = self.block.status
+        if _among(status, given.ok):
+            return "ok"
+        if _among(status, given.busy):
+            return "busy"
+        if _among(status, given.retry):
+            return "busy" if retry_after and status == 503 else "retry"
+        return "permanent"
+
+    def failure(self, document: Document) -> str | None:
+        """Return the server's words if a good status stands for a failure, else None."""
+        for rule in self.block.fail_when:
+            found = paths.find(document.value, rule.path)
+            if _fails(rule, found):
+                return self.words(document) or f"{rule.path} is {shown(found[0]) if found else 'missing'}"
+        return None
+
+    def words(self, document: Document) -> str:
+        """Return what the server says of a failure, "" if nobody knows where it does."""
+        for path in self.block.error:
+            said = paths.first(document.value, path)
+            if said not in (None, "", [], {}):
+                return as_text(document.plain(said))
+        return ""
+
+    def state(self, document: Document, values: Values) -> Any:
+        """Return the state that a poll's answer tells; None if it tells none."""
+        return paths.first(document.value, self._poll.state, values)
+
+    def stands(self, state: Any) -> State:
+        """Tell what a state means; one that is not listed is on its way."""
+        poll = self._poll
+        if state in poll.done:
+            return "done"
+        if state in poll.failed:
+            return "failed"
+        return "ready" if state in poll.ready else "pending"
+
+    def results(self, document: Document, values: Values) -> list[Any]:
+        """Return what stands where the results are; [] if nothing does."""
+        found = paths.find(document.value, self.block.result.path, values)
+        return [one for one in found if one is not None and one != ""]
+
+    @property
+    def _poll(self) -> PollBlock:
+        assert self.block.poll is not None
+        return self.block.poll
 
 
-PRESETS = {
-    "404-splat": Protocol(
-        name="404-splat",
-        path="/generate",
-        image_field="prompt_image_file",
-        seed_field="seed",
-        health_path="/health",
-        version_path="/version",
-    )
-}
+def saved(document: Document, rules: Mapping[str, str], values: Values) -> list[dict[str, Any]]:
+    """Return what ``save`` picks out of an answer: one mapping, or one for each where a path has ``*``.
 
-
-def generation_request(protocol: Protocol, image: Image, seed: int) -> Request:
-    """Return the request that asks for one generation."""
-    content_type = mimetypes.guess_type(image.name)[0] or "application/octet-stream"
-    return Request(
-        method="POST",
-        path=protocol.path,
-        files={protocol.image_field: (image.name, image.content, content_type)},
-        fields={protocol.seed_field: str(seed)},
-    )
-
-
-def status_class(status: int, *, retry_after: bool = False) -> StatusClass:
-    """Tell what a status means for the attempt: a success, come back later, worth another try, or final.
-
-    A 503 is busy only if it says when to come back; proxies say it of servers that are gone.
-
-    >>> [status_class(status) for status in (200, 429, 503, 500, 422, 302)]
-    ['ok', 'busy', 'retry', 'retry', 'permanent', 'permanent']
-    >>> status_class(503, retry_after=True)
-    'busy'
+    Raises ResultError if a name stands nowhere.
     """
-    if status == 200:
-        return "ok"
-    if status == 429 or (status == 503 and retry_after):
-        return "busy"
-    return "retry" if status in (408, 425) or status >= 500 else "permanent"
+    found = {name: paths.find(document.value, path, values) for name, path in rules.items()}
+    for name, some in found.items():
+        if not some:
+            raise ResultError(f"{rules[name]}: there is no such thing in the answer")
+    most = max((len(some) for name, some in found.items() if "*" in rules[name]), default=1)
+    return [
+        {name: document.plain(some[min(number, len(some) - 1)]) for name, some in found.items()}
+        for number in range(most)
+    ]
+
+
+def preset(name: str) -> Protocol:
+    """Return a preset. Raises ValueError naming those there are."""
+    return Protocol(Block.model_validate(presets.expanded(name)))
+
+
+def problems(block: Block) -> Iterator[str]:
+    """Yield what the types can't say: placeholders that stand for nothing, or stand where they can't."""
+    submitted = {"id"} if block.kind == "job" else set()
+    uploaded = {f"saved.{name}" for name in (block.upload.save if block.upload else ())}
+    polled = {f"saved.{name}" for name in (block.poll.save if block.poll else ())}
+    items = {"items"} if block.kind == "batch" else set()
+    yield from _unknown("protocol.request", block.request, items | uploaded)
+    if block.kind == "batch" and "items" not in placeholders(block.request.body):
+        yield 'protocol.request.body: expected "{items}" where the list of prompts goes'
+    yield from _unknown("protocol.upload", block.upload, set())
+    yield from _unknown("protocol.poll", block.poll, submitted | uploaded)
+    yield from _unknown("protocol.fetch", block.fetch, submitted | uploaded | polled)
+    yield from _unknown("protocol.item", block.item, set())
+    yield from _unknown("protocol.results", block.results, set())
+    for where, asked in (("request", block.request), ("upload", block.upload)):
+        if asked and "image.bytes" in placeholders([asked.path, asked.query, asked.headers]):
+            yield f"protocol.{where}: expected {{image.bytes}} in a raw body only"
+        if asked and "image.bytes" in placeholders(asked.body) and asked.body != "{image.bytes}":
+            yield f"protocol.{where}.body: expected {{image.bytes}} to be all of a raw body"
+        if asked and asked.body == "{image.bytes}" and asked.encoding != "raw":
+            yield f"protocol.{where}.encoding: expected raw with a body of {{image.bytes}}, got {asked.encoding}"
+    if block.kind == "batch" and Protocol(block).reads_image:
+        yield "protocol.item: expected {image.url} or texts: a batch sends no images, it names them"
+
+
+def _unknown(where: str, section: Any, given: set[str]) -> Iterator[str]:
+    if section is None:
+        return
+    template = section.model_dump() if hasattr(section, "model_dump") else section
+    for name in dict.fromkeys(placeholders(template)):
+        special = name in ("id", "items") or name.startswith("saved.")
+        if not is_known(name):
+            yield f"{where}: unknown placeholder {{{name}}}; write {{{{{name}}}}} for the text itself"
+        elif special and name not in given:
+            yield f"{where}: {{{name}}} stands for nothing here"
+
+
+def _request(asked: RequestBlock, values: Values) -> Request:
+    files, fields, content, content_type = {}, None, None, None
+    match asked.encoding:
+        case "multipart":
+            image = values.image
+            if asked.files and image is None:
+                raise ResultError("the image: this prompt has none")
+            files = {name: (image.name, image.content, image.content_type) for name in asked.files if image}
+            fields = _fields(asked.body, values)
+        case "form":
+            content_type = "application/x-www-form-urlencoded"
+            content = urlencode(_fields(asked.body, values)).encode()
+        case "json" if asked.body is not None:
+            content_type = "application/json"
+            content = json.dumps(render(asked.body, values)).encode()
+        case "raw":
+            body = render(asked.body, values)
+            is_image = isinstance(body, bytes) and values.image is not None
+            content_type = values.image.content_type if is_image and values.image else "text/plain; charset=utf-8"
+            content = body if isinstance(body, bytes) else as_text(body).encode()
+    return Request(
+        method=asked.method,
+        path=_with_query(in_url(asked.path, values), asked.query, values),
+        headers={name: as_text(render(value, values)) for name, value in asked.headers.items()},
+        files=files,
+        fields=fields,
+        content=content,
+        content_type=content_type,
+    )
+
+
+def _plain(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, content: bytes | None = None) -> Request:
+    headers = getattr(asked, "headers", {})
+    return Request(
+        method=asked.method,
+        path=in_url(asked.path, values),
+        headers={name: as_text(render(value, values)) for name, value in headers.items()},
+        content=content,
+        content_type="application/json" if content is not None else None,
+    )
+
+
+def _fields(body: Any, values: Values) -> dict[str, str]:
+    return {name: as_text(render(value, values)) for name, value in (body or {}).items()}
+
+
+def _with_query(path: str, query: Mapping[str, Any], values: Values) -> str:
+    if not query:
+        return path
+    return path + ("&" if "?" in path else "?") + urlencode(_fields(query, values))
+
+
+def _among(status: int, codes: Sequence[Code]) -> bool:
+    return status in codes or f"{status // 100}xx" in codes
+
+
+def _fails(rule: FailBlock, found: Sequence[Any]) -> bool:
+    if rule.among is not None:
+        return any(one in rule.among for one in found)
+    return not any(one in (rule.not_in or []) for one in found)
+
+
+def _shape(block: Block) -> dict[str, Any]:
+    """Return what shapes a result."""
+    asked = ("path", "encoding", "files", "body", "query")
+    shape: dict[str, Any] = {"kind": block.kind}
+    for name in ("request", "upload"):
+        section = getattr(block, name)
+        if section is not None:
+            shape[name] = {part: getattr(section, part) for part in asked}
+            query = urlencode(section.query)
+            shape[name]["query"] = public_url(f"http://query/?{query}").partition("?")[2]
+            shape[name]["path"] = public_url(f"http://path{section.path}")
+    shape["result"] = block.result.model_dump()
+    shape["item"] = block.item
+    shape["fetch"] = block.fetch and re.sub(r"\?.*", "", block.fetch.path)
+    return shape

@@ -15,16 +15,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from statistics import median
+from typing import Any
 
 from runner import settings
 from runner.errors import AttemptError, BusyError, ImageError
 from runner.health import Breaker, Health
 from runner.lanes import lane_of, next_choice
-from runner.records import Back, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Started, Task, Verdict
+from runner.records import (
+    Back,
+    Event,
+    Failed,
+    Job,
+    Met,
+    Out,
+    Outcome,
+    Prompt,
+    Retrying,
+    Saving,
+    Started,
+    Task,
+    Verdict,
+)
 from runner.retry import back_off, wait_before_next
 from runner.schedule.flights import Flights
 from runner.schedule.gate import Away, Gate, Rule, Stopped
@@ -58,8 +73,14 @@ class Schedule:
         hedge: bool = False,
         retry: settings.Retry,
         health: settings.Health,
+        load_size: int = 1,
+        jobs: Mapping[int, tuple[str, Job]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``load_size``: so many prompts are worked on at once, if so many wait.
+
+        ``jobs``: what endpoints (by their name) took on in an earlier run, by the index of the prompt.
+        """
         self.lanes = lanes
         self.stop = stop
         self._failover = failover
@@ -70,6 +91,7 @@ class Schedule:
         self._health = health
         self._clock = clock
         self._lock = threading.Lock()
+        self._load_size = load_size
         self._queues = Queues(lanes, prompts, failover=failover, steal=steal, wake=self._wake)
         self._open = sum(len(lane.backlog) for lane in lanes)
         self._meet_until = clock() + MEET_S
@@ -84,11 +106,13 @@ class Schedule:
             lane.work = threading.Condition(self._lock)
             lane.gate = Gate(lane.endpoint.slots, stop, clock)
             lane.rule = Rule(lane.endpoint.slots)
+        with self._lock:
+            self._queues.recall(jobs or {}, clock())
 
     # What hands ask.
 
-    def take(self, lane: Lane) -> Task | Step:
-        """Return the lane's next task or step; block until there is one."""
+    def take(self, lane: Lane) -> list[Task] | Step:
+        """Return the lane's next load or step; block until there is one."""
         looks = False
         with self._lock:
             while True:
@@ -100,7 +124,7 @@ class Schedule:
                 if not isinstance(step, float):
                     if not lane.looking and self._look_again_s < inf:
                         lane.work.notify()  # another may look now
-                    return step
+                    return step if isinstance(step, Step) else self._load(lane, step)
                 looks, lane.looking = not lane.looking, True
                 lane.work.wait(None if step == inf else max(step, 0.001))
 
@@ -109,41 +133,41 @@ class Schedule:
         home = self.lanes[lane_of(task.prompt.index, len(self.lanes))]
         return Started(task.prompt, lane.endpoint, None if home is lane else home.endpoint)
 
-    def settle(self, lane: Lane, task: Task, verdict: Verdict) -> list[Event]:
-        """Decide what becomes of a task that was worked on; return what is to be told."""
+    def settle(self, lane: Lane, load: Sequence[Task], verdicts: Sequence[Verdict]) -> list[Event]:
+        """Decide what becomes of the tasks of a load that was worked on; return what is to be told.
+
+        Results come first: an endpoint that made some of a batch did its work, and the others' failures don't count
+        against it. If it made none, that is one failure.
+        """
         with self._lock:
-            lane.taken -= 1
-            lane.moved_at = self._clock()
-            elsewhere = self._landed(task)
-            if isinstance(verdict, Saving):
-                task.asked.append(lane.endpoint.index)
-                self._time(lane, verdict.outcome)
-                first = self._flights is None or self._flights.win(lane, task)
-                last = self._end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
-                events = [*self._succeeded(lane), *last]
-            elif elsewhere:
-                events = self._outdone(lane, task, verdict)
-            else:
-                events = self._failed(lane, task, verdict)
+            events: list[Event] = []
+            saved = [pair for pair in zip(load, verdicts, strict=True) if isinstance(pair[1], Saving)]
+            failed = [pair for pair in zip(load, verdicts, strict=True) if not isinstance(pair[1], Saving)]
+            for number, (task, verdict) in enumerate(saved + failed):
+                events += self._settled(lane, task, verdict, counts=not number)
             self._rule(lane)
             return events
 
-    def give_back(self, lane: Lane, task: Task) -> list[Event]:
-        """Take back a task that its endpoint doesn't take just now; nothing was sent."""
+    def give_back(self, lane: Lane, load: Sequence[Task]) -> list[Event]:
+        """Take back a load that its endpoint doesn't take just now; nothing was sent."""
         with self._lock:
-            lane.taken -= 1
-            if self._landed(task):
-                self._queues.decline(lane)
-            elif not self._queues.hand_over(lane, task, now := self._clock()):
-                self._queues.give_back(lane, task, now)
-                self._wake_all()
+            for task in reversed(load):
+                lane.taken -= 1
+                if self._landed(task):
+                    self._queues.decline(lane)
+                elif not self._queues.hand_over(lane, task, now := self._clock()):
+                    self._queues.give_back(lane, task, now)
+            self._wake_all()
             return []
 
-    def abandon(self, lane: Lane, task: Task, outcome: Outcome) -> list[Event]:
-        """Take note that a task is left pending because the run stops."""
+    def abandon(self, lane: Lane, load: Sequence[Task], outcomes: Sequence[Outcome]) -> list[Event]:
+        """Take note that the tasks of a load are left pending because the run stops."""
         with self._lock:
-            lane.taken -= 1
-            return [self._dropped(task, outcome)] if self._landed(task) else self._end(outcome)
+            lane.taken -= len(load)
+            events: list[Event] = []
+            for task, outcome in zip(load, outcomes, strict=True):
+                events += [self._dropped(task, outcome)] if self._landed(task) else self._end(outcome)
+            return events
 
     def probed(self, lane: Lane, found: Health) -> list[Event]:
         """Take note of how an endpoint says it is."""
@@ -247,6 +271,36 @@ class Schedule:
         wait_s = inf if lane.looking else self._look_again_s
         return min(wait_s, lane.again[0][0] - now) if lane.again else wait_s
 
+    def _load(self, lane: Lane, first: Task) -> list[Task]:
+        """Return a load that begins with a task: what else waits for the lane, as far as it fits."""
+        load, now = [first], self._clock()
+        while len(load) < self._load_size and lane.breaker.state != "trial":
+            task = self._queues.next_task(lane, now)
+            if task is None:
+                break
+            if _job_id(task, lane) != _job_id(first, lane):  # another batch of an earlier run
+                self._queues.put(lane, task, now)
+                break
+            lane.taken += 1
+            if self._flights:
+                self._flights.begin(lane, task, now)
+            load.append(task)
+        return load
+
+    def _settled(self, lane: Lane, task: Task, verdict: Verdict, *, counts: bool) -> list[Event]:
+        lane.taken -= 1
+        lane.moved_at = self._clock()
+        elsewhere = self._landed(task)
+        if isinstance(verdict, Saving):
+            task.asked.append(lane.endpoint.index)
+            self._time(lane, verdict.outcome)
+            first = self._flights is None or self._flights.win(lane, task)
+            last = self._end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
+            return [*self._succeeded(lane), *last]
+        if elsewhere:
+            return self._outdone(lane, task, verdict)
+        return self._failed(lane, task, verdict, counts=counts)
+
     def _probe(self, lane: Lane) -> Step:
         lane.probing = True
         return Step.PROBE
@@ -330,7 +384,7 @@ class Schedule:
             events += self._went_out(lane)
         return events
 
-    def _failed(self, lane: Lane, task: Task, verdict: Failed) -> list[Event]:
+    def _failed(self, lane: Lane, task: Task, verdict: Failed, *, counts: bool = True) -> list[Event]:
         error = verdict.error
         events: list[Event] = []
         cut = self.stop.asked and isinstance(error, ImageError) and error.again
@@ -347,7 +401,7 @@ class Schedule:
             if isinstance(error, BusyError):
                 wait_s, target = self._cool(lane, task, error)
             else:
-                events = self._charge(lane, task, error)
+                events = self._charge(lane, task, error, counts=counts)
                 wait_s, target = self._after_charge(lane, task, error)
         if wait_s is None or target is None:
             if error.blame == "endpoint" and error.again and lane.breaker.state == "in" and lane.breaker.failures:
@@ -374,14 +428,14 @@ class Schedule:
         target = self._queues.target(lane, task, self._clock())
         return max(0.0, target.breaker.cool_until - now), target
 
-    def _charge(self, lane: Lane, task: Task, error: AttemptError) -> list[Event]:
+    def _charge(self, lane: Lane, task: Task, error: AttemptError, *, counts: bool = True) -> list[Event]:
         """Lay a failure at the endpoint's door, and at the prompt's where it may be its fault."""
         lane.last_error = str(error)
         suspect = bool(task.charged or task.forgiven)
         if error.reached:
             task.charged.append(lane.endpoint.index)
             lane.unsettled.append(task)
-        opened = lane.breaker.fail(self._clock(), counts=not (error.reached and suspect))
+        opened = lane.breaker.fail(self._clock(), counts=counts and not (error.reached and suspect))
         if opened:
             return self._went_out(lane)
         if lane.breaker.state == "out":
@@ -478,3 +532,9 @@ class Schedule:
             and (lane.taken or (lane.breaker.takes(now) and (self._failover or lane.waiting or lane.held)))
             for lane in self.lanes
         )
+
+
+def _job_id(task: Task, lane: Lane) -> Any:
+    """Return the id of what the lane's endpoint has taken on for a task, None if it has nothing."""
+    job = task.jobs.get(lane.endpoint.name)
+    return job.id if job else None

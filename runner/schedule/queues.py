@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from runner.lanes import lane_of, next_choice, stand_in
-from runner.records import Prompt, Task
+from runner.records import Job, Prompt, Task
 from runner.schedule.lane import Lane
 
 _NEAR_THE_END = 16
@@ -36,6 +36,21 @@ class Queues:
         self._steal = steal
         self._wake = wake
         self._serial = itertools.count()
+
+    def recall(self, jobs: Mapping[int, tuple[str, Job]], now: float) -> None:
+        """Let prompts that an endpoint took on in an earlier run go there first, in their order."""
+        if not jobs:
+            return
+        lanes = {lane.endpoint.name: lane for lane in self._lanes}
+        recalled = {index: job for index, job in jobs.items() if job[0] in lanes}
+        for lane in self._lanes:
+            waiting = [index for index in lane.backlog if index not in recalled]
+            for index in sorted({*lane.backlog} & {*recalled}):
+                name, job = recalled[index]
+                task = self._task(index)
+                task.jobs[name] = job
+                self.put(lanes[name], task, now)
+            lane.backlog = deque(waiting)
 
     def next_task(self, lane: Lane, now: float) -> Task | None:
         """Take a task: one whose time for another attempt has come, else a prompt in the order of the input."""
@@ -83,7 +98,7 @@ class Queues:
         It is no part of a queue there: the hand that gave it would be the first to steal it.
         """
         other = self.decline(lane)
-        if other is None or task.attempts or task.losses or other.breaker.state != "in":
+        if other is None or task.attempts or task.losses or task.jobs or other.breaker.state != "in":
             return False
         self.put(other, task, now)
         return True
@@ -118,7 +133,7 @@ class Queues:
 
     def give_back(self, lane: Lane, task: Task, now: float) -> None:
         """Put a task back that ``lane`` took and does not take now."""
-        if task.attempts or task.losses:
+        if task.attempts or task.losses or task.jobs:
             stays = not task.attempts and lane.breaker.takes(now)
             self.put(lane if stays else self.target(lane, task, now), task, now)
             return
@@ -136,6 +151,9 @@ class Queues:
         if not self._failover:
             return lane
         serving = self.serving()
+        for index in serving:
+            if self._lanes[index].endpoint.name in task.jobs:  # it is asked for, not generated again
+                return self._lanes[index]
         ready = [index for index in serving if self._lanes[index].breaker.takes(now)]
         calm = [index for index in ready if not self._lanes[index].breaker.failures]
         proven = [index for index in calm if self._lanes[index].breaker.proven]

@@ -1,0 +1,143 @@
+"""Many prompts in one submission, and one archive with their results."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from runner.clock import since, utc_now
+from runner.errors import AttemptError, ResultError, TransportError
+from runner.formats import FORMATS
+from runner.protocols import Document, Values, stem_of
+from runner.records import Job, Submitted, Task
+from runner.schedule import Lane
+from runner.worker.archive import Archive
+from runner.worker.polling import Until, poll_block, polled
+from runner.worker.tools import Piece, Tell, Tools, begin, note
+
+Came = list[Piece | AttemptError]
+"""What came of each prompt of a batch."""
+
+
+def generate(tools: Tools, load: Sequence[Task], lane: Lane, tell: Tell) -> Came:
+    """Submit a load as one batch, wait for it, and return what came of each prompt.
+
+    Raises AttemptError if nothing came of any. While nobody knows what became of a submission, the tasks keep the
+    stems that it had, and so does the ledger: submitted again, in this run or after a crash, they are the same batch
+    to the server, and not generated again. Once a batch has ended, what is left of it gets other stems.
+    """
+    return _Batch(tools, load, lane, tell).generate()
+
+
+class _Batch:
+    def __init__(self, tools: Tools, load: Sequence[Task], lane: Lane, tell: Tell) -> None:
+        self._tools = tools
+        self._load = load
+        self._lane = lane
+        self._tell = tell
+        self._name = lane.endpoint.name
+        self._what = f"the batch of {len(load)} prompts"
+        if not all(self._name in task.jobs for task in load):
+            mark = secrets.token_hex(3)
+            for task in load:
+                job = Job(mark, {"stem": f"{stem_of(task.prompt.key)}x{mark}"}, utc_now())
+                task.jobs[self._name] = job
+        self._each = [tools.values(task, None, stem=task.jobs[self._name].saved["stem"]) for task in load]
+        items = [tools.protocol.entry(values) for values in self._each]
+        self._all = tools.values(load[0], None, items=items)
+
+    def generate(self) -> Came:
+        ready = time.monotonic()
+        with self._lane.gate:
+            sent = time.monotonic()
+            for task in self._load:
+                begin(task, self._lane, ready, sent)
+            try:
+                self._polled(self._may_submit).close()
+                self._submit()
+                self._polled(self._is_done).close()
+            except AttemptError as error:
+                if not isinstance(error, TransportError):
+                    self._forget()
+                raise
+            finally:
+                for task in self._load:
+                    note(task, generate_s=since(sent))
+            if self._tools.protocol.block.release == "body":
+                return self._results()
+        return self._results()
+
+    def _polled(self, until: Until) -> Document:
+        return polled(self._tools, self._lane, self._all, self._what, until=until)
+
+    def _may_submit(self, state: Any) -> bool:
+        return state in poll_block(self._tools).ready
+
+    def _is_done(self, state: Any) -> bool:
+        return self._tools.protocol.stands(state) == "done"
+
+    def _submit(self) -> None:
+        tools = self._tools
+        with tools.asked(self._lane, tools.protocol.generation(self._all)) as answer:
+            answer.head()  # so that its connection can be used again
+        for task in self._load:
+            note(task, status=answer.status)
+            job = task.jobs[self._name]
+            self._tell(Submitted(tools.outcomes.of(task, self._lane, "submitted", None, job=job)))
+
+    def _results(self) -> Came:
+        """Fetch the archive, again if it is broken, and open it; what the endpoint had taken on ends with that."""
+        try:
+            return self._tools.again(self._opened)
+        finally:
+            if not self._tools.abandoned.is_set():
+                self._forget()
+
+    def _opened(self) -> Came:
+        tools = self._tools
+        arrived = time.monotonic()
+        answer = tools.asked(self._lane, tools.protocol.archive(self._all))
+        with closing(tools.folder.scratch()) as scratch:
+            with answer:
+                answer.receive(scratch, tools.output.max_bytes * len(self._load))
+            for task in self._load:
+                note(task, receive_s=since(arrived))
+            archive = Archive(scratch.file)
+            assert tools.protocol.block.results is not None
+            failed = archive.failures(tools.protocol.block.results.failed_manifest)
+            came: Came = []
+            try:
+                for task, values in zip(self._load, self._each, strict=True):
+                    came.append(self._member(task, values, archive, failed))
+            except BaseException:
+                for one in came:
+                    if isinstance(one, Piece):
+                        one.temp.drop()
+                raise
+        return came
+
+    def _member(self, task: Task, values: Values, archive: Archive, failed: dict[str, str]) -> Piece | AttemptError:
+        name = self._tools.protocol.member(values)
+        stem = name.rpartition(".")[0] or name
+        try:
+            if name in archive:
+                return self._tools.kept(task, archive.chunks(name), expected=_format_of(name))
+            for known in (stem, name, task.prompt.key):
+                if known in failed:
+                    return ResultError(f"the server says it failed: {failed[known] or 'no reason given'}")
+            return ResultError(f"the ZIP of results holds no {name}, and says nothing of it")
+        except AttemptError as error:
+            return error
+
+    def _forget(self) -> None:
+        for task in self._load:
+            task.jobs.pop(self._name, None)
+
+
+def _format_of(name: str) -> str | None:
+    """Return the format that a member's extension says."""
+    extension = name.rpartition(".")[2].lower()
+    return extension if extension in FORMATS else None

@@ -1,0 +1,130 @@
+"""One prompt's whole life, or a batch's: read the image, ask the endpoint, verify what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from runner.errors import AttemptError, BusyError, ImageError, TransportError
+from runner.health import Health, probe
+from runner.records import Endpoint, Failed, Image, Outcome, ResultFile, Saving, Task, Verdict
+from runner.schedule import Away, Lane
+from runner.storage import Parts
+from runner.worker import batch, job, sync
+from runner.worker.images import Images
+from runner.worker.outcomes import STOPPED
+from runner.worker.tools import Piece, Tell, Tools, note
+
+_Generate = Callable[[Tools, Task, Lane, Image | None, Tell], list[Piece]]
+_GENERATE: dict[str, _Generate] = {"sync": sync.generate, "job": job.generate}
+
+
+class Worker:
+    """The work of a run; its hands share it. Raises StorageError, never AttemptError."""
+
+    def __init__(self, tools: Tools, images: Images) -> None:
+        self._tools = tools
+        self._images = images
+        self._outcome = tools.outcomes.of
+
+    def __call__(self, load: Sequence[Task], lane: Lane, tell: Tell) -> list[Verdict]:
+        """Work on a load once; return a verdict on each of its tasks. Raises what ``lane.gate`` raises.
+
+        ``tell`` takes what is to be told before that.
+        """
+        if self._tools.protocol.block.kind == "batch":
+            return self._batch(load, lane, tell)
+        return [self._one(task, lane, tell) for task in load]
+
+    def interrupted(self, task: Task, lane: Lane) -> Outcome:
+        """Return the outcome of a task that is left pending because the run ends."""
+        return self._outcome(task, lane, "interrupted", None, error=STOPPED)
+
+    def probe(self, endpoint: Endpoint) -> Health:
+        """Ask an endpoint how it is."""
+        return probe(endpoint, self._tools.protocol, self._tools.clients[endpoint.index])
+
+    def hurry(self) -> None:
+        """End downloads of images and probes: no generation depends on them."""
+        self._images.abandon()
+        for client in self._tools.clients.values():
+            client.hurry()
+
+    def abandon(self) -> None:
+        """Cut every exchange under way, so that every hand ends."""
+        self._tools.abandoned.set()
+        self._images.abandon()
+        self._tools.downloads.abandon()
+        for client in self._tools.clients.values():
+            client.abandon()
+
+    def _one(self, task: Task, lane: Lane, tell: Tell) -> Verdict:
+        """Work on a task once; its image is kept for another attempt."""
+        image: Image | None = None
+        tools = self._tools
+        try:
+            if tools.protocol.reads_image:
+                image = self._images.of(task)
+            pieces = _GENERATE[tools.protocol.block.kind](tools, task, lane, image, tell)
+            return self._saving(task, lane, image, pieces)
+        except AttemptError as raised:
+            error = _second_thoughts(task, raised)
+            self._images.keep(task, image if error.again else None)
+            return self._failed(task, lane, image, error)
+        except Away:
+            self._images.keep(task, image)
+            raise
+
+    def _batch(self, load: Sequence[Task], lane: Lane, tell: Tell) -> list[Verdict]:
+        try:
+            came = batch.generate(self._tools, load, lane, tell)
+        except AttemptError as raised:
+            return [self._failed(task, lane, None, _second_thoughts(task, raised)) for task in load]
+        return [
+            self._saving(task, lane, None, [one]) if isinstance(one, Piece) else self._failed(task, lane, None, one)
+            for task, one in zip(load, came, strict=True)
+        ]
+
+    def _failed(self, task: Task, lane: Lane, image: Image | None, error: AttemptError) -> Failed:
+        if task.attempts and not isinstance(error, ImageError):
+            note(task, error=str(error))
+        return Failed(error, self._outcome(task, lane, "failed", image, error=str(error), blame=error.blame))
+
+    def _saving(self, task: Task, lane: Lane, image: Image | None, pieces: Sequence[Piece]) -> Saving:
+        """Return verified results; they are named when their line is in the ledger."""
+        numbers = [f"-{number}" for number in range(len(pieces))] if len(pieces) > 1 else [""]
+        files = [self._file(task, piece, number) for piece, number in zip(pieces, numbers, strict=True)]
+        first = files[0]
+        outcome = self._outcome(
+            task,
+            lane,
+            "saved",
+            image,
+            file=first.file,
+            format=first.format,
+            size_bytes=first.size_bytes,
+            mtime_ns=first.mtime_ns,
+            sha256=first.sha256,
+            more=tuple(files[1:]),
+        )
+        parts = [piece.temp.part(one.file) for piece, one in zip(pieces, files, strict=True)]
+        return Saving(outcome, parts[0] if len(parts) == 1 else Parts(tuple(parts)))
+
+    def _file(self, task: Task, piece: Piece, number: str) -> ResultFile:
+        wanted = self._tools.output.extension
+        return ResultFile(
+            file=f"{task.prompt.key}{number}.{piece.kind if wanted == 'auto' else wanted}",
+            format=piece.kind,
+            size_bytes=piece.reply.size_bytes,
+            mtime_ns=piece.mtime_ns,
+            sha256=piece.reply.sha256,
+        )
+
+
+def _second_thoughts(task: Task, error: AttemptError) -> AttemptError:
+    """Let an old connection be an excuse once a prompt: one that breaks connections must come to an end."""
+    if not isinstance(error, BusyError) or error.wait_s != 0:
+        return error
+    if task.excused:
+        return TransportError(str(error))
+    task.excused = True
+    return error
