@@ -16,8 +16,11 @@ from simulated import SERVERS, ImageHost, prompt_image
 
 from runner import Summary, load_config, run
 from runner.client import Client
-from runner.protocols import Protocol
+from runner.protocols import Block, Protocol
+from runner.protocols import block as blocks
+from runner.protocols.template import NAMES
 from runner.recognition import recognise
+from runner.sections import Section
 
 PRESETS = sorted(SERVERS)
 JOBS = [name for name in PRESETS if hasattr(SERVERS[name], "too_many")]
@@ -266,14 +269,29 @@ def test_the_page_on_servers_has_a_section_and_a_config_for_every_preset() -> No
         assert (protocol if isinstance(protocol, str) else protocol["preset"]) == preset
 
 
-def test_every_config_on_the_page_on_servers_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "servers.md").read_text()
+def test_the_page_on_the_block_names_all_its_keys() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+    sections = [Block, *(one for one in vars(blocks).values() if isinstance(one, type) and one.__name__ != "Section")]
+    keys = {
+        field.alias or name
+        for section in sections
+        if issubclass(section, Section) and section is not blocks.Clocks
+        for name, field in section.model_fields.items()
+    }
+    assert not {key for key in keys if f"`{key}" not in page and f" {key}: " not in page and f"{{{key}: " not in page}
+    assert {*re.findall(r"`\{([a-z0-9_.]+)\}`", page)} >= {*NAMES}
+
+
+@pytest.mark.parametrize("name", ["servers.md", "protocol.md"])
+def test_every_config_in_the_docs_is_valid(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / name).read_text()
     for name in set(re.findall(r"\$\{(\w+)\}", page)):
         monkeypatch.setenv(name, "secret")
     (tmp_path / "prompts.csv").write_text("key,image,text,style\np0,http://127.0.0.1/p0.png,a chair,plain\n")
     for number, config in enumerate(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)):
         path = tmp_path / f"{number}.yaml"
-        path.write_text(f"{config}prompts: prompts.csv\n")
+        endpoints = "" if "endpoints:" in config else "endpoints: [http://127.0.0.1:1]\n"
+        path.write_text(f"{config}{endpoints}prompts: prompts.csv\n")
         load_config(path)
 
 
