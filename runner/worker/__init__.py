@@ -5,6 +5,7 @@ disk.
 """
 
 from runner.worker.bench import Workbench
+from runner.worker.outcomes import Outcomes
 from runner.worker.work import Worker
 
-__all__ = ["Workbench", "Worker"]
+__all__ = ["Outcomes", "Workbench", "Worker"]
