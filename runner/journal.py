@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner import report
 from runner.config import Config
-from runner.records import Back, Endpoint, Event, Met, Out, Outcome, Retrying, Started, Summary
+from runner.records import Back, Endpoint, Event, Job, Met, Out, Outcome, Retrying, Started, Submitted, Summary
 from runner.redact import Redactor, public_url
 from runner.resume import Standing
 from runner.stop import Stop
@@ -65,6 +65,9 @@ class Words:
                     "Prompt %s [%s] attempt %d failed: %s; trying again in %.1fs%s",
                     event.prompt.key, event.endpoint.label, event.attempt, event.error, event.wait_s, where,
                 )  # fmt: skip
+            case Submitted(outcome=Outcome(job=Job() as job)):
+                label = self._labels[event.outcome.endpoint]
+                log.info("Prompt %s [%s] submitted as %s", event.outcome.key, label, job.id)
             case Outcome(outcome="saved"):
                 log.info(
                     "Prompt %s [%s] generation completed in %.1fs",

@@ -13,6 +13,9 @@ from runner.errors import UsageError
 HAND_FILES = 4
 """A hand's connection to its endpoint and to an image host, its result, and that once more to be read."""
 
+DOCUMENT_FILES = 2
+"""The document that an answer is, and a connection to where its results are: for protocols that have such."""
+
 SPARE_FILES = 256
 """Idle connections to image hosts, ledger, log, lock, and what the interpreter has open."""
 
@@ -23,13 +26,13 @@ BYTES_EACH = 1_000_000_000
 """Results that arrive at the same time, one from each endpoint: above this, too."""
 
 
-def open_files(hands: int) -> int:
-    """Return how many files and connections a process with so many hands may have open at a time.
+def open_files(hands: int, *, each: int = HAND_FILES) -> int:
+    """Return how many files and connections a process with so many hands may have open at a time, ``each`` a hand.
 
     >>> open_files(8), open_files(2000)
     (288, 8256)
     """
-    return HAND_FILES * hands + SPARE_FILES
+    return each * hands + SPARE_FILES
 
 
 def most_hands(hands: Sequence[int], processes: int) -> int:
@@ -48,6 +51,7 @@ def share_out(
     average_bytes: float,
     processors: int,
     most_files: float,
+    each: int = HAND_FILES,
 ) -> int:
     """Return the number of worker processes for endpoints with so many hands each.
 
@@ -64,7 +68,7 @@ def share_out(
     if processes != "auto":
         return min(processes, endpoints)
     wanted = max(math.ceil(sum(hands) / HANDS_EACH), math.ceil(endpoints * average_bytes / BYTES_EACH))
-    for_files = _least(hands, most_files) or endpoints
+    for_files = _least(hands, most_files, each) or endpoints
     return max(1, min(max(min(wanted, processors), for_files), endpoints))
 
 
@@ -79,13 +83,13 @@ def most_files() -> float:
     return math.inf if hard == resource.RLIM_INFINITY else hard
 
 
-def allow_files(hands: Sequence[int], *, processes: int) -> None:
-    """Let this process, and those it starts, have the files open that their hands need.
+def allow_files(hands: Sequence[int], *, processes: int, each: int = HAND_FILES) -> None:
+    """Let this process, and those it starts, have the files open that their hands need, ``each`` of them so many.
 
     Raises the soft limit if it must. Raises UsageError if the hard limit is below: a run that meets it half-way would
     blame its endpoints for it.
     """
-    needed = open_files(most_hands(hands, processes))
+    needed = open_files(most_hands(hands, processes), each=each)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -93,24 +97,24 @@ def allow_files(hands: Sequence[int], *, processes: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     except (ValueError, OSError):
         most = most_files()
-        each = "one process" if processes == 1 else f"each of {processes} processes"
-        enough = _least(hands, most)
+        where = "one process" if processes == 1 else f"each of {processes} processes"
+        enough = _least(hands, most, each)
         advice = f"set processes: {enough}, or use fewer endpoints" if enough else "or use fewer slots or endpoints"
         raise UsageError(
-            f"{sum(hands)} hands (slots + 1 for each endpoint) may need {needed} open files in {each}, and this "
+            f"{sum(hands)} hands (slots + 1 for each endpoint) may need {needed} open files in {where}, and this "
             f"system allows {int(most)}: raise that limit (ulimit -Hn, LimitNOFILE= of systemd), {advice}. "
             "Nothing was sent."
         ) from None
 
 
-def _least(hands: Sequence[int], most: float) -> int | None:
+def _least(hands: Sequence[int], most: float, each: int) -> int | None:
     """Return how many processes it takes so that none needs more than ``most`` open files; None if no number does."""
     if most == math.inf:
         return 1
-    room = (most - SPARE_FILES) // HAND_FILES
+    room = (most - SPARE_FILES) // each
     if max(hands) > room:
         return None
     for count in range(max(1, math.ceil(sum(hands) / room)), len(hands) + 1):
-        if open_files(most_hands(hands, count)) <= most:
+        if open_files(most_hands(hands, count), each=each) <= most:
             return count
     return None

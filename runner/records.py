@@ -135,7 +135,8 @@ class Attempt:
     """One request and what came of it. ``number`` counts from 1; durations are in seconds.
 
     ``wait_s`` is the time the request stood ready before the endpoint's slot was free, ``generate_s`` runs from
-    sending it to the answer's headers, ``receive_s`` from there to the last byte. ``started_at`` (UTC,
+    sending it to the answer's headers (of a job: until it is done; of a batch: its share of that), ``receive_s`` from
+    there to the last byte. ``started_at`` (UTC,
     ISO 8601) is when the request was sent. ``error`` is None for the attempt that succeeded.
     """
 

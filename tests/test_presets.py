@@ -226,6 +226,9 @@ class TestBatches:
         summary = rig.run(PROMPTS[:2], attempts=1)
         assert (summary.saved, summary.failed) == (0, 2)
         assert not results_of(rig.results)
+        again = run(load_config(rig.config(PROMPTS[:2], 1, {}), {"health": {"all_down_s": 0.1}}))
+        assert (again.failed, again.pending) == (0, 2), "a pod that wants to be replaced is no prompt's fault"
+        assert len(self.server(rig).batches) == 1
 
     def test_a_name_with_a_path_leads_nowhere(self, rig: Rig) -> None:
         self.server(rig).misbehave("slip")

@@ -11,7 +11,21 @@ from conftest import Nowhere
 from runner.errors import AttemptError, BusyError, ImageError, ResultError, StatusError, TransportError
 from runner.health import Health
 from runner.lanes import deal
-from runner.records import Attempt, Back, Endpoint, Event, Failed, Met, Out, Outcome, Prompt, Retrying, Saving, Task
+from runner.records import (
+    Attempt,
+    Back,
+    Endpoint,
+    Event,
+    Failed,
+    Job,
+    Met,
+    Out,
+    Outcome,
+    Prompt,
+    Retrying,
+    Saving,
+    Task,
+)
 from runner.schedule import LOOK_AGAIN_S, Away, Lane, Schedule, Step
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry
@@ -33,6 +47,8 @@ class Run:
         failover: bool = True,
         steal: bool = False,
         hedge: bool = False,
+        load_size: int = 1,
+        jobs: Any = None,
         attempts: int = 3,
         **health: float,
     ):
@@ -53,6 +69,8 @@ class Run:
             hedge=hedge,
             retry=Retry(attempts=attempts, backoff_s=2),
             health=HealthSettings(**health),
+            load_size=load_size,
+            jobs=jobs,
             clock=lambda: self.now,
         )
         self.schedule.to_start()
@@ -786,3 +804,89 @@ def test_each_hand_that_finds_work_lets_another_of_its_lane_look() -> None:
         assert isinstance(step, list)
         taken += step
     assert waits == [LOOK_AGAIN_S] * 2 and notified == [1, 1]
+
+
+JOB = Job("j1", {}, "2026-01-01T00:00:00.000Z")
+
+
+def keys_of(load: Any) -> list[str]:
+    return [task.prompt.key for task in load]
+
+
+def test_a_load_is_what_waits_for_the_lane_as_far_as_it_fits() -> None:
+    run = Run(7, 2, load_size=3)
+    assert keys_of(run.schedule.take(run.lanes[0])) == ["p0", "p2", "p4"]
+    assert keys_of(run.schedule.take(run.lanes[0])) == ["p6"]
+    assert run.lanes[0].taken == 4
+
+
+def test_a_load_that_is_given_back_keeps_its_order() -> None:
+    run = Run(6, 1, load_size=4)
+    load = run.schedule.take(run.lanes[0])
+    run.schedule.give_back(run.lanes[0], load)
+    assert keys_of(run.schedule.take(run.lanes[0])) == ["p0", "p1", "p2", "p3"]
+
+
+def settle(run: Run, load: Any, errors: dict[str, Any]) -> list[Event]:
+    verdicts: list[Any] = []
+    for task in load:
+        error = errors.get(task.prompt.key)
+        outcome = Outcome(task.prompt.key, task.prompt.index, "x", "saved", "e0", "f", 1, "p")
+        task.attempts.append(Attempt(1, "e0", ""))
+        verdicts.append(Failed(error, replace(outcome, outcome="failed")) if error else Saving(outcome, Nowhere()))
+    return run.schedule.settle(run.lanes[0], load, verdicts)
+
+
+def test_an_endpoint_that_made_some_of_a_batch_is_not_blamed_for_the_others() -> None:
+    run = Run(8, 2, load_size=4, failures_to_open=1)
+    load = run.schedule.take(run.lanes[0])
+    errors = dict.fromkeys(["p0", "p2", "p4"], ResultError("no object"))
+    assert kinds(settle(run, load, errors)) == [Saving, Retrying, Retrying, Retrying]
+    assert run.lanes[0].breaker.state == "in"
+
+
+def test_a_batch_of_which_nothing_came_is_one_failure() -> None:
+    run = Run(16, 2, load_size=4, failures_to_open=2)
+    for state in ("in", "out"):
+        load = run.schedule.take(run.lanes[0])
+        settle(run, load, {key: TransportError("cut") for key in keys_of(load)})
+        assert run.lanes[0].breaker.state == state
+
+
+def test_a_trial_is_one_prompt_whatever_the_size_of_a_load() -> None:
+    run = Run(8, 2, load_size=4, failures_to_open=1)
+    settle(run, load := run.schedule.take(run.lanes[0]), dict.fromkeys(keys_of(load), REFUSED))
+    run.now += 1
+    run.probe(0, alive=True)
+    assert len(run.schedule.take(run.lanes[0])) == 1
+
+
+def test_what_an_endpoint_took_on_in_an_earlier_run_goes_there_first() -> None:
+    run = Run(6, 2, jobs={2: ("e1", JOB), 4: ("e0", JOB), 5: ("gone", JOB)})
+    assert run.take(1, "p2").jobs == {"e1": JOB}
+    assert run.take(0, "p4").jobs == {"e0": JOB}
+    assert [run.take(lane).prompt.key for lane in (0, 1, 1, 1)] == ["p0", "p1", "p3", "p5"]
+
+
+def test_batches_of_an_earlier_run_are_not_mixed_with_each_other_or_with_new_prompts() -> None:
+    other = replace(JOB, id="j2")
+    run = Run(6, 1, load_size=4, jobs={1: ("e0", JOB), 3: ("e0", JOB), 4: ("e0", other)})
+    loads = [keys_of(run.schedule.take(run.lanes[0])) for _ in range(3)]
+    assert loads == [["p1", "p3"], ["p4"], ["p0", "p2", "p5"]]
+
+
+def test_a_task_whose_job_an_endpoint_has_is_led_back_there_and_not_submitted_elsewhere() -> None:
+    run = Run(6, 3)
+    task = run.take(1, "p1")
+    task.jobs["e1"] = JOB
+    (event,) = run.end(1, task, REFUSED)
+    assert isinstance(event, Retrying) and event.next.index == 1
+
+
+def test_a_task_whose_job_is_at_an_endpoint_that_is_out_goes_to_another() -> None:
+    run = Run(6, 3)
+    task = run.take(1, "p1")
+    task.jobs["e1"] = JOB
+    run.lanes[1].breaker.open(run.now)
+    event = run.end(1, task, BROKEN)[0]
+    assert isinstance(event, Retrying) and event.next.index != 1

@@ -100,6 +100,11 @@ class Protocol:
         return _FORMATS.get(result.decode) if result.source == "json" else None
 
     @property
+    def is_plain(self) -> bool:
+        """Tell whether a result is just the body of the one answer."""
+        return self.block.kind == "sync" and self.block.result.source == "body"
+
+    @property
     def several(self) -> bool:
         """Tell whether a prompt may have several results."""
         return "*" in self.block.result.path or bool(

@@ -56,7 +56,7 @@ class _Batch:
             for task in self._load:
                 begin(task, self._lane, ready, sent)
             try:
-                self._polled(self._may_submit).close()
+                self._await_its_turn()
                 self._submit()
                 self._polled(self._is_done).close()
             except AttemptError as error:
@@ -64,11 +64,17 @@ class _Batch:
                     self._forget()
                 raise
             finally:
-                for task in self._load:
-                    note(task, generate_s=since(sent))
+                self._share(generate_s=since(sent))
             if self._tools.protocol.block.release == "body":
                 return self._results()
         return self._results()
+
+    def _await_its_turn(self) -> None:
+        """Wait until a batch may be submitted. A state of failure is the endpoint's own: nothing was sent yet."""
+        try:
+            self._polled(self._may_submit).close()
+        except ResultError as error:
+            raise TransportError(str(error), reached=False) from error
 
     def _polled(self, until: Until) -> Document:
         return polled(self._tools, self._lane, self._all, self._what, until=until)
@@ -103,8 +109,7 @@ class _Batch:
         with closing(tools.folder.scratch()) as scratch:
             with answer:
                 answer.receive(scratch, tools.output.max_bytes * len(self._load))
-            for task in self._load:
-                note(task, receive_s=since(arrived))
+            self._share(receive_s=since(arrived))
             archive = Archive(scratch.file)
             assert tools.protocol.block.results is not None
             failed = archive.failures(tools.protocol.block.results.failed_manifest)
@@ -131,6 +136,11 @@ class _Batch:
             return ResultError(f"the ZIP of results holds no {name}, and says nothing of it")
         except AttemptError as error:
             return error
+
+    def _share(self, **seconds: float) -> None:
+        """Note what the batch took, shared out over its prompts: an endpoint is not busy twice at once."""
+        for task in self._load:
+            note(task, **{name: round(took_s / len(self._load), 6) for name, took_s in seconds.items()})
 
     def _forget(self) -> None:
         for task in self._load:
