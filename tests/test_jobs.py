@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -94,6 +95,21 @@ def test_a_job_that_the_server_lost_meanwhile_is_submitted_anew_and_costs_no_att
     assert again.wait(60) == 0
     assert results_of(here / "results") == artefacts(SERVERS["runpod"])
     assert {len(line["attempts"]) for line in ledger_of(here / "results") if line["outcome"] == "saved"} == {1}
+
+
+def test_a_job_that_is_late_since_its_submission_is_not_waited_for_again(
+    stack: ExitStack, here: Path, start: Start
+) -> None:
+    server = stack.enter_context(SERVERS["hunyuan3d-job"]())  # says of a lost job that it is processing, for ever
+    path = config(here, [server], "hunyuan3d-job", retry={"attempts": 1})
+    server.misbehave("hang")
+    kill_once_submitted(start("run", path), here / "results", 1, moment)
+    ledger = here / "results" / ".runner" / "ledger.jsonl"
+    ledger.write_text(
+        re.sub(r'"submitted_at":"[^"]+"', '"submitted_at":"2020-01-01T00:00:00.000Z"', ledger.read_text())
+    )
+    assert start("run", path).wait(20) == 0  # poll.deadline_s is 30
+    assert results_of(here / "results") == artefacts(SERVERS["hunyuan3d-job"])
 
 
 def test_a_job_of_another_seed_is_not_taken_for_this_ones(stack: ExitStack, here: Path, start: Start) -> None:

@@ -169,7 +169,7 @@ class History:
                 self._images[row] = Stamp(found.image.get("size_bytes", 0), found.image.get("mtime_ns", 0))
             if found.more:
                 self._more[row] = [str(one["file"]) for one in found.more]
-            if found.file != f"{found.key}.{found.format}" or found.more:
+            if found.file != f"{found.key}.{found.format}":  # as of several results
                 self._names[row] = found.file or ""
 
     def _save(self, key: bytes, kind: bytes, offset: int, bits: int, size_bytes: int, mtime_ns: int) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import mmap
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import IO, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -24,7 +23,7 @@ _LONG_BYTES = 64 * 1024
 _SMALL_BYTES = 1024 * 1024
 _REST_MAX = 64 * 1024 * 1024
 _BLOCK = 768 * 1024
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_QUOTE_OR_ESCAPE = re.compile(rb'["\\]')
 _MARK = f"long {secrets.token_hex(16)} "
 """Nobody who made a document can have known it."""
 
@@ -93,25 +92,47 @@ class Document:
         if size_bytes <= _SMALL_BYTES:
             self._file.seek(0)
             return _json(self._file.read())
-        with _mapped(self._file, size_bytes) as whole:
-            short = b"".join(self._without_long_strings(whole))
-        return _replaced(_json(short), self._longs)
+        return _replaced(_json(b"".join(self._without_long_strings(size_bytes))), self._longs)
 
-    def _without_long_strings(self, whole: mmap.mmap) -> Iterator[bytes]:
+    def _without_long_strings(self, size_bytes: int) -> Iterator[bytes]:
         """Yield the document with a mark in the place of each long string. Raises ResultError."""
         at = rest = 0
-        for found in _STRING.finditer(whole):
-            if found.end() - found.start() > _LONG_BYTES:
-                kept = whole[at : found.start()]
+        for long in [*self._long_strings(), Long(size_bytes, size_bytes)]:
+            rest += long.start - at
+            if rest > _REST_MAX:
+                raise ResultError(f"expected JSON with at most {_REST_MAX} bytes beside its long texts, got more")
+            yield self._read(at, long.start)
+            at = long.end
+            if at < size_bytes:
                 mark = f"{_MARK}{len(self._longs)}"
-                self._longs[mark] = Long(found.start() + 1, found.end() - 1)
-                rest += len(kept)
-                _bounded(rest)
-                yield kept
-                yield f'"{mark}"'.encode()
-                at = found.end()
-        _bounded(rest + len(whole) - at)
-        yield whole[at:]
+                self._longs[mark] = long
+                yield mark.encode()
+
+    def _long_strings(self) -> list[Long]:
+        """Find the long strings, in one pass over the file; a quote outside of a string begins one."""
+        found: list[Long] = []
+        start, at, place = -1, 0, 0
+        self._file.seek(0)
+        while block := self._file.read(_BLOCK):
+            while place < len(block):
+                if start < 0:
+                    quote = block.find(b'"', place)
+                    if quote < 0:
+                        break
+                    start, place = at + quote + 1, quote + 1
+                end = _QUOTE_OR_ESCAPE.search(block, place)
+                if end is None:
+                    break
+                place = end.end()
+                if end[0] == b"\\":
+                    place += 1  # what follows it stands for itself, in the next block too
+                    continue
+                if at + end.start() - start > _LONG_BYTES:
+                    found.append(Long(start, at + end.start()))
+                start = -1
+            at += len(block)
+            place = max(0, place - len(block))
+        return found
 
     def _head(self, value: str | Long) -> bytes:
         """Return the first bytes of a text; JSON may have escaped its slashes."""
@@ -175,20 +196,8 @@ def _replaced(value: Any, longs: Mapping[str, Long]) -> Any:
     return longs.get(value, value) if isinstance(value, str) else value
 
 
-@contextmanager
-def _mapped(file: IO[bytes], size_bytes: int) -> Iterator[mmap.mmap]:
-    file.flush()
-    with mmap.mmap(file.fileno(), size_bytes, access=mmap.ACCESS_READ) as whole:
-        yield whole
-
-
-def _bounded(size_bytes: int) -> None:
-    if size_bytes > _REST_MAX:
-        raise ResultError(f"expected JSON with at most {_REST_MAX} bytes beside its long texts, got more")
-
-
 def _plain_base64(block: bytes) -> bytes:
-    return b"".join(block.split()).translate(_TO_PLAIN)
+    return block.translate(_TO_PLAIN, b" \t\r\n")
 
 
 def _decoded(text: bytes) -> bytes:
