@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from runner.config import config_from
 from runner.errors import NoDocumentError, ResultError, UsageError
-from runner.protocols import Document, Protocol, Values, paths, preset, presets, saved, stem_of
+from runner.protocols import Document, Protocol, Values, documents, paths, preset, presets, saved, stem_of
 from runner.protocols.block import Block
 from runner.protocols.template import in_url, placeholders, render
 from runner.records import Image, Prompt
@@ -352,3 +352,20 @@ def test_an_image_type_is_known_by_its_first_bytes_whatever_its_name() -> None:
         "image/png", "image/jpeg", "image/jpeg",
     ]  # fmt: skip
     assert Image("x", b"?", "").content_type == "application/octet-stream"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet='ab"\\\n', max_size=30), st.integers(0, 9), st.text(alphabet='"\\x', max_size=4))
+def test_strings_are_told_apart_wherever_blocks_end(text: str, shift: int, other: str) -> None:
+    whole = {"pad": "p" * shift, "long": text * 40, "other": [other, text], "last": "z" * 30}
+    content = json.dumps(whole).encode()
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        tempfile.TemporaryFile() as file,
+    ):
+        for name, value in {"_BLOCK": 7, "_LONG_BYTES": 12, "_SMALL_BYTES": 0}.items():
+            patched.setattr(documents, name, value)
+        file.write(content)
+        found = Document(file, len(content))
+        assert found.plain(found.value) == whole
+        assert isinstance(found.value["last"], documents.Long)

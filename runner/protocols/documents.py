@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -23,7 +22,6 @@ _LONG_BYTES = 64 * 1024
 _SMALL_BYTES = 1024 * 1024
 _REST_MAX = 64 * 1024 * 1024
 _BLOCK = 768 * 1024
-_QUOTE_OR_ESCAPE = re.compile(rb'["\\]')
 _MARK = f"long {secrets.token_hex(16)} "
 """Nobody who made a document can have known it."""
 
@@ -35,6 +33,22 @@ class Long(NamedTuple):
 
     start: int
     end: int
+
+
+class _Next:
+    """Where a byte stands next in a block. Places only grow, and each is looked for once."""
+
+    def __init__(self, block: bytes, byte: bytes) -> None:
+        self._block = block
+        self._byte = byte
+        self._at = -1
+
+    def after(self, place: int) -> int:
+        """Return the first place from ``place`` on; the block's length if there is none."""
+        if self._at < place:
+            found = self._block.find(self._byte, place)
+            self._at = len(self._block) if found < 0 else found
+        return self._at
 
 
 class Document:
@@ -114,22 +128,18 @@ class Document:
         start, at, place = -1, 0, 0
         self._file.seek(0)
         while block := self._file.read(_BLOCK):
-            while place < len(block):
+            quotes, escapes = _Next(block, b'"'), _Next(block, b"\\")
+            while (quote := quotes.after(place)) < len(block):
                 if start < 0:
-                    quote = block.find(b'"', place)
-                    if quote < 0:
-                        break
                     start, place = at + quote + 1, quote + 1
-                end = _QUOTE_OR_ESCAPE.search(block, place)
-                if end is None:
-                    break
-                place = end.end()
-                if end[0] == b"\\":
-                    place += 1  # what follows it stands for itself, in the next block too
-                    continue
-                if at + end.start() - start > _LONG_BYTES:
-                    found.append(Long(start, at + end.start()))
-                start = -1
+                elif (escape := escapes.after(place)) < quote:
+                    place = escape + 2  # what follows it stands for itself, in the next block too
+                else:
+                    if at + quote - start > _LONG_BYTES:
+                        found.append(Long(start, at + quote))
+                    start, place = -1, quote + 1
+            while start >= 0 and (escape := escapes.after(place)) < len(block):
+                place = escape + 2
             at += len(block)
             place = max(0, place - len(block))
         return found
@@ -166,7 +176,10 @@ class Document:
             at = min(at + _BLOCK, value.end)
             cut = len(block) - 1 if block.endswith(b"\\") and at < value.end else len(block)
             torn = block[cut:]
-            yield block[:cut].replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
+            block = block[:cut]
+            if b"\\" in block:
+                block = block.replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
+            yield block
 
     def _read(self, start: int, end: int) -> bytes:
         self._file.seek(start)
