@@ -10,7 +10,7 @@ from pathlib import Path
 
 _RATE = 500
 _PARTS = [
-    ("fetch the image", ("ImageClient.fetch",)),
+    ("fetch the image", ("WebClient.fetch",)),
     ("build the request", ("Client.prepare", "Protocol.generation")),
     ("send it, and read the answer's headers", ("Client.send",)),
     ("receive and hash the body", ("Answer.receive",)),

@@ -10,7 +10,7 @@ import responses
 import trustme
 from server import IMAGE, Answer, ScriptedServer, splat_ply
 
-from runner.client import Client, ImageClient
+from runner.client import Client, WebClient
 from runner.errors import BusyError, ImageError, ResultError, TransportError
 from runner.protocols import Values, preset
 from runner.records import Endpoint, Image, Prompt, Request
@@ -122,7 +122,7 @@ def test_a_hostile_image_name_injects_no_header(server: ScriptedServer) -> None:
 
 
 def fetch(url: str, **timeouts: float) -> Image:
-    return ImageClient(Timeouts(**timeouts), connections=1).fetch(url)
+    return WebClient(Timeouts(**timeouts), connections=1).fetch(url)
 
 
 def test_an_image_is_downloaded_through_redirects_and_named_by_its_url(server: ScriptedServer) -> None:
@@ -344,7 +344,7 @@ def test_a_connection_that_was_given_back_is_cut_by_nobody(server: ScriptedServe
 
 
 def test_a_short_redirect_keeps_its_connection_and_a_long_one_is_not_read(server: ScriptedServer) -> None:
-    images = ImageClient(Timeouts(), connections=1)
+    images = WebClient(Timeouts(), connections=1)
     to_a = {"Location": "/images/a.png"}
     for name in "uvwxyz":
         server.script[f"images/{name}"] = [Answer(status=302, body=b"moved", headers=to_a)]

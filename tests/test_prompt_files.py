@@ -322,7 +322,7 @@ def test_a_list_is_downloaded_through_redirects(server: ScriptedServer, tmp_path
 def test_a_list_that_can_not_be_fetched_is_one_sentence_without_secrets(
     server: ScriptedServer, tmp_path: Path, answer: Answer, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.client.LIST_MAX_BYTES", 1000)
+    monkeypatch.setattr("runner.client.web.LIST_MAX_BYTES", 1000)
     server.script["/list.txt"] = [answer, Answer(status=404)]
     url = f"{server.url.replace('//', '//u:hunter2@')}/list.txt?code=hunter2"
     with pytest.raises(UsageError) as raised:

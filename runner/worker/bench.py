@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.client import Client, ImageClient
+from runner.client import Client, WebClient
 from runner.protocols import Block, Protocol
 from runner.records import Endpoint, Outcome, Task
 from runner.schedule import Lane
@@ -37,8 +37,8 @@ class Workbench:
         with ExitStack() as sessions:
             clients = {one.index: Client(one, self.timeouts, connections=one.slots + 1) for one in endpoints}
             hands = sum(one.slots + 1 for one in endpoints) or 1
-            images = ImageClient(self.timeouts, connections=hands)
-            downloads = ImageClient(self.timeouts, connections=hands)
+            images = WebClient(self.timeouts, connections=hands)
+            downloads = WebClient(self.timeouts, connections=hands)
             for close in (images.close, downloads.close, *(one.close for one in clients.values())):
                 sessions.callback(close)
             tools = Tools(

@@ -9,7 +9,7 @@ import threading
 import time
 
 from runner import formats
-from runner.client import IMAGE_MAX_BYTES, ImageClient
+from runner.client import IMAGE_MAX_BYTES, WebClient
 from runner.clock import since
 from runner.errors import ImageError
 from runner.prompts import shown
@@ -21,7 +21,7 @@ _KEPT_BYTES = 32 * 1024 * 1024
 class Images:
     """Gives tasks their images. Of those that wait for another attempt it keeps the latest, up to ``_KEPT_BYTES``."""
 
-    def __init__(self, client: ImageClient) -> None:
+    def __init__(self, client: WebClient) -> None:
         self._client = client
         self._images: dict[int, Image] = {}
         self._size_bytes = 0

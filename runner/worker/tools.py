@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from runner import formats
-from runner.client import Answer, Client, ImageClient
+from runner.client import Answer, Client, WebClient, origin
 from runner.clock import since, utc_now
 from runner.errors import AttemptError, Blame, BusyError, ResultError, StatusError, TransportError
 from runner.protocols import Document, Protocol, Values, shown
@@ -54,7 +54,7 @@ class Tools:
     """What the hands of a worker share."""
 
     clients: Mapping[int, Client]
-    downloads: ImageClient
+    downloads: WebClient
     folder: OutputFolder
     protocol: Protocol
     seed: int
@@ -216,7 +216,7 @@ class Tools:
     def _at(self, lane: Lane, url: str) -> Answer:
         """Ask for a result where the server says it is; only its own host gets the endpoint's credentials."""
         for _ in range(_REDIRECTS_MAX):
-            if url.startswith(("http://", "https://")) and not _same_host(url, lane.endpoint.url):
+            if url.startswith(("http://", "https://")) and origin(url) != origin(lane.endpoint.url):
                 return self._there(self.downloads.result(url, self.timeouts))
             path = url if url.startswith(("http://", "https://", "/")) else f"/{url}"
             client = self.clients[lane.endpoint.index]
@@ -263,10 +263,6 @@ def of_the_result(error: AttemptError) -> AttemptError:
     if isinstance(error, BusyError) or not error.again:
         return ResultError(str(error), status=error.status)
     return error
-
-
-def _same_host(url: str, other: str) -> bool:
-    return url.split("/", 3)[:3] == other.split("/", 3)[:3]
 
 
 def _json(document: Document, value: Any) -> bytes:
