@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 from runner.errors import ResultError
 from runner.protocols import paths, presets
-from runner.protocols.block import Block, Code, FailBlock, FetchBlock, PollBlock, RequestBlock, ResultsBlock
+from runner.protocols.asking import question, request
+from runner.protocols.block import Block, Code, FailBlock, PollBlock
+from runner.protocols.checks import problems
 from runner.protocols.documents import Document, shown
-from runner.protocols.template import (
-    READS_IMAGE,
-    Values,
-    as_text,
-    in_url,
-    is_known,
-    placeholders,
-    render,
-    stem_of,
-)
+from runner.protocols.shape import digest, shape
+from runner.protocols.template import READS_IMAGE, Values, as_text, placeholders, render, stem_of
 from runner.records import Prompt, Request
-from runner.redact import public_url
 
 __all__ = [
     "Block",
@@ -59,12 +49,10 @@ class Protocol:
 
         Else a name with a digest of what shapes a result: requests and where the result is, not clocks, not headers.
         """
-        own = _shape(self.block)
         base = self.block.preset
-        if base and own == _shape(preset(base).block):
+        if base and shape(self.block) == shape(preset(base).block):
             return base
-        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{base or self.block.kind}-{digest}"
+        return f"{base or self.block.kind}-{digest(self.block)}"
 
     @cached_property
     def sends(self) -> frozenset[str]:
@@ -127,26 +115,26 @@ class Protocol:
 
     def generation(self, values: Values) -> Request:
         """Return the request that asks for a generation, or submits it."""
-        return _request(self.block.request, values)
+        return request(self.block.request, values)
 
     def upload(self, values: Values) -> Request | None:
         """Return the request that comes before a submission, if there is one."""
-        return _request(self.block.upload, values) if self.block.upload else None
+        return request(self.block.upload, values) if self.block.upload else None
 
     def poll(self, values: Values) -> Request:
         """Return the request that asks how far a job is."""
         poll = self._poll
         content = json.dumps(render(poll.body, values)).encode() if poll.body is not None else None
-        return _plain(poll, values, content)
+        return question(poll, values, content)
 
     def fetch(self, values: Values) -> Request | None:
         """Return the request for the result, if it is not in the last poll's answer."""
-        return _plain(self.block.fetch, values) if self.block.fetch else None
+        return question(self.block.fetch, values) if self.block.fetch else None
 
     def archive(self, values: Values) -> Request:
         """Return the request for the results of a batch."""
         assert self.block.results is not None
-        return _plain(self.block.results, values)
+        return question(self.block.results, values)
 
     def entry(self, values: Values) -> Any:
         """Return the entry of one prompt in a batch."""
@@ -232,95 +220,6 @@ def preset(name: str) -> Protocol:
     return Protocol(Block.model_validate(presets.expanded(name)))
 
 
-def problems(block: Block) -> Iterator[str]:
-    """Yield what the types can't say: placeholders that stand for nothing, or stand where they can't."""
-    submitted = {"id"} if block.kind == "job" else set()
-    uploaded = {f"saved.{name}" for name in (block.upload.save if block.upload else ())}
-    polled = {f"saved.{name}" for name in (block.poll.save if block.poll else ())}
-    items = {"items"} if block.kind == "batch" else set()
-    yield from _unknown("protocol.request", block.request, items | uploaded)
-    if block.kind == "batch" and "items" not in placeholders(block.request.body):
-        yield 'protocol.request.body: expected "{items}" where the list of prompts goes'
-    yield from _unknown("protocol.upload", block.upload, set())
-    yield from _unknown("protocol.poll", block.poll, submitted | uploaded)
-    yield from _unknown("protocol.fetch", block.fetch, submitted | uploaded | polled)
-    yield from _unknown("protocol.item", block.item, set())
-    yield from _unknown("protocol.results", block.results, set())
-    for where, asked in (("request", block.request), ("upload", block.upload)):
-        if asked and "image.bytes" in placeholders([asked.path, asked.query, asked.headers]):
-            yield f"protocol.{where}: expected {{image.bytes}} in a raw body only"
-        if asked and "image.bytes" in placeholders(asked.body) and asked.body != "{image.bytes}":
-            yield f"protocol.{where}.body: expected {{image.bytes}} to be all of a raw body"
-        if asked and asked.body == "{image.bytes}" and asked.encoding != "raw":
-            yield f"protocol.{where}.encoding: expected raw with a body of {{image.bytes}}, got {asked.encoding}"
-    if block.kind == "batch" and Protocol(block).reads_image:
-        yield "protocol.item: expected {image.url} or texts: a batch sends no images, it names them"
-
-
-def _unknown(where: str, section: Any, given: set[str]) -> Iterator[str]:
-    if section is None:
-        return
-    template = section.model_dump() if hasattr(section, "model_dump") else section
-    for name in dict.fromkeys(placeholders(template)):
-        special = name in ("id", "items") or name.startswith("saved.")
-        if not is_known(name):
-            yield f"{where}: unknown placeholder {{{name}}}; write {{{{{name}}}}} for the text itself"
-        elif special and name not in given:
-            yield f"{where}: {{{name}}} stands for nothing here"
-
-
-def _request(asked: RequestBlock, values: Values) -> Request:
-    files, fields, content, content_type = {}, None, None, None
-    match asked.encoding:
-        case "multipart":
-            image = values.image
-            if asked.files and image is None:
-                raise ResultError("the image: this prompt has none")
-            files = {name: (image.name, image.content, image.content_type) for name in asked.files if image}
-            fields = _fields(asked.body, values)
-        case "form":
-            content_type = "application/x-www-form-urlencoded"
-            content = urlencode(_fields(asked.body, values)).encode()
-        case "json" if asked.body is not None:
-            content_type = "application/json"
-            content = json.dumps(render(asked.body, values)).encode()
-        case "raw":
-            body = render(asked.body, values)
-            is_image = isinstance(body, bytes) and values.image is not None
-            content_type = values.image.content_type if is_image and values.image else "text/plain; charset=utf-8"
-            content = body if isinstance(body, bytes) else as_text(body).encode()
-    return Request(
-        method=asked.method,
-        path=_with_query(in_url(asked.path, values), asked.query, values),
-        headers={name: as_text(render(value, values)) for name, value in asked.headers.items()},
-        files=files,
-        fields=fields,
-        content=content,
-        content_type=content_type,
-    )
-
-
-def _plain(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, content: bytes | None = None) -> Request:
-    headers = getattr(asked, "headers", {})
-    return Request(
-        method=asked.method,
-        path=in_url(asked.path, values),
-        headers={name: as_text(render(value, values)) for name, value in headers.items()},
-        content=content,
-        content_type="application/json" if content is not None else None,
-    )
-
-
-def _fields(body: Any, values: Values) -> dict[str, str]:
-    return {name: as_text(render(value, values)) for name, value in (body or {}).items()}
-
-
-def _with_query(path: str, query: Mapping[str, Any], values: Values) -> str:
-    if not query:
-        return path
-    return path + ("&" if "?" in path else "?") + urlencode(_fields(query, values))
-
-
 def _among(status: int, codes: Sequence[Code]) -> bool:
     return status in codes or f"{status // 100}xx" in codes
 
@@ -329,20 +228,3 @@ def _fails(rule: FailBlock, found: Sequence[Any]) -> bool:
     if rule.among is not None:
         return any(one in rule.among for one in found)
     return not any(one in (rule.not_in or []) for one in found)
-
-
-def _shape(block: Block) -> dict[str, Any]:
-    """Return what shapes a result."""
-    asked = ("path", "encoding", "files", "body", "query")
-    shape: dict[str, Any] = {"kind": block.kind}
-    for name in ("request", "upload"):
-        section = getattr(block, name)
-        if section is not None:
-            shape[name] = {part: getattr(section, part) for part in asked}
-            query = urlencode(section.query)
-            shape[name]["query"] = public_url(f"http://query/?{query}").partition("?")[2]
-            shape[name]["path"] = public_url(f"http://path{section.path}")
-    shape["result"] = block.result.model_dump()
-    shape["item"] = block.item
-    shape["fetch"] = block.fetch and re.sub(r"\?.*", "", block.fetch.path)
-    return shape

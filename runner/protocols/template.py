@@ -136,6 +136,11 @@ def placeholders(template: Any) -> Iterator[str]:
         yield from (found[2] for found in _PLACEHOLDER.finditer(template) if found[2])
 
 
+def reads_image(template: Any) -> bool:
+    """Tell whether a template needs an image's content."""
+    return bool({*placeholders(template)} & READS_IMAGE)
+
+
 def is_known(name: str) -> bool:
     """Tell whether there is such a placeholder.
 
