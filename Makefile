@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench outages crash-test test-servers clean
+.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench outages crash-test crash-jobs test-servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ outages: .venv/all ## Measure what outages cost, beside a run without any (2 min
 
 crash-test: .venv/all ## Kill runs N times (20) at random moments; check that nothing is lost, torn or replaced
 	@$(BIN)/python scripts/crash_test.py --kills $(if $(filter command,$(origin N)),$(N),20) $(ARGS)
+
+crash-jobs: .venv/all ## The same with servers that take jobs; check that none is generated twice
+	@$(BIN)/python scripts/crash_jobs.py --kills $(if $(filter command,$(origin N)),$(N),30) $(ARGS)
 
 test-servers: .venv/all ## Run against real server packages, installed into .servers (1.2 GB); ARGS=cog for one of them
 	@$(BIN)/python scripts/test_servers.py $(ARGS)
