@@ -4,8 +4,9 @@
     scripts/crash_jobs.py [--kills 30] [--prompts 120] [--processes N] [--seed N]
 
 Four simulated RunPod endpoints; the run is killed at a random moment and started anew until all prompts are saved.
-Then every prompt must have its own result, and none whose job is in the ledger was submitted again. What is submitted
-again is what was on its way when the run was killed, so that nobody had its id: at most one for each kill and endpoint.
+Then every prompt must have its own result, and none whose job is in the ledger was submitted again. What was
+on its way when the run was killed, so that nobody had its id, is submitted again: at most one for each kill and
+endpoint.
 Exit code 1 otherwise.
 """
 
