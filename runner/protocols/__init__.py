@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from runner.errors import ResultError
+from runner.errors import AttemptError, ResultError
+from runner.headers import is_header_value, wrong_headers
 from runner.protocols import paths, presets
 from runner.protocols.block import Block, Code, FailBlock, FetchBlock, PollBlock, RequestBlock, ResultsBlock
 from runner.protocols.documents import Document, shown
@@ -248,6 +249,9 @@ def problems(block: Block) -> Iterator[str]:
             yield f"protocol.{where}.body: expected {{image.bytes}} to be all of a raw body"
         if asked and asked.body == "{image.bytes}" and asked.encoding != "raw":
             yield f"protocol.{where}.encoding: expected raw with a body of {{image.bytes}}, got {asked.encoding}"
+    for where in ("request", "upload", "poll", "fetch"):
+        asked = getattr(block, where)
+        yield from (f"protocol.{where}.headers: {wrong}" for wrong in wrong_headers(asked.headers if asked else {}))
     if block.kind == "batch" and Protocol(block).reads_image:
         yield "protocol.item: expected {image.url} or texts: a batch sends no images, it names them"
 
@@ -287,7 +291,7 @@ def _request(asked: RequestBlock, values: Values) -> Request:
     return Request(
         method=asked.method,
         path=_with_query(in_url(asked.path, values), asked.query, values),
-        headers={name: as_text(render(value, values)) for name, value in asked.headers.items()},
+        headers=_headers(asked.headers, values),
         files=files,
         fields=fields,
         content=content,
@@ -296,11 +300,10 @@ def _request(asked: RequestBlock, values: Values) -> Request:
 
 
 def _plain(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, content: bytes | None = None) -> Request:
-    headers = getattr(asked, "headers", {})
     return Request(
         method=asked.method,
         path=in_url(asked.path, values),
-        headers={name: as_text(render(value, values)) for name, value in headers.items()},
+        headers=_headers(getattr(asked, "headers", {}), values),
         content=content,
         content_type="application/json" if content is not None else None,
     )
@@ -308,6 +311,20 @@ def _plain(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, content
 
 def _fields(body: Any, values: Values) -> dict[str, str]:
     return {name: as_text(render(value, values)) for name, value in (body or {}).items()}
+
+
+def _headers(template: Mapping[str, str], values: Values) -> dict[str, str]:
+    """Fill headers in. Raises AttemptError for what no header can hold: that is the prompt's fault, and final."""
+    filled = {name: as_text(render(value, values)) for name, value in template.items()}
+    for name, value in filled.items():
+        if not is_header_value(value):
+            raise AttemptError(
+                f"the header {name}: {shown(template[name])} became a text that no header can hold, such as one with "
+                "a line end or with letters beyond latin-1",
+                again=False,
+                blame="prompt",
+            )
+    return filled
 
 
 def _with_query(path: str, query: Mapping[str, Any], values: Values) -> str:
