@@ -11,18 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
+from runner.headers import HOST, is_header_value, wrong_headers
 from runner.redact import is_secret_header, public_url
 from runner.settings import EndpointSettings
 from runner.yamlfile import Loc, escaped
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 _CREDENTIAL = re.compile(r"[\x20-\x7e\x80-\xff]*")
-_HOST = re.compile(r"[\w.:%\[\]-]+", re.ASCII)
 _NO_QUERY_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-_OURS = frozenset(["content-length", "transfer-encoding"])
-"""Headers that say where a body ends: a second word on that would tear requests apart."""
 
 _VARIABLES = re.compile(r"(\$\{\w+\})+")
 _SCHEME_AND_VARIABLES = re.compile(r"([A-Za-z]+ )?(\$\{\w+\})+")
@@ -75,7 +70,7 @@ def url_problem(endpoint: EndpointSettings) -> str | None:
 
 def problems(endpoint: EndpointSettings, base: Path) -> Iterator[str]:
     """Yield what is wrong besides the URL, each with its place below the endpoint; never a secret value."""
-    yield from _header_problems(endpoint.headers)
+    yield from (f".headers: {wrong}" for wrong in wrong_headers(endpoint.headers))
     for name, value in endpoint.query.items():
         if not name or _NO_QUERY_TEXT.search(name + value):
             yield f".query: {name!r} has no name, or holds a control character such as a line end"
@@ -184,20 +179,6 @@ def _info(url: str) -> str | None:
     return info if at else None
 
 
-def _header_problems(headers: Mapping[str, str]) -> Iterator[str]:
-    seen: dict[str, str] = {}
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            yield f".headers: {name!r} is no valid header (RFC 9110)"
-        elif name.lower() in _OURS:
-            yield f".headers: {name!r} follows from what is sent and can't be given"
-        elif name.lower() in seen:
-            yield f".headers: {name!r} stands there already as {seen[name.lower()]!r}"
-        elif name.lower() == "host" and not _HOST.fullmatch(value):
-            yield f".headers: {name!r}: expected a host such as gpu.example or gpu.example:8443"
-        seen.setdefault(name.lower(), name)
-
-
 def _credential_problems(endpoint: EndpointSettings) -> Iterator[str]:
     info = _info(endpoint.url)
     ways = {
@@ -211,7 +192,7 @@ def _credential_problems(endpoint: EndpointSettings) -> Iterator[str]:
         yield f": expected one word on who asks, got {', '.join(given[:-1])} and {given[-1]}; leave one of them"
     if endpoint.bearer is not None and " " in endpoint.bearer:
         yield ".bearer: expected the token alone, without spaces; the word Bearer is put before it"
-    elif endpoint.bearer is not None and not _HEADER_VALUE.fullmatch(endpoint.bearer):
+    elif endpoint.bearer is not None and not is_header_value(endpoint.bearer):
         yield f".bearer: {_NO_HEADER}"
     if endpoint.basic:
         yield from _pair_problems(".basic.user", ".basic.password", endpoint.basic.user, endpoint.basic.password)
@@ -280,7 +261,7 @@ def _nobody_types_it() -> NoReturn:
 def _proxy_problems(proxy: str) -> Iterator[str]:
     try:
         parts = urlsplit(proxy)
-        usable = parts.scheme == "http" and _HOST.fullmatch(parts.hostname or "") and bool(parts.port)
+        usable = parts.scheme == "http" and HOST.fullmatch(parts.hostname or "") and bool(parts.port)
         usable = usable and parts.path in ("", "/") and not parts.query and not re.search(r"\s", proxy)
     except ValueError:
         usable = False

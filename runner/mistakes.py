@@ -22,6 +22,8 @@ _PATTERNS: dict[int | str, str] = {
     "method": "an HTTP method such as POST",
 }
 _CREDENTIALS = frozenset(["url", "headers", "query", "bearer", "basic", "proxy", "cert", "key"])
+_WITH_HEADERS = frozenset(["protocol", "request", "upload", "poll", "fetch"])
+"""Sections of a protocol whose headers and query may hold credentials."""
 
 
 def sentence(error: Any, document: Any) -> str:
@@ -122,7 +124,10 @@ def _value_at(document: Any, loc: Loc) -> Any:
 
 
 def _may_be_secret(loc: Loc, value: Any) -> bool:
-    """Tell whether a value is one that no error may show: an endpoint's credentials, or what holds them."""
+    """Tell whether a value is one that no error may show: credentials, or what may hold them."""
+    if loc[0] == "protocol":
+        holds_some = loc[-1] in _WITH_HEADERS and isinstance(value, dict | list)
+        return holds_some or not {"headers", "query"}.isdisjoint(loc)
     if loc[0] != "endpoints":
         return False
     return not _CREDENTIALS.isdisjoint(loc) or (bool(value) and isinstance(value, dict | list))

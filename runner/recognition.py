@@ -8,19 +8,22 @@ fields it wants.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from runner.client import Client
 from runner.errors import AttemptError
 from runner.formats import words
 from runner.protocols import Protocol, paths, preset, presets
 from runner.protocols.block import RequestBlock
-from runner.protocols.template import placeholders
+from runner.protocols.template import as_text, placeholders
 from runner.records import Request
 
 _TIMEOUT_S = 10.0
+_GUESSING_S = 15.0
 _NOT_THERE = (404, 405, 501)
 _REFUSED = (401, 403)
 _MEANINGLESS = {"runner-check": "1"}
@@ -63,8 +66,10 @@ def recognise(protocol: Protocol, client: Client) -> Recognition:
     asked = _first(protocol)
     if [*placeholders(asked.path)]:
         return Recognition(None, f"{asked.path} depends on the prompt: not asked")
+    if asked.encoding == "raw" or asked.method in ("GET", "HEAD"):
+        return Recognition(None, f"{asked.method} {asked.path} may take anything for a prompt: not asked")
     try:
-        said = _ask(client, asked)
+        said = _ask(client, asked, own=True)
     except AttemptError as error:
         return Recognition(None, words(str(error).encode()))
     fits, found = _judged(asked, said)
@@ -102,7 +107,10 @@ def _likely(own: Protocol, client: Client, answers: dict[tuple[str, str], _Said]
     """Return the presets whose first request the endpoint knows, those first whose fields it asks for."""
     named: list[str] = []
     there: list[str] = []
+    until = time.monotonic() + _GUESSING_S
     for name in presets.names():
+        if time.monotonic() > until:  # a slow server: what is known by now must do
+            break
         other = preset(name)
         asked = _first(other)
         if other.block == own.block or [*placeholders(asked.path)]:
@@ -124,8 +132,12 @@ def _key(asked: RequestBlock) -> tuple[str, str]:
     return asked.method, asked.path
 
 
-def _ask(client: Client, asked: RequestBlock) -> _Said:
-    request = Request(asked.method, asked.path, fields=_MEANINGLESS)
+def _ask(client: Client, asked: RequestBlock, *, own: bool = False) -> _Said:
+    """Ask without content; one's own protocol may say in headers and query who asks."""
+    headers = {name: value for name, value in asked.headers.items() if own and not [*placeholders(value)]}
+    query = {name: as_text(value) for name, value in asked.query.items() if own and not [*placeholders(value)]}
+    path = asked.path + (("&" if "?" in asked.path else "?") + urlencode(query) if query else "")
+    request = Request(asked.method, path, headers=headers, fields=_MEANINGLESS)
     with client.send(client.prepare(request), timeout_s=_TIMEOUT_S) as answer:
         return _Said(answer.status, answer.head())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 
 _YEAR_S = 31_536_000
 
@@ -30,3 +31,23 @@ class Section(BaseModel):
     """A mapping of the YAML in which every key is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Also:
+    """Lets the JSON schema say what a validator takes besides.
+
+    ``shapes``: those too; ``one``: of a list, an entry alone; ``partial``: a section without its keys, for these may
+    come from a preset.
+    """
+
+    def __init__(self, *shapes: JsonSchemaValue, one: bool = False, partial: bool = False) -> None:
+        self._shapes = shapes
+        self._one = one
+        self._partial = partial
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        known = handler(schema)
+        if self._partial:
+            handler.resolve_ref_schema(known).pop("required", None)
+        others = [*self._shapes, *([known["items"]] if self._one else [])]
+        return {"anyOf": [*others, known]} if others else known

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, StrictBool
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import BeforeValidator, Field, StrictBool
 
 from runner.protocols import Block, presets
-from runner.sections import Int, Seconds, Section
+from runner.sections import Also, Int, Seconds, Section
 
 _PROCESSES_MAX = 256
+_FORMAT_NAMES = {"jpeg": "jpg", "text": "txt"}
 
 
 def _one_or_many(given: Any) -> Any:
@@ -44,16 +44,7 @@ def _true_false_or_file(given: Any) -> Any:
 
 def _format_name(given: Any) -> Any:
     """Take the names that people also use for a format."""
-    return {"jpeg": "jpg", "text": "txt"}.get(given, given) if isinstance(given, str) else given
-
-
-class _NameOrBlock:
-    """Lets the JSON schema say that a protocol is a preset's name, or a mapping with as few keys as one likes."""
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        block = handler(schema)
-        handler.resolve_ref_schema(block).pop("required", None)
-        return {"anyOf": [{"enum": presets.names()}, block]}
+    return _FORMAT_NAMES.get(given, given) if isinstance(given, str) else given
 
 
 class Basic(Section):
@@ -119,6 +110,7 @@ class Output(Section):
     verify: Annotated[
         Literal["auto", "ply", "glb", "spz", "png", "jpg", "webp", "zip", "json", "js", "txt", "none"],
         BeforeValidator(_format_name),
+        Also({"enum": [*_FORMAT_NAMES]}),
     ] = Field(
         "auto", description="auto: any known format, whole; a format: only that one; none: anything but an error."
     )
@@ -132,16 +124,18 @@ class RunConfig(Section):
     """Everything one run needs. Only ``endpoints`` and ``prompts`` are required."""
 
     endpoints: Annotated[
-        list[Annotated[EndpointSettings, BeforeValidator(_url_or_mapping)]], BeforeValidator(_one_or_many)
+        list[Annotated[EndpointSettings, BeforeValidator(_url_or_mapping), Also({"type": "string"})]],
+        BeforeValidator(_one_or_many),
+        Also(one=True),
     ] = Field(min_length=1, description="The servers; their order fixes the modulo.")
-    prompts: Annotated[list[str], BeforeValidator(_one_or_many)] = Field(
+    prompts: Annotated[list[str], BeforeValidator(_one_or_many), Also(one=True)] = Field(
         min_length=1,
         description='A prompts file or its URL, an image, a folder, a glob, "-" for stdin, or a list of them.',
     )
     output_folder: str = Field("results", min_length=1, description="Where the results and the ledger go.")
     seed: Int = Field(42, description="Sent with every request.")
-    protocol: Annotated[Block, BeforeValidator(presets.expanded), _NameOrBlock()] = Field(
-        presets.DEFAULT, validate_default=True, description="How the servers speak: a preset, or a mapping."
+    protocol: Annotated[Block, BeforeValidator(presets.expanded), Also({"enum": presets.names()}, partial=True)] = (
+        Field(presets.DEFAULT, validate_default=True, description="How the servers speak: a preset, or a mapping.")
     )
     assignment: Literal["modulo", "steal"] = Field(
         "modulo", description="modulo: prompt i is for endpoint i % n; steal: and an idle one takes from the others."

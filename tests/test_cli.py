@@ -582,3 +582,17 @@ def test_protocols_lists_the_presets_and_prints_one_to_copy(runner: Run, here: P
     wrong = runner("protocols", "comfy")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "there is no preset 'comfy'; did you mean 'comfyui'?" in wrong.stderr
+
+
+def test_check_asks_with_the_protocols_own_credentials_and_nothing_that_may_be_a_prompt(
+    server: ScriptedServer, listed, runner: Run
+) -> None:
+    listed("a")
+    key = "protocol={preset: 404-splat, request: {headers: {X-Api-Key: of-ours-1}, query: {team: red}}}"
+    assert runner("check", "run.yaml", "--set", key).returncode == 0
+    path, head = server.heads[-1]
+    assert (path, head["X-Api-Key"]) == ("/generate?team=red", "of-ours-1")
+    asked = len(server.heads)
+    raw = "protocol={request: {path: /generate, encoding: raw, body: '{image.bytes}'}}"
+    assert "may take anything for a prompt: not asked" in runner("check", "run.yaml", "--set", raw).stdout
+    assert [path for path, _ in server.heads[asked:] if path.startswith("/generate")] == []

@@ -1,5 +1,8 @@
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,6 +11,7 @@ from conftest import REPOSITORY
 from runner.config import config_from, json_schema, load_config, merged
 from runner.errors import UsageError
 from runner.prompts import read_prompts
+from runner.protocols import presets
 from runner.settings import RunConfig
 from runner.yamlfile import assigned
 
@@ -203,6 +207,54 @@ def test_the_schema_knows_every_option_and_describes_it() -> None:
     for section in ("Retry", "Timeouts", "Health", "Output", "EndpointSettings", "Basic"):
         for name, option in schema["$defs"][section]["properties"].items():
             assert option["description"], name
+
+
+def accepted(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -> bool:
+    """Judge by as much of JSON schema as ours uses."""
+    if "$ref" in schema:
+        return accepted(value, definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        return any(accepted(value, one, definitions) for one in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return value in schema.get("enum", [schema.get("const")])
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind and not isinstance(value, kinds[kind]):
+        return False
+    if kind == "array":
+        return all(accepted(one, schema.get("items", {}), definitions) for one in value)
+    if kind == "object":
+        known, more = schema.get("properties", {}), schema.get("additionalProperties", True)
+        rest = {} if more is True else more
+        return (
+            not {*schema.get("required", [])} - {*value}
+            and all(key in known or rest is not False for key in value)
+            and all(accepted(one, known.get(key, rest), definitions) for key, one in value.items())
+        )
+    return True
+
+
+def documented() -> Iterator[dict[str, Any]]:
+    for page in ("README.md", "docs/config.md", "docs/servers.md"):
+        for block in re.findall(r"```yaml\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL):
+            yield yaml.safe_load(block)
+    for file in [*(REPOSITORY / "configs").glob("*.yaml"), REPOSITORY / "runner" / "cli" / "starter.yaml"]:
+        yield yaml.safe_load(file.read_text())
+    for name in presets.names():
+        yield {"protocol": yaml.safe_load(presets.text(name))}
+    yield {"protocol": {"preset": "runpod", "poll": {"method": "POST"}}}
+    yield {"output": {"verify": "jpeg"}}
+
+
+def test_the_schema_accepts_every_documented_config_preset_and_override() -> None:
+    schema = json.loads(json_schema())
+    least = {"endpoints": "http://h:1", "prompts": "p.txt"}
+    refused = [one for one in documented() if not accepted(least | one, schema, schema["$defs"])]
+    assert refused == []
+    for wrong in ({"protocol": "nope"}, {"protocol": {"preset": "cog", "x": 1}}, {"output": {"verify": "gltf"}}):
+        assert not accepted(least | wrong, schema, schema["$defs"])
 
 
 def test_a_config_nested_without_end_is_one_clear_sentence(written) -> None:

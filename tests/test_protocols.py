@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.config import config_from
-from runner.errors import NoDocumentError, ResultError, UsageError
+from runner.errors import AttemptError, NoDocumentError, ResultError, UsageError
 from runner.protocols import Document, Protocol, Values, documents, paths, preset, presets, saved, stem_of
 from runner.protocols.block import Block
 from runner.protocols.template import in_url, placeholders, render
@@ -369,3 +369,33 @@ def test_strings_are_told_apart_wherever_blocks_end(text: str, shift: int, other
         found = Document(file, len(content))
         assert found.plain(found.value) == whole
         assert isinstance(found.value["last"], documents.Long)
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"X Bad": "v"}, "'X Bad' is no valid header (RFC 9110)"),
+        ({"X-Bad": "a\nb: c"}, "'X-Bad' is no valid header (RFC 9110)"),
+        ({"content-length": "3"}, "'content-length' follows from what is sent and can't be given"),
+    ],
+)
+def test_a_header_that_can_not_be_sent_is_a_config_error(headers: dict[str, str], said: str) -> None:
+    assert said_of({"preset": "404-splat", "request": {"headers": headers}}) == [f"protocol.request.headers: {said}"]
+
+
+@pytest.mark.parametrize("part", ["headers", "query"])
+@pytest.mark.parametrize("given", [{"X-Api-Key": ["sk-secret-1"]}, "X-Api-Key: sk-secret-1"])
+def test_no_error_shows_the_credentials_of_a_protocol(part: str, given: Any) -> None:
+    for asked in ({"path": "/g", part: given}, [{"path": "/g", part: given}]):
+        with pytest.raises(UsageError) as caught:
+            config_from({"endpoints": ["http://h:1"], "prompts": ["x"], "protocol": {"request": asked, "x": 1}})
+        assert "sk-secret-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "party 🎉"])
+def test_a_text_that_no_header_can_hold_is_its_prompts_fault_and_final(text: str) -> None:
+    block = Block.model_validate({"request": {"path": "/g", "headers": {"X-Prompt": "{text}"}}})
+    with pytest.raises(AttemptError) as caught:
+        Protocol(block).generation(Values(Prompt(0, "k", text=text), 1))
+    assert (caught.value.again, caught.value.blame) == (False, "prompt")
+    assert "X-Prompt" in str(caught.value)

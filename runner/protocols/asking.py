@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from runner.errors import ResultError
+from runner.errors import AttemptError, ResultError
+from runner.headers import is_header_value
 from runner.protocols.block import FetchBlock, PollBlock, RequestBlock, ResultsBlock
+from runner.protocols.documents import shown
 from runner.protocols.template import Values, as_text, in_url, render
 from runner.records import Request
 
@@ -36,7 +38,7 @@ def request(asked: RequestBlock, values: Values) -> Request:
     return Request(
         method=asked.method,
         path=_with_query(in_url(asked.path, values), asked.query, values),
-        headers={name: as_text(render(value, values)) for name, value in asked.headers.items()},
+        headers=_headers(asked.headers, values),
         files=files,
         fields=fields,
         content=content,
@@ -45,11 +47,10 @@ def request(asked: RequestBlock, values: Values) -> Request:
 
 
 def question(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, content: bytes | None = None) -> Request:
-    headers = getattr(asked, "headers", {})
     return Request(
         method=asked.method,
         path=in_url(asked.path, values),
-        headers={name: as_text(render(value, values)) for name, value in headers.items()},
+        headers=_headers(getattr(asked, "headers", {}), values),
         content=content,
         content_type="application/json" if content is not None else None,
     )
@@ -57,6 +58,20 @@ def question(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, conte
 
 def _fields(body: Any, values: Values) -> dict[str, str]:
     return {name: as_text(render(value, values)) for name, value in (body or {}).items()}
+
+
+def _headers(template: Mapping[str, str], values: Values) -> dict[str, str]:
+    """Fill headers in. Raises AttemptError for what no header can hold: that is the prompt's fault, and final."""
+    filled = {name: as_text(render(value, values)) for name, value in template.items()}
+    for name, value in filled.items():
+        if not is_header_value(value):
+            raise AttemptError(
+                f"the header {name}: {shown(template[name])} became a text that no header can hold, such as one with "
+                "a line end or with letters beyond latin-1",
+                again=False,
+                blame="prompt",
+            )
+    return filled
 
 
 def _with_query(path: str, query: Mapping[str, Any], values: Values) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from runner.sections import Int, Seconds, Section
+from runner.sections import Also, Int, Seconds, Section
 
 Encoding = Literal["multipart", "form", "json", "raw"]
 Code = int | str
@@ -27,6 +27,9 @@ def _code(given: Any) -> Any:
         raise ValueError(f"expected a status such as 503, or a class such as 5xx, got {given!r}")
     return given.lower() if isinstance(given, str) else given
 
+
+_PARTIAL = Also(partial=True)
+"""A section of a block that may be laid over a preset's."""
 
 Codes = list[Annotated[Code, BeforeValidator(_code)]]
 
@@ -167,25 +170,27 @@ class Block(Section):
 
     preset: str | None = Field(None, description="The preset this is made of.")
     kind: Literal["sync", "job", "batch"] = Field("sync", description="One request; submit and poll; many at once.")
-    request: RequestBlock
+    request: Annotated[RequestBlock, _PARTIAL]
     result: ResultBlock = ResultBlock()
     status: StatusBlock = StatusBlock()
-    fail_when: Annotated[list[FailBlock], BeforeValidator(_one_or_many)] = Field(
+    fail_when: Annotated[list[Annotated[FailBlock, _PARTIAL]], BeforeValidator(_one_or_many), Also(one=True)] = Field(
         [], description="Good statuses that are failures."
     )
-    error: Annotated[list[str], BeforeValidator(_text_or_many)] = Field(
+    error: Annotated[list[str], BeforeValidator(_text_or_many), Also({"type": "null"}, one=True)] = Field(
         [], description="JSON path, or several, of the server's own words about a failure; the first found."
     )
     release: Literal["headers", "body"] = Field("headers", description="When the slot is free for the next prompt.")
     health: HealthBlock | None = Field(HealthBlock(), description="null: it has no such page.")
     timeouts: Clocks = Clocks()
-    upload: UploadBlock | None = Field(None, description="job: a request before the submission.")
+    upload: Annotated[UploadBlock, _PARTIAL] | None = Field(None, description="job: a request before the submission.")
     id: str | None = Field(None, description="job: JSON path of the job's id.")
-    poll: PollBlock | None = Field(None, description="job, batch: how to ask how far it is.")
-    fetch: FetchBlock | None = Field(None, description="job: where the result is, if not in the poll's answer.")
+    poll: Annotated[PollBlock, _PARTIAL] | None = Field(None, description="job, batch: how to ask how far it is.")
+    fetch: Annotated[FetchBlock, _PARTIAL] | None = Field(
+        None, description="job: where the result is, if not in the poll's answer."
+    )
     size: Int = Field(32, ge=1, le=10_000, description="batch: prompts in one.")
     item: Any = Field(None, description="batch: the entry of one prompt in {items}.")
-    results: ResultsBlock | None = Field(None, description="batch: where the archive is.")
+    results: Annotated[ResultsBlock, _PARTIAL] | None = Field(None, description="batch: where the archive is.")
 
     @model_validator(mode="after")
     def _fits(self) -> Block:

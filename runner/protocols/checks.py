@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from runner.headers import wrong_headers
 from runner.protocols.block import Block
 from runner.protocols.template import is_known, placeholders, reads_image
 
@@ -30,6 +31,9 @@ def problems(block: Block) -> Iterator[str]:
             yield f"protocol.{where}.body: expected {{image.bytes}} to be all of a raw body"
         if asked and asked.body == "{image.bytes}" and asked.encoding != "raw":
             yield f"protocol.{where}.encoding: expected raw with a body of {{image.bytes}}, got {asked.encoding}"
+    for where in ("request", "upload", "poll", "fetch"):
+        asked = getattr(block, where)
+        yield from (f"protocol.{where}.headers: {wrong}" for wrong in wrong_headers(asked.headers if asked else {}))
     if block.kind == "batch" and reads_image(block.item):
         yield "protocol.item: expected {image.url} or texts: a batch sends no images, it names them"
 
