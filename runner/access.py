@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from runner.headers import HOST, is_header_value, wrong_headers
-from runner.redact import is_secret_header, public_url
+from runner.redact import is_secret_header, is_secret_query, public_url
 from runner.settings import EndpointSettings
 from runner.yamlfile import Loc, escaped
 
@@ -138,6 +138,16 @@ def public(endpoint: EndpointSettings, written: Mapping[Loc, str], base: Path) -
 def public_headers(headers: Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
     """Return headers as a config may show them; ``written`` are those with variables, as they stood in the file."""
     return {name: _public_header(name, value, written.get(name, "")) for name, value in headers.items()}
+
+
+def public_query(query: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
+    """Return a protocol's query as a config may show it; what its fields' names don't call a secret is none."""
+    return {name: written.get(name, _HIDDEN if is_secret_query(name) else value) for name, value in query.items()}
+
+
+def secret_query(query: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is secret in a protocol's query: the values of fields whose names say so."""
+    yield from (str(value) for name, value in query.items() if is_secret_query(name))
 
 
 def _below(name: str, written: Mapping[Loc, str]) -> dict[str, str]:

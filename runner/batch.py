@@ -106,7 +106,7 @@ def run(
 def read_all(config: Config) -> Prompts:
     """Return every prompt of the run, done or not. Raises UsageError."""
     settings = config.settings
-    protocol = Protocol(settings.protocol)
+    protocol = config.protocol
     try:
         prompts = read_prompts(
             config.prompts,
@@ -158,7 +158,7 @@ def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, ov
             stamp=folder.stamp,
             digest=folder.sha256,
             seed=settings.seed,
-            protocol=Protocol(settings.protocol).name,
+            protocol=config.protocol.name,
             verify=settings.output.verify,
             overwrite=overwrite,
         )
@@ -184,7 +184,7 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
 def _processes(this: _Run, average_bytes: float) -> int:
     """Return over how many processes the endpoints are shared out. Raises UsageError if these can't do their work."""
     hands = [one.slots + 1 for one in this.config.endpoints]
-    is_plain = Protocol(this.config.settings.protocol).is_plain
+    is_plain = this.config.protocol.is_plain
     each = limits.HAND_FILES + (0 if is_plain else limits.DOCUMENT_FILES)
     count = limits.share_out(
         this.config.settings.processes,
@@ -328,7 +328,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             timeouts=this.config.timeouts,
             output=settings.output,
             seed=settings.seed,
-            protocol=settings.protocol,
+            protocol=this.config.protocol,
             folder=this.folder.path,
         )
 

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from runner import access
 from runner.errors import UsageError
 from runner.mistakes import sentence
-from runner.protocols import Block, presets, problems
+from runner.protocols import Block, Protocol, presets, problems
 from runner.records import Endpoint
 from runner.redact import Redactor, public_url
 from runner.settings import RunConfig, Timeouts
 from runner.yamlfile import Document, Loc, dump, escaped, merged, read_document
 
-_WITH_HEADERS = ("request", "upload", "poll", "fetch")
+_WITH_CREDENTIALS = ("request", "upload", "poll", "fetch", "results")
 
 Check = Callable[[RunConfig, Path], Iterable[str]]
 """Yields the problems of a config that was read from this folder."""
@@ -73,6 +73,17 @@ class Config:
         )
 
     @property
+    def protocol(self) -> Protocol:
+        """How the servers speak. Its name doesn't change with what stands in the variables of its query."""
+        block = self.settings.protocol
+        asked = {name: section for name in ("request", "upload") if (section := getattr(block, name))}
+        as_written = {
+            name: section.model_copy(update={"query": section.query | self._written(name, "query")})
+            for name, section in asked.items()
+        }
+        return Protocol(block, named=block.model_copy(update=as_written))
+
+    @property
     def timeouts(self) -> Timeouts:
         """The clocks: those that the config sets, else the protocol's, else the defaults."""
         given = self.settings.timeouts
@@ -107,22 +118,23 @@ class Config:
     def _file(self, path: str | None) -> str | None:
         return None if path is None else access.file_of(path, self.folder)
 
+    def _written(self, section: str, part: str) -> dict[str, str]:
+        """Return the texts with variables in headers or query of a section of the protocol, as they stood."""
+        found = {loc[3:]: text for loc, text in self.written.items() if loc[:3] == ("protocol", section, part)}
+        return {str(loc[0]): text for loc, text in found.items() if len(loc) == 1}
+
     def _resolved_protocol(self) -> Any:
         """Return the preset's name, if it is just that; else all of the block."""
         block = self.settings.protocol
         if block.preset and block == Block.model_validate(presets.expanded(block.preset)):
             return block.preset
         document = block.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        for name in _WITH_HEADERS:
+        for name in _WITH_CREDENTIALS:
             section = document.get(name) or {}
-            for part in {"headers", "query"} & {*section}:
-                written = {
-                    str(loc[3]): text for loc, text in self.written.items() if loc[:3] == ("protocol", name, part)
-                }
-                shown = (
-                    access.public_headers(section[part], written) if part == "headers" else section[part] | written
-                )
-                section[part] = shown
+            if "headers" in section:
+                section["headers"] = access.public_headers(section["headers"], self._written(name, "headers"))
+            if "query" in section:
+                section["query"] = access.public_query(section["query"], self._written(name, "query"))
         return document
 
 
@@ -147,7 +159,7 @@ def load_config(
 
 def config_from(options: Mapping[str, Any], *, name: str = "the command line") -> Config:
     """Check options given from flags or Python, nested like the YAML. Raises UsageError with every problem."""
-    return _config(Document(), name=name, base=Path.cwd(), overrides=options, check=runnable)
+    return _config(Document(), name=name, base=Path.cwd(), overrides=options, check=runnable, flags=name)
 
 
 def json_schema() -> str:
@@ -158,12 +170,21 @@ def json_schema() -> str:
 def _secrets(settings: RunConfig) -> Iterator[str]:
     for endpoint in settings.endpoints:
         yield from access.secrets_of(endpoint)
-    for section in _WITH_HEADERS:
+    for section in _WITH_CREDENTIALS:
         if asked := getattr(settings.protocol, section):
             yield from access.secret_headers(asked.headers)
+            yield from access.secret_query(asked.query)
 
 
-def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str, Any], check: Check) -> Config:
+def _config(
+    document: Document,
+    *,
+    name: str,
+    base: Path,
+    overrides: Mapping[str, Any],
+    check: Check,
+    flags: str = "the command line",
+) -> Config:
     values = document.values
     if isinstance(values.get("protocol"), str) and isinstance(overrides.get("protocol"), Mapping):
         values = {**values, "protocol": {"preset": values["protocol"]}}
@@ -175,7 +196,7 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
     except ValidationError as error:
         wrong += [sentence(one, whole) for one in error.errors()]
     if wrong:
-        raise UsageError(*(f"{_source(problem, name, overrides)}: {problem}" for problem in wrong))
+        raise UsageError(*(f"{flags if _key_of(problem) in overrides else name}: {problem}" for problem in wrong))
     output_base = Path.cwd() if "output_folder" in overrides else base
     return Config(
         settings=settings,
@@ -183,7 +204,9 @@ def _config(document: Document, *, name: str, base: Path, overrides: Mapping[str
         folder=base,
         output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
         redactor=Redactor(document.secrets, [*_secrets(settings)]),
-        written={} if "endpoints" in overrides else document.written,
+        written={
+            loc: text for loc, text in document.written.items() if loc[0] != "endpoints" or loc[0] not in overrides
+        },
     )
 
 
@@ -211,9 +234,8 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
         yield from (f"endpoints[{index}]{problem}" for problem in access.problems(endpoint, base))
 
 
-def _source(problem: str, name: str, overrides: Mapping[str, Any]) -> str:
-    key = re.split(r"[.\[:]", problem, maxsplit=1)[0]
-    return "the command line" if key in overrides else name
+def _key_of(problem: str) -> str:
+    return re.split(r"[.\[:]", problem, maxsplit=1)[0]
 
 
 def _base_url(url: str) -> str:

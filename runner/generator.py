@@ -11,7 +11,6 @@ from runner.batch import run
 from runner.config import config_from
 from runner.journal import log
 from runner.prompts import prompts_from
-from runner.protocols import Protocol
 from runner.records import Summary
 from runner.stop import Stop
 
@@ -50,7 +49,7 @@ class Generator:
         handler = _Echo(self._echo) if self._echo else logging.NullHandler()
         log.addHandler(handler)
         try:
-            protocol = Protocol(self._config.settings.protocol)
+            protocol = self._config.protocol
             prompts = prompts_from(
                 image_urls,
                 base=Path.cwd(),

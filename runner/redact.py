@@ -48,6 +48,11 @@ def public_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
 
+def is_secret_query(name: str) -> bool:
+    """Tell whether a query field of this name carries a secret."""
+    return _SECRET_QUERY.match(name) is not None
+
+
 def is_secret_header(name: str) -> bool:
     """Tell whether a header of this name carries a secret."""
     return _SECRET_HEADER.search(name) is not None

@@ -435,7 +435,7 @@ def test_what_stands_in_the_import_path_and_is_no_text_is_passed_over(monkeypatc
 
 
 def test_only_the_unfinished_file_of_what_was_lost_is_removed(tmp_path: Path) -> None:
-    bench = Workbench((), Timeouts(), Output(), 1, preset("404-splat").block, tmp_path)
+    bench = Workbench((), Timeouts(), Output(), 1, preset("404-splat"), tmp_path)
     folder = OutputFolder(tmp_path, bench.mark)
     lost, other = Task(Prompt(0, "a", "x")), Task(Prompt(0, "a", "x"))
     for task in (lost, other):

@@ -306,5 +306,6 @@ def test_a_text_is_shown_on_one_line_and_cut() -> None:
     assert shown(Prompt(0, "x", "https://u:p@h/a.png", "text")) == "https://h/a.png"
 
 
-def test_texts_from_python_follow_the_same_rules(tmp_path: Path) -> None:
-    assert [one.text for one in prompts_from(["a chair", "# x", ""], base=tmp_path, what="text")] == ["a chair"]
+def test_a_text_from_python_is_one_whatever_it_begins_with(tmp_path: Path) -> None:
+    texts = [one.text for one in prompts_from(["a chair", "# x", ""], base=tmp_path, what="text")]
+    assert texts == ["a chair", "# x"]

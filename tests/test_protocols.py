@@ -292,8 +292,24 @@ def said_of(protocol: Any) -> list[str]:
             {"preset": "runpot"},
             "protocol: expected a preset's name or a mapping, got 'runpot'; did you mean 'runpod'?",
         ),
-        (7, "protocol: expected a mapping, got 7"),
+        (7, "protocol: expected a preset's name or a mapping, got 7"),
         ({"kind": "sync"}, "protocol.request: required, but missing"),
+        (
+            {"request": {"path": "/m"}, "result": {"path": "a"}},
+            "protocol.result: expected from: json beside path and decode",
+        ),
+        (
+            {"request": {"path": "/m", "body": {"a": "{Seed}"}}},
+            "protocol.request: unknown placeholder {Seed}; write {{Seed}} for the text itself",
+        ),
+        (
+            {"request": {"path": "/m", "body": {"a": {"seed": None}}}},
+            'protocol.request.body: {seed} without quotes is a mapping to YAML; write "{seed}"',
+        ),
+        (
+            {"request": {"path": "/m"}, "error": "errors[0].text"},
+            "protocol.error: expected steps separated by dots, such as data.0.url, got 'errors[0].text'",
+        ),
         ({"request": {"path": "make"}}, "protocol.request.path: expected a path that begins with /, got 'make'"),
         ({"request": {"path": "/m", "bdy": 1}}, "protocol.request.bdy: unknown key; did you mean 'body'?"),
         (

@@ -51,12 +51,11 @@ def check(arguments: Namespace) -> int:
 
     from runner.client import Client
     from runner.health import Health, probe
-    from runner.protocols import Protocol
     from runner.recognition import expectation, recognise
 
     chosen = config.load_config(arguments.config, _overrides(arguments))
     prompts = batch.read_all(chosen)
-    protocol = Protocol(chosen.settings.protocol)
+    protocol = chosen.protocol
     redact = chosen.redactor.text
 
     def ask(endpoint: Endpoint) -> tuple[Health, Recognition]:

@@ -136,7 +136,8 @@ def _add_overrides(parser: argparse.ArgumentParser, *, required: bool = False) -
         action="append",
         required=required,
         metavar="F",
-        help="a text file with one image URL or path a line, an image, a folder, a glob, or - for stdin; repeatable",
+        help="a list (.txt, one image URL or path a line; .csv, .tsv, .jsonl, .json; .gz), the URL of one, an image, "
+        "a folder, a glob, or - for stdin; repeatable",
     )
     group.add_argument(
         "--endpoint", action="append", required=required, metavar="URL", help="a generation server; repeatable"

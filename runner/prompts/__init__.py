@@ -188,9 +188,10 @@ def prompts_from(
 ) -> Prompts:
     """Make prompts of image URLs and paths, or texts, given from Python; the rules are those of a text file."""
     complaints = Complaints()
-    entries = (
-        texts_of(given, where, complaints) if what == "text" else lines_of(given, where, Home.of(base), complaints)
-    )
+    if what == "text":
+        entries = texts_of(given, where, complaints, comment=None)
+    else:
+        entries = lines_of(given, where, Home.of(base), complaints)
     return _collected(entries, keys, complaints, several=several)
 
 

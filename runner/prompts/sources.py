@@ -191,11 +191,13 @@ def lines_of(lines: Iterable[str], where: str, home: Home, complaints: Complaint
                 yield where, number_from_1, image, key
 
 
-def texts_of(lines: Iterable[str], where: str, complaints: Complaints) -> Iterator[Entry]:
-    """Yield the texts of a text, one a line."""
+def texts_of(
+    lines: Iterable[str], where: str, complaints: Complaints, *, comment: str | None = "#"
+) -> Iterator[Entry]:
+    """Yield the texts of a text, one a line; those that begin with ``comment`` are none."""
     for number_from_1, line in enumerate(lines, 1):
         text = line.strip().lstrip("\ufeff")
-        if not text or text.startswith("#"):
+        if not text or (comment and text.startswith(comment)):
             continue
         if "\0" in text:
             complaints.add(f"{at(where, number_from_1)}: expected a text, got one with a zero character (NUL)")

@@ -38,10 +38,11 @@ _FORMATS = {"text": "txt", "json": "json"}
 
 
 class Protocol:
-    """A block at work."""
+    """A block at work. ``named`` is what its name is made of, if that is not the block as it is."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, *, named: Block | None = None) -> None:
         self.block = block
+        self._named = named or block
 
     @cached_property
     def name(self) -> str:
@@ -50,9 +51,9 @@ class Protocol:
         Else a name with a digest of what shapes a result: requests and where the result is, not clocks, not headers.
         """
         base = self.block.preset
-        if base and shape(self.block) == shape(preset(base).block):
+        if base and shape(self._named) == shape(preset(base).block):
             return base
-        return f"{base or self.block.kind}-{digest(self.block)}"
+        return f"{base or self.block.kind}-{digest(self._named)}"
 
     @cached_property
     def sends(self) -> frozenset[str]:

@@ -49,8 +49,8 @@ def request(asked: RequestBlock, values: Values) -> Request:
 def question(asked: PollBlock | FetchBlock | ResultsBlock, values: Values, content: bytes | None = None) -> Request:
     return Request(
         method=asked.method,
-        path=in_url(asked.path, values),
-        headers=_headers(getattr(asked, "headers", {}), values),
+        path=_with_query(in_url(asked.path, values), asked.query, values),
+        headers=_headers(asked.headers, values),
         content=content,
         content_type="application/json" if content is not None else None,
     )

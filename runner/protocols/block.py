@@ -22,6 +22,8 @@ def _text_or_many(given: Any) -> Any:
 
 
 def _code(given: Any) -> Any:
+    if isinstance(given, str) and given.isdecimal():  # from the environment
+        given = int(given)
     as_class = isinstance(given, str) and len(given) == 3 and given[0] in "12345" and given[1:].lower() == "xx"
     if isinstance(given, bool) or not (as_class or (isinstance(given, int) and 100 <= given <= 599)):
         raise ValueError(f"expected a status such as 503, or a class such as 5xx, got {given!r}")
@@ -75,6 +77,8 @@ class ResultBlock(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> ResultBlock:
+        if self.source == "body" and {"path", "decode"} & self.model_fields_set:
+            raise ValueError("expected from: json beside path and decode")
         if self.source == "json" and not self.path and self.decode != "json":
             raise ValueError("expected a path with from: json")
         return self
@@ -129,6 +133,7 @@ class PollBlock(Section):
 
     method: str = Field("GET", pattern=r"^[A-Z]{1,16}$", description="The HTTP method.")
     path: str = Field(pattern=r"^/", description='Such as "/status/{id}".')
+    query: dict[str, Any] = Field({}, description="Added to the path.")
     headers: dict[str, str] = Field({}, description="Sent with each.")
     body: Any = Field(None, description="A JSON document, if one is needed.")
     every_s: Seconds = Field(2, gt=0, description="Pause between two.")
@@ -153,6 +158,7 @@ class FetchBlock(Section):
 
     method: str = Field("GET", pattern=r"^[A-Z]{1,16}$", description="The HTTP method.")
     path: str = Field(pattern=r"^/", description='Such as "/view?filename={saved.filename}".')
+    query: dict[str, Any] = Field({}, description="Added to the path.")
     headers: dict[str, str] = Field({}, description="Sent with it.")
 
 
@@ -161,6 +167,8 @@ class ResultsBlock(Section):
 
     method: str = Field("GET", pattern=r"^[A-Z]{1,16}$", description="The HTTP method.")
     path: str = Field(pattern=r"^/", description="Where the ZIP is.")
+    query: dict[str, Any] = Field({}, description="Added to the path.")
+    headers: dict[str, str] = Field({}, description="Sent with it.")
     member: str = Field(min_length=1, description='The file of one prompt in it, such as "{stem}.js".')
     failed_manifest: str | None = Field(None, description="The JSON file in it that names the failed ones.")
 

@@ -34,8 +34,39 @@ def problems(block: Block) -> Iterator[str]:
     for where in ("request", "upload", "poll", "fetch"):
         asked = getattr(block, where)
         yield from (f"protocol.{where}.headers: {wrong}" for wrong in wrong_headers(asked.headers if asked else {}))
+    for where, path in _paths(block):
+        if "[" in path or path.startswith(("$", "/", ".")) or ".." in path or path.endswith("."):
+            yield f"{where}: expected steps separated by dots, such as data.0.url, got {path!r}"
+    for where, template in (("request.body", block.request.body), ("item", block.item)):
+        for name in _bare({"": template}):
+            yield f'protocol.{where}: {{{name}}} without quotes is a mapping to YAML; write "{{{name}}}"'
+    if block.results and not [*placeholders(block.results.member)]:
+        yield f"protocol.results.member: expected a placeholder such as {{stem}}, got {block.results.member!r}"
     if block.kind == "batch" and reads_image(block.item):
         yield "protocol.item: expected {image.url} or texts: a batch sends no images, it names them"
+
+
+def _paths(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield every JSON path of a block, with its place."""
+    if block.result.path:
+        yield "protocol.result.path", block.result.path
+    if block.id is not None:
+        yield "protocol.id", block.id
+    yield from (("protocol.error", path) for path in block.error)
+    yield from (("protocol.fail_when.path", rule.path) for rule in block.fail_when)
+    yield from (("protocol.health.json", path) for path in (block.health.document if block.health else ()))
+    yield from (("protocol.upload.save", path) for path in (block.upload.save.values() if block.upload else ()))
+    if block.poll:
+        yield from (("protocol.poll.state", path) for path in [block.poll.state] if path)
+        yield from (("protocol.poll.save", path) for path in block.poll.save.values())
+
+
+def _bare(template: Any) -> Iterator[str]:
+    """Yield placeholders that YAML took for mappings, for they stand without quotes."""
+    for value in template.values() if isinstance(template, dict) else template if isinstance(template, list) else ():
+        if isinstance(value, dict) and len(value) == 1 and [*value.values()] == [None]:
+            yield from (name for name in value if is_known(str(name)))
+        yield from _bare(value)
 
 
 def _unknown(where: str, section: Any, given: set[str]) -> Iterator[str]:

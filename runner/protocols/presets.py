@@ -43,6 +43,8 @@ def expanded(given: Any) -> Any:
     """
     if isinstance(given, str):
         given = {"preset": given}
+    elif not isinstance(given, Mapping):
+        raise ValueError(f"expected a preset's name or a mapping, got {given!r:.60}")
     if not isinstance(given, Mapping) or "preset" not in given or given["preset"] is None:
         return given
     base = _mapping(given["preset"])

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from runner.errors import ResultError
 from runner.records import Image, Prompt
 
-_PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}|\{([a-z_]+(?:\.[^{}]+)?)\}")
+_PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}|\{( *[A-Za-z_]+(?:\.[^{}]+)? *)\}")
 
 _STEM = re.compile(r"[a-z0-9]{1,100}").fullmatch
 

@@ -52,6 +52,9 @@ __all__ = ["Away", "Gate", "Lane", "Rule", "Schedule", "Step", "Stopped"]
 _LANES_A_SECOND = 200
 """With more lanes than this the idle ones look again less often: each look is at all of them."""
 
+_TOGETHER_S = 0.25
+"""What is due so soon is worked on with a load that begins now."""
+
 _LATEST_SHARE = 0.3
 """What the latest generation counts for in a lane's pace."""
 
@@ -273,9 +276,10 @@ class Schedule:
 
     def _load(self, lane: Lane, first: Task) -> list[Task]:
         """Return a load that begins with a task: what else waits for the lane, as far as it fits."""
-        load, now = [first], self._clock()
+        now = self._clock()
+        load = [first]
         while len(load) < self._load_size and lane.breaker.state != "trial":
-            task = self._queues.next_task(lane, now)
+            task = self._queues.next_task(lane, now + _TOGETHER_S)  # what failed together is due a moment apart
             if task is None:
                 break
             if _job_id(task, lane) != _job_id(first, lane):  # another batch of an earlier run

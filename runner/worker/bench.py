@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.client import Client, WebClient
-from runner.protocols import Block, Protocol
+from runner.protocols import Protocol
 from runner.records import Endpoint, Outcome, Task
 from runner.schedule import Lane
 from runner.settings import Output, Timeouts
@@ -27,7 +27,7 @@ class Workbench:
     timeouts: Timeouts
     output: Output
     seed: int
-    protocol: Block
+    protocol: Protocol
     folder: Path
     mark: str = field(default_factory=new_mark)
 
@@ -45,7 +45,7 @@ class Workbench:
                 clients=clients,
                 downloads=downloads,
                 folder=OutputFolder(self.folder, self.mark),
-                protocol=Protocol(self.protocol),
+                protocol=self.protocol,
                 seed=self.seed,
                 output=self.output,
                 timeouts=self.timeouts,
@@ -68,4 +68,4 @@ class Workbench:
     @property
     def _outcomes(self) -> Outcomes:
         names = [one.name for one in self.endpoints]
-        return Outcomes(lane_names=names, seed=self.seed, protocol=Protocol(self.protocol).name)
+        return Outcomes(lane_names=names, seed=self.seed, protocol=self.protocol.name)
