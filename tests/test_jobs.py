@@ -186,3 +186,17 @@ def test_a_batch_is_not_submitted_before_the_archive_of_the_last_is_here(
     _, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert dict(server.generations) == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize(("how", "times"), [("busy", 1), ("torn", 3)])
+def test_a_batch_that_is_sent_again_is_one_batch_again_and_soon(
+    how: str, times: int, stack: ExitStack, here: Path, start: Start
+) -> None:
+    server = stack.enter_context(SERVERS["404-batch"]())
+    host = stack.enter_context(ImageHost())
+    server.misbehave(how, times)
+    again = start("run", batch_of(here, host, server, PROMPTS, retry={"attempts": 2, "backoff_s": 0.5}))
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert server.submissions == 2 and {len(batch) for batch in server.batches} == {4}
+    assert (how == "torn" or json.loads(out)["seconds"] < 1.9)
