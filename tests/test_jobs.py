@@ -199,4 +199,4 @@ def test_a_batch_that_is_sent_again_is_one_batch_again_and_soon(
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert server.submissions == 2 and {len(batch) for batch in server.batches} == {4}
-    assert (how == "torn" or json.loads(out)["seconds"] < 1.9)
+    assert how == "torn" or json.loads(out)["seconds"] < 1.9

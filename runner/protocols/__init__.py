@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 from runner.errors import ResultError
+from runner.formats import words as plain_words
 from runner.protocols import paths, presets
 from runner.protocols.block import Block, Code, FailBlock, FetchBlock, PollBlock, RequestBlock, ResultsBlock
 from runner.protocols.documents import Document, shown
@@ -179,7 +180,7 @@ class Protocol:
         for path in self.block.error:
             said = paths.first(document.value, path)
             if said not in (None, "", [], {}):
-                return as_text(document.plain(said))
+                return plain_words(as_text(document.plain(said)).encode(errors="replace"))
         return ""
 
     def state(self, document: Document, values: Values) -> Any:

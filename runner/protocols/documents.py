@@ -95,7 +95,10 @@ class Document:
             return _json(self._file.read())
         with _mapped(self._file, size_bytes) as whole:
             short = b"".join(self._without_long_strings(whole))
-        return _replaced(_json(short), self._longs)
+        try:
+            return _replaced(_json(short), self._longs)
+        except RecursionError as error:
+            raise NoDocumentError(f"expected JSON, got too deep a one: {words(short[:512])}") from error
 
     def _without_long_strings(self, whole: mmap.mmap) -> Iterator[bytes]:
         """Yield the document with a mark in the place of each long string. Raises ResultError."""
