@@ -183,3 +183,36 @@ def test_worker_processes_do_jobs_and_batches_too(preset: str, stack: ExitStack,
     assert process.returncode == 0, err
     assert results_of(here / "results") == artefacts(SERVERS[preset])
     assert sum(sum(server.generations.values()) for server in servers) == 4
+
+
+def batch_of(folder: Path, host: ImageHost, server: Any, names: list[str], **options: Any) -> Path:
+    (folder / "urls.txt").write_text("".join(f"{host.image(name)}\n" for name in names))
+    protocol = {"preset": "404-batch", "size": 4, "poll": {"every_s": 0.02, "deadline_s": 30}}
+    return config(folder, [server], "404-batch", prompts="urls.txt", protocol=protocol, **options)
+
+
+def test_a_batch_is_not_submitted_before_the_archive_of_the_last_is_here(
+    stack: ExitStack, here: Path, start: Start
+) -> None:
+    server = stack.enter_context(SERVERS["404-batch"]())
+    host = stack.enter_context(ImageHost())
+    names = [f"q{number}" for number in range(12)]
+    server.misbehave("torn")
+    again = start("run", batch_of(here, host, server, names, retry={"attempts": 1}))
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert dict(server.generations) == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize(("how", "times"), [("busy", 1), ("torn", 3)])
+def test_a_batch_that_is_sent_again_is_one_batch_again_and_soon(
+    how: str, times: int, stack: ExitStack, here: Path, start: Start
+) -> None:
+    server = stack.enter_context(SERVERS["404-batch"]())
+    host = stack.enter_context(ImageHost())
+    server.misbehave(how, times)
+    again = start("run", batch_of(here, host, server, PROMPTS, retry={"attempts": 2, "backoff_s": 0.5}))
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert server.submissions == 2 and {len(batch) for batch in server.batches} == {4}
+    assert how == "torn" or json.loads(out)["seconds"] < 1.9

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from runner.errors import ResultError
+from runner.formats import words as plain_words
 from runner.protocols import paths, presets
 from runner.protocols.asking import question, request
 from runner.protocols.block import Block, Code, FailBlock, PollBlock
@@ -173,7 +174,7 @@ class Protocol:
         for path in self.block.error:
             said = paths.first(document.value, path)
             if said not in (None, "", [], {}):
-                return as_text(document.plain(said))
+                return plain_words(as_text(document.plain(said)).encode(errors="replace"))
         return ""
 
     def state(self, document: Document, values: Values) -> Any:

@@ -106,7 +106,11 @@ class Document:
         if size_bytes <= _SMALL_BYTES:
             self._file.seek(0)
             return _json(self._file.read())
-        return _replaced(_json(b"".join(self._without_long_strings(size_bytes))), self._longs)
+        short = b"".join(self._without_long_strings(size_bytes))
+        try:
+            return _replaced(_json(short), self._longs)
+        except RecursionError as error:
+            raise NoDocumentError(f"expected JSON, got too deep a one: {words(short[:512])}") from error
 
     def _without_long_strings(self, size_bytes: int) -> Iterator[bytes]:
         """Yield the document with a mark in the place of each long string. Raises ResultError."""

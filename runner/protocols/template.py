@@ -110,7 +110,7 @@ def in_url(template: str, values: Values) -> str:
     whole = _PLACEHOLDER.fullmatch(template)
     if whole and whole[2]:  # the server said all of it
         return as_text(values.get(whole[2]))
-    return _filled(template, values, lambda value: quote(as_text(value), safe=""))
+    return _filled(template, values, lambda value: quote(as_text(value), safe="", errors="surrogatepass"))
 
 
 def as_text(value: Any) -> str:

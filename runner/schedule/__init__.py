@@ -148,6 +148,8 @@ class Schedule:
             failed = [pair for pair in zip(load, verdicts, strict=True) if not isinstance(pair[1], Saving)]
             for number, (task, verdict) in enumerate(saved + failed):
                 events += self._settled(lane, task, verdict, counts=not number)
+            if len(failed) > 1:
+                self._queues.keep_together(load)
             self._rule(lane)
             return events
 
@@ -403,7 +405,7 @@ class Schedule:
                 answered = self._succeeded(lane) if error.status is not None else []
                 return [*answered, *self._end(verdict.outcome)]
             if isinstance(error, BusyError):
-                wait_s, target = self._cool(lane, task, error)
+                wait_s, target = self._cool(lane, task, error, counts=counts)
             else:
                 events = self._charge(lane, task, error, counts=counts)
                 wait_s, target = self._after_charge(lane, task, error)
@@ -421,12 +423,13 @@ class Schedule:
         number = task.image_attempts if isinstance(error, ImageError) else len(task.attempts)
         return [Retrying(task.prompt, lane.endpoint, str(error), number, wait_s, target.endpoint), *events]
 
-    def _cool(self, lane: Lane, task: Task, error: BusyError) -> tuple[float, Lane]:
-        """Let a full endpoint be for a while; return the wait and the lane for the task."""
+    def _cool(self, lane: Lane, task: Task, error: BusyError, *, counts: bool = True) -> tuple[float, Lane]:
+        """Let a full endpoint be for a while, once a batch; return the wait and the lane for the task."""
         now = self._clock()
         if error.wait_s == 0:
             return 0.0, lane
-        lane.breaker.cool(now, error.wait_s)
+        if counts:
+            lane.breaker.cool(now, error.wait_s)
         lane.last_error = str(error)
         self._wake_all()
         target = self._queues.target(lane, task, self._clock())

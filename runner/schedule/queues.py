@@ -146,6 +146,14 @@ class Queues:
         heapq.heappush(lane.again, (due, next(self._serial), task))
         self._wake(lane)
 
+    def keep_together(self, load: Sequence[Task]) -> None:
+        """Let the tasks of a load that wait for another attempt on one lane wait equally long: as one load again."""
+        for lane in self._lanes:
+            dues = [due for due, _, task in lane.again if task in load]
+            if len(dues) > 1:
+                lane.again = [(max(dues) if task in load else due, number, task) for due, number, task in lane.again]
+                heapq.heapify(lane.again)
+
     def target(self, lane: Lane, task: Task, now: float) -> Lane:
         """Return the lane for the next attempt at a task that was on ``lane``."""
         if not self._failover:

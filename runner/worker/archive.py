@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -15,7 +17,10 @@ from runner.formats import words
 _MEMBERS_MAX = 100_000
 _MANIFEST_MAX_BYTES = 16 * 1024 * 1024
 _BLOCK = 256 * 1024
-_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+)  # fmt: skip
 """What ``zipfile`` raises for archives that are broken, encrypted, or packed in ways it does not know."""
 
 
@@ -95,4 +100,4 @@ def _failures(manifest: Any) -> Iterator[tuple[str, str]]:
 def _reason(said: Any) -> str:
     if isinstance(said, dict):
         said = next((said[field] for field in _REASONS if field in said), said)
-    return said if isinstance(said, str) else words(json.dumps(said).encode())
+    return words((said if isinstance(said, str) else json.dumps(said)).encode(errors="replace"))

@@ -65,9 +65,7 @@ class _Batch:
                 raise
             finally:
                 self._share(generate_s=since(sent))
-            if self._tools.protocol.block.release == "body":
-                return self._results()
-        return self._results()
+            return self._results()  # the server has one archive: the next batch would replace it
 
     def _await_its_turn(self) -> None:
         """Wait until a batch may be submitted. A state of failure is the endpoint's own: nothing was sent yet."""

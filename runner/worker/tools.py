@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple, TypeVar
+from urllib.parse import urljoin
 
 from runner import formats
 from runner.client import Answer, Client, WebClient, origin
@@ -213,18 +214,25 @@ class Tools:
             self.pause(_PAUSE_S * (FETCHES - left))
         raise AssertionError
 
+    def _linked(self, url: str) -> Answer:
+        """Ask another server than the endpoint; that it can't be reached says nothing of the endpoint."""
+        try:
+            return self._there(self.downloads.result(url, self.timeouts))
+        except TransportError as error:
+            raise ResultError(f"the result: {error}", status=error.status) from error
+
     def _at(self, lane: Lane, url: str) -> Answer:
         """Ask for a result where the server says it is; only its own host gets the endpoint's credentials."""
         for _ in range(_REDIRECTS_MAX):
             if url.startswith(("http://", "https://")) and origin(url) != origin(lane.endpoint.url):
-                return self._there(self.downloads.result(url, self.timeouts))
+                return self._linked(url)
             path = url if url.startswith(("http://", "https://", "/")) else f"/{url}"
             client = self.clients[lane.endpoint.index]
             answer = client.send(client.prepare(Request("GET", path)))
             if not answer.location:
                 return self._there(answer)
             with answer:
-                url = answer.location
+                url = urljoin(path if "://" in path[:8] else lane.endpoint.url + path, answer.location)
         raise ResultError(f"more than {_REDIRECTS_MAX} redirects from {public_url(url)}")
 
 
