@@ -1,8 +1,8 @@
-"""Does an endpoint speak as its protocol says, and if not, which preset would? Nothing is generated to find out.
+"""Does an endpoint speak as its protocol says, and if not, which preset would? No prompt is sent to find out.
 
 What is sent is a form with a field that means nothing, to the path of the request. A server that wants JSON can't
 read it, one that wants a form misses the image; what either answers tells whether the path is there, and often which
-fields it wants.
+fields it wants. Only a server that takes a body it can't read for an empty one might generate from it.
 """
 
 from __future__ import annotations

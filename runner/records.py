@@ -212,9 +212,9 @@ class Task:
     """A prompt that was taken up and has not ended. One thread has it at a time.
 
     Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
-    old connection was its excuse once, ``jobs`` what endpoints (by name) have taken on for it and not ended, ``mark``
-    tells its unfinished files from those of others. The lower part
-    belongs to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
+    old connection was its excuse once, ``jobs`` what endpoints (by name) have taken on for it and not ended,
+    ``alone`` that it is not to share a batch, ``mark`` tells its unfinished files from those of others. The lower
+    part belongs to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
     that died with it, ``charged`` the index of an endpoint for each attempt that is used up, ``forgiven`` the
     endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
     """
@@ -227,6 +227,7 @@ class Task:
     image_attempts: int = 0
     excused: bool = False
     jobs: dict[str, Job] = field(default_factory=dict)
+    alone: bool = False
     mark: int = field(default_factory=itertools.count().__next__)
 
     losses: list[int] = field(default_factory=list)

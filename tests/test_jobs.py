@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import ledger_of, results_of
 from simulated import SERVERS, ImageHost, Simulated, prompt_image
+from simulated.base import said
 
 Start = Callable[..., subprocess.Popen[str]]
 PROMPTS = ["p0", "p1", "p2", "p3"]
@@ -216,3 +217,92 @@ def test_a_batch_that_is_sent_again_is_one_batch_again_and_soon(
     assert again.returncode == 0, err
     assert server.submissions == 2 and {len(batch) for batch in server.batches} == {4}
     assert how == "torn" or json.loads(out)["seconds"] < 1.9
+
+
+def prompts_at(host: ImageHost, here: Path) -> str:
+    (here / "urls.txt").write_text("".join(f"{host.image(name)}\n" for name in PROMPTS))
+    return "urls.txt"
+
+
+def test_a_batch_that_waits_for_a_server_to_get_ready_ends_with_the_window(
+    stack: ExitStack, here: Path, start: Start
+) -> None:
+    server = stack.enter_context(SERVERS["404-batch"]())
+    host = stack.enter_context(ImageHost())
+    server.misbehave("warming", 10_000)
+    path = config(here, [server], "404-batch", prompts=prompts_at(host, here), max_runtime_s=0.5)
+    assert start("run", path).wait(20) == 75
+    assert server.submissions == 0
+
+
+def test_one_bad_prompt_does_not_fail_its_batch(stack: ExitStack, here: Path, start: Start) -> None:
+    class Picky(SERVERS["404-batch"]):  # type: ignore[name-defined, misc]
+        def serve(self, call: Any) -> Any:
+            if call.method == "POST" and b"/p2.png" in call.body:
+                return said({"detail": "p2 is no image"}, 422)
+            return super().serve(call)
+
+    server = stack.enter_context(Picky())
+    host = stack.enter_context(ImageHost())
+    process = start("run", config(here, [server], "404-batch", prompts=prompts_at(host, here), retry={"attempts": 1}))
+    assert process.wait(30) == 1
+    assert results_of(here / "results") == artefacts(SERVERS["404-batch"], ["p0", "p1", "p3"])
+    (failed,) = [line for line in ledger_of(here / "results") if line["outcome"] == "failed"]
+    assert failed["key"] == "p2" and "p2 is no image" in failed["error"]
+
+
+def test_stealing_does_not_ask_again_and_again_for_a_job_that_can_not_move(
+    stack: ExitStack, here: Path, start: Start
+) -> None:
+    servers = [stack.enter_context(SERVERS["runpod"]()) for _ in range(2)]
+    path = config(here, servers, "runpod")
+    with servers[0].busy_gpu(), servers[1].busy_gpu():
+        kill_once_submitted(start("run", path), here / "results", 2, moment)
+    again = start("run", config(here, servers, "runpod", assignment="steal"))
+    with servers[0].busy_gpu():
+        while len([line for line in ledger_of(here / "results") if line["outcome"] == "saved"]) < 2:
+            assert again.poll() is None
+            moment()
+    _, err = again.communicate(timeout=30)
+    assert again.returncode == 0, err
+    assert err.count("→ endpoint") < 20
+
+
+def test_a_finished_job_whose_image_is_gone_is_fetched_all_the_same(
+    stack: ExitStack, here: Path, start: Start
+) -> None:
+    server = stack.enter_context(SERVERS["runpod"]())
+    path = config(here, [server], "runpod")
+    with server.busy_gpu():
+        kill_once_submitted(start("run", path), here / "results", 1, moment)
+    (known,) = {*submitted(here / "results")}
+    (here / "images" / f"{known}.png").rename(here / f"{known}.png")
+    (here / "list.txt").write_text("".join(f"images/{name}.png\n" for name in PROMPTS))
+    assert start("run", config_again(here, path)).wait(30) == 0
+    assert results_of(here / "results") == artefacts(SERVERS["runpod"])
+    assert server.submissions == 4
+
+
+def config_again(here: Path, path: Path) -> Path:
+    """The same config, with the images named in a list: a folder would hold one less."""
+    whole = json.loads(path.read_text()) | {"prompts": "list.txt"}
+    other = here / "again.yaml"
+    other.write_text(json.dumps(whole))
+    return other
+
+
+def test_release_body_keeps_the_slot_of_a_job_until_its_result_is_there(
+    stack: ExitStack, here: Path, start: Start
+) -> None:
+    order: list[str] = []
+
+    class Watched(SERVERS["comfyui"]):  # type: ignore[name-defined, misc]
+        def serve(self, call: Any) -> Any:
+            if call.path in ("/prompt", "/view"):
+                order.append(call.path)
+            return super().serve(call)
+
+    server = stack.enter_context(Watched())
+    protocol = {"preset": "comfyui", "release": "body", "poll": {"every_s": 0.02, "deadline_s": 30}}
+    assert start("run", config(here, [server], "comfyui", protocol=protocol)).wait(30) == 0
+    assert order == ["/prompt", "/view"] * 4

@@ -348,7 +348,7 @@ def said_of(protocol: Any) -> list[str]:
                 "kind": "batch",
                 "request": {"path": "/m", "body": {"items": "{items}"}},
                 "item": {"image": "{image.base64}"},
-                "poll": {"path": "/s", "state": "s", "done": ["d"]},
+                "poll": {"path": "/s", "state": "s", "ready": ["r"], "done": ["d"]},
                 "results": {"path": "/r", "member": "{stem}.js"},
             },
             "protocol.item: expected {image.url} or texts: a batch sends no images, it names them",
@@ -415,3 +415,11 @@ def test_a_text_that_no_header_can_hold_is_its_prompts_fault_and_final(text: str
         Protocol(block).generation(Values(Prompt(0, "k", text=text), 1))
     assert (caught.value.again, caught.value.blame) == (False, "prompt")
     assert "X-Prompt" in str(caught.value)
+
+
+def test_base64_may_be_escaped_in_any_way_json_knows() -> None:
+    content = b"\xfb\xef\xbe\xff" * 300_000
+    for old, new in (("+", "\\u002b"), ("/", "\\/"), ("A", "\\u0041")):
+        text = base64.b64encode(content + b"\0\0").decode().replace(old, new)
+        found = document_of(b'{"b64":"' + text.encode() + b'"}')
+        assert b"".join(found.decoded(found.value["b64"])) == content + b"\0\0"

@@ -87,8 +87,12 @@ class Client:
                 self._blanks[method, path] = blank
         return blank
 
-    def send(self, prepared: requests.PreparedRequest, *, timeout_s: float | None = None) -> Answer:
+    def send(
+        self, prepared: requests.PreparedRequest, *, timeout_s: float | None = None, total_s: float | None = None
+    ) -> Answer:
         """Send and block until the answer's headers are there; ``timeout_s`` bounds all of it, for a small question.
+
+        ``total_s`` stands in for the clock of that name.
 
         Raises TransportError if none come in time, BusyError if an old connection was closed under the request.
         Redirects are answers like any other: a generation is not sent on to where nobody asked for it.
@@ -99,7 +103,10 @@ class Client:
             exchange = self._under_way.begin(timeout_s, late)
             exchange.awaits(timeout_s, late)
             return self._answer(prepared, exchange, min(timeout_s, clocks.connect_s))
-        exchange = self._under_way.begin(clocks.total_s, f"no whole answer within total_s ({clocks.total_s:g} s)")
+        named = f"total_s ({clocks.total_s:g} s)" if total_s is None else f"{total_s:.0f} s"
+        exchange = self._under_way.begin(
+            clocks.total_s if total_s is None else total_s, f"no whole answer within {named}"
+        )
         exchange.awaits(clocks.first_byte_s, f"no answer within first_byte_s ({clocks.first_byte_s:g} s)")
         return self._answer(prepared, exchange, clocks.connect_s)
 

@@ -30,7 +30,7 @@ LOSSES_MAX = 5
 _BARREN_MAX = 5
 """So many worker processes in a row may die before one was ready for work."""
 
-_WRITTEN = ("attempts", "image_s", "save_s", "image_attempts", "excused", "jobs")
+_WRITTEN = ("attempts", "image_s", "save_s", "image_attempts", "excused", "jobs", "alone")
 """What the hands that work write into a task."""
 
 Answer = wire.Done | wire.Found | wire.Raised

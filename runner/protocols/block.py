@@ -206,6 +206,8 @@ class Block(Section):
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"expected {' and '.join(missing)} with kind: {self.kind}")
+        if self.kind == "batch" and self.poll and not self.poll.ready:
+            raise ValueError("expected poll.ready with kind: batch, the states in which a batch may be submitted")
         allowed = {"sync": (), "job": ("upload", "id", "poll", "fetch"), "batch": ("poll", "size", "item", "results")}
         for name in ("upload", "id", "poll", "fetch", "size", "item", "results"):
             if name in self.model_fields_set and name not in allowed[self.kind] and getattr(self, name) is not None:

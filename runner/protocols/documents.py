@@ -20,7 +20,8 @@ from runner.formats import words
 
 _LONG_BYTES = 64 * 1024
 _SMALL_BYTES = 1024 * 1024
-_REST_MAX = 64 * 1024 * 1024
+_REST_MAX = 16 * 1024 * 1024
+_ESCAPE_BYTES = 6
 _BLOCK = 768 * 1024
 _MARK = f"long {secrets.token_hex(16)} "
 """Nobody who made a document can have known it."""
@@ -178,12 +179,10 @@ class Document:
         while at < value.end:
             block = torn + self._read(at, min(at + _BLOCK, value.end))
             at = min(at + _BLOCK, value.end)
-            cut = len(block) - 1 if block.endswith(b"\\") and at < value.end else len(block)
+            last = block.rfind(b"\\", len(block) - _ESCAPE_BYTES)
+            cut = last if last >= 0 and at < value.end else len(block)
             torn = block[cut:]
-            block = block[:cut]
-            if b"\\" in block:
-                block = block.replace(b"\\/", b"/").replace(b"\\n", b"").replace(b"\\r", b"")
-            yield block
+            yield _unescaped(block[:cut])
 
     def _read(self, start: int, end: int) -> bytes:
         self._file.seek(start)
@@ -211,6 +210,16 @@ def _replaced(value: Any, longs: Mapping[str, Long]) -> Any:
     if isinstance(value, list):
         return [_replaced(one, longs) for one in value]
     return longs.get(value, value) if isinstance(value, str) else value
+
+
+def _unescaped(block: bytes) -> bytes:
+    """Return a part of a JSON string as it reads. Raises ResultError."""
+    if b"\\" not in block:
+        return block
+    try:
+        return str(json.loads(b'"' + block + b'"', strict=False)).encode(errors="replace")
+    except ValueError as error:
+        raise ResultError(f"expected base64 in the answer, got {words(block[:60])}") from error
 
 
 def _plain_base64(block: bytes) -> bytes:

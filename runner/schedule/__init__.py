@@ -280,11 +280,11 @@ class Schedule:
         """Return a load that begins with a task: what else waits for the lane, as far as it fits."""
         now = self._clock()
         load = [first]
-        while len(load) < self._load_size and lane.breaker.state != "trial":
+        while len(load) < self._load_size and not first.alone and lane.breaker.state != "trial":
             task = self._queues.next_task(lane, now + _TOGETHER_S)  # what failed together is due a moment apart
             if task is None:
                 break
-            if _job_id(task, lane) != _job_id(first, lane):  # another batch of an earlier run
+            if task.alone or _job_id(task, lane) != _job_id(first, lane):  # another batch of an earlier run
                 self._queues.put(lane, task, now)
                 break
             lane.taken += 1

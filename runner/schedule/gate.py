@@ -86,6 +86,11 @@ class Gate:
             self.rule = rule
             self.changed.notify_all()
 
+    def check(self) -> None:
+        """Raise Stopped if the run should stop: who waits in the slot for its turn need not wait any more."""
+        if self._stop.asked:
+            raise Stopped
+
     def want(self) -> bool:
         """Ask for a task that a hand only holds ready: it will raise Away. Tell whether there is one."""
         with self.changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from enum import Enum
+from math import inf
 
 from runner.health import Breaker
 from runner.records import Endpoint, Outcome, Task
@@ -30,8 +31,8 @@ class Lane:
     ``taken`` tasks are in its hands; ``moved_at`` is when one was last done with, or taken when there was none.
     ``pace_s`` is what a generation takes, lately, 0 while nobody knows. ``looking`` tells that one of its idle hands
     looks again every now and then, so that the others need not. ``wanted`` are the idle lanes that asked for what a
-    hand of this one only holds ready; ``asking`` tells that this is one, since ``asked_at``. ``rule`` is what its
-    gate was told last.
+    hand of this one only holds ready; ``asking`` tells that this is one, since ``asked_at``; at ``refused_at`` it
+    could not give what it held. ``rule`` is what its gate was told last.
     """
 
     def __init__(self, endpoint: Endpoint, backlog: deque[int]) -> None:
@@ -48,6 +49,7 @@ class Lane:
         self.wanted: deque[Lane] = deque()
         self.asking = False
         self.asked_at = 0.0
+        self.refused_at = -inf
         self.started = self.probing = self.met = False
         self.last_error = ""
         self.breaker: Breaker

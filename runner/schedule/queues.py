@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from runner.lanes import lane_of, next_choice, stand_in
 from runner.records import Job, Prompt, Task
-from runner.schedule.lane import Lane
+from runner.schedule.lane import LOOK_AGAIN_S, Lane
 
 _NEAR_THE_END = 16
 """With a longer queue of its own a lane takes its next prompt without a look at the others."""
@@ -83,7 +83,11 @@ class Queues:
             return self._task(max(queues, key=len).pop())
         if not lane.asking and not lane.taken:
             held = [
-                one for one in self._lanes if one is not lane and one.taken > one.endpoint.slots + len(one.wanted)
+                one
+                for one in self._lanes
+                if one is not lane
+                and one.taken > one.endpoint.slots + len(one.wanted)
+                and now - one.refused_at > LOOK_AGAIN_S
             ]
             for slowest in sorted(held, key=_pace, reverse=True):
                 if slowest.gate.want():
@@ -99,6 +103,7 @@ class Queues:
         """
         other = self.decline(lane)
         if other is None or task.attempts or task.losses or task.jobs or other.breaker.state != "in":
+            lane.refused_at = now
             return False
         self.put(other, task, now)
         return True

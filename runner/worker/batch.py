@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -40,12 +40,14 @@ class _Batch:
         self._tell = tell
         self._name = lane.endpoint.name
         self._what = f"the batch of {len(load)} prompts"
-        if not all(self._name in task.jobs for task in load):
+        self._jobs = [task.jobs[self._name] for task in load if self._name in task.jobs]
+        if len(self._jobs) < len(load):
             mark = secrets.token_hex(3)
-            for task in load:
-                job = Job(mark, {"stem": f"{stem_of(task.prompt.key)}x{mark}"}, utc_now())
-                task.jobs[self._name] = job
-        self._each = [tools.values(task, None, stem=task.jobs[self._name].saved["stem"]) for task in load]
+            stems = [f"{stem_of(task.prompt.key)}x{mark}" for task in load]
+            self._jobs = [Job(mark, {"stem": stem}, utc_now()) for stem in stems]
+        self._each = [
+            tools.values(task, None, stem=job.saved["stem"]) for task, job in zip(load, self._jobs, strict=True)
+        ]
         items = [tools.protocol.entry(values) for values in self._each]
         self._all = tools.values(load[0], None, items=items)
 
@@ -65,17 +67,19 @@ class _Batch:
                 raise
             finally:
                 self._share(generate_s=since(sent))
-            return self._results()  # the server has one archive: the next batch would replace it
+            fetched = self._fetched()  # the server has one archive: the next batch would replace it
+        with closing(fetched):
+            return self._results(fetched)
 
     def _await_its_turn(self) -> None:
         """Wait until a batch may be submitted. A state of failure is the endpoint's own: nothing was sent yet."""
         try:
-            self._polled(self._may_submit).close()
+            self._polled(self._may_submit, unless=self._lane.gate.check).close()
         except ResultError as error:
             raise TransportError(str(error), reached=False) from error
 
-    def _polled(self, until: Until) -> Document:
-        return polled(self._tools, self._lane, self._all, self._what, until=until)
+    def _polled(self, until: Until, unless: Callable[[], None] = lambda: None) -> Document:
+        return polled(self._tools, self._lane, self._all, self._what, until=until, unless=unless)
 
     def _may_submit(self, state: Any) -> bool:
         return state in poll_block(self._tools).ready
@@ -84,42 +88,51 @@ class _Batch:
         return self._tools.protocol.stands(state) == "done"
 
     def _submit(self) -> None:
+        """Submit the batch; before that, the ledger is told how it may be submitted again as the same one."""
         tools = self._tools
+        for task, job in zip(self._load, self._jobs, strict=True):
+            task.jobs[self._name] = job
+            self._tell(Submitted(tools.outcomes.of(task, self._lane, "submitted", None, job=job)))
         with tools.asked(self._lane, tools.protocol.generation(self._all)) as answer:
             answer.head()  # so that its connection can be used again
         for task in self._load:
             note(task, status=answer.status)
-            job = task.jobs[self._name]
-            self._tell(Submitted(tools.outcomes.of(task, self._lane, "submitted", None, job=job)))
 
-    def _results(self) -> Came:
-        """Fetch the archive, again if it is broken, and open it; what the endpoint had taken on ends with that."""
+    def _fetched(self) -> Archive:
+        """Fetch the archive, again if it is broken; what the endpoint had taken on ends with that."""
         try:
-            return self._tools.again(self._opened)
+            return self._tools.again(self._archive)
         finally:
             if not self._tools.abandoned.is_set():
                 self._forget()
 
-    def _opened(self) -> Came:
+    def _archive(self) -> Archive:
         tools = self._tools
         arrived = time.monotonic()
         answer = tools.asked(self._lane, tools.protocol.archive(self._all))
-        with closing(tools.folder.scratch()) as scratch:
+        scratch = tools.folder.scratch()
+        try:
             with answer:
                 answer.receive(scratch, tools.output.max_bytes * len(self._load))
             self._share(receive_s=since(arrived))
-            archive = Archive(scratch.file)
-            assert tools.protocol.block.results is not None
-            failed = archive.failures(tools.protocol.block.results.failed_manifest)
-            came: Came = []
-            try:
-                for task, values in zip(self._load, self._each, strict=True):
-                    came.append(self._member(task, values, archive, failed))
-            except BaseException:
-                for one in came:
-                    if isinstance(one, Piece):
-                        one.temp.drop()
-                raise
+            return Archive(scratch.file)
+        except BaseException:
+            scratch.close()
+            raise
+
+    def _results(self, archive: Archive) -> Came:
+        """Open the archive, and return what came of each prompt."""
+        assert self._tools.protocol.block.results is not None
+        failed = archive.failures(self._tools.protocol.block.results.failed_manifest)
+        came: Came = []
+        try:
+            for task, values in zip(self._load, self._each, strict=True):
+                came.append(self._member(task, values, archive, failed))
+        except BaseException:
+            for one in came:
+                if isinstance(one, Piece):
+                    one.temp.drop()
+            raise
         return came
 
     def _member(self, task: Task, values: Values, archive: Archive, failed: dict[str, str]) -> Piece | AttemptError:

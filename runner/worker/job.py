@@ -7,6 +7,7 @@ endpoint, the job is asked for instead of another one being submitted.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -14,15 +15,15 @@ from runner.client import Answer
 from runner.clock import since, utc_age_s, utc_now
 from runner.errors import AttemptError, BusyError, ResultError, StatusError, TransportError
 from runner.protocols import Document, Values, paths, saved, shown
-from runner.records import Image, Job, Submitted, Task
+from runner.records import Job, Submitted, Task
 from runner.schedule import Lane
 from runner.worker.polling import GoneError, LateError, ask, has_ended, poll_block, polled, wait_on
-from runner.worker.tools import FETCHES, Piece, Tell, Tools, begin, dropped_unless_all, note, of_the_result
+from runner.worker.tools import FETCHES, ImageOf, Piece, Tell, Tools, begin, dropped_unless_all, note, of_the_result
 
 _EVENTS_MAX_BYTES = 64 * 1024 * 1024
 
 
-def generate(tools: Tools, task: Task, lane: Lane, image: Image | None, tell: Tell) -> list[Piece]:
+def generate(tools: Tools, task: Task, lane: Lane, image: ImageOf, tell: Tell) -> list[Piece]:
     """Submit, unless the endpoint has a job for the task already, and return the verified results.
 
     The slot is held from the submission until the job has ended there.
@@ -30,10 +31,18 @@ def generate(tools: Tools, task: Task, lane: Lane, image: Image | None, tell: Te
     return _Job(tools, task, lane, image, tell).generate()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A submission that is ready to be sent, and what the upload before it gave."""
+
+    uploaded: dict[str, Any]
+    prepared: Any
+
+
 class _Job:
     """One attempt at a task whose protocol is ``job``."""
 
-    def __init__(self, tools: Tools, task: Task, lane: Lane, image: Image | None, tell: Tell) -> None:
+    def __init__(self, tools: Tools, task: Task, lane: Lane, image: ImageOf, tell: Tell) -> None:
         self._tools = tools
         self._protocol = tools.protocol
         self._block = tools.protocol.block
@@ -45,30 +54,47 @@ class _Job:
 
     def generate(self) -> list[Piece]:
         known = self._task.jobs.get(self._lane.endpoint.name)
-        uploaded = {} if known else self._uploaded()
+        asking = None if known else self._asking()
         ready = time.monotonic()
         with self._lane.gate:
             begin(self._task, self._lane, ready, sent := time.monotonic())
             try:
-                job, last = self._of_before(known) if known else self._afresh(uploaded)
+                job, last = self._of_before(known) if known else self._afresh(asking)
             finally:
                 note(self._task, generate_s=since(sent))
+            if self._block.release == "body":
+                return self._results(job, last)
         return self._results(job, last)
 
     def _of_before(self, known: Job) -> tuple[Job, Document]:
-        """Wait for a job that was submitted before; for a new one, if the endpoint has forgotten that."""
+        """Wait for a job that was submitted before; for a new one, if the endpoint has forgotten that.
+
+        The end of one that is told by events is told once; who asks again is told of an error.
+        """
         try:
             return known, self._waited_for(known)
         except (GoneError, LateError):
-            return self._afresh(self._uploaded())
+            pass
+        except ResultError:
+            if self._poll.format != "sse":
+                raise
+        self._lane.gate.check()
+        return self._afresh(self._asking())
 
-    def _afresh(self, uploaded: dict[str, Any]) -> tuple[Job, Document]:
-        job = self._submitted(uploaded)
+    def _asking(self) -> _Asking:
+        """Do what comes before a submission, and build its bytes."""
+        uploaded = self._uploaded()
+        values = self._tools.values(self._task, self._image(), saved=uploaded)
+        client = self._tools.clients[self._lane.endpoint.index]
+        return _Asking(uploaded, client.prepare(self._protocol.generation(values)))
+
+    def _afresh(self, asking: _Asking | None) -> tuple[Job, Document]:
+        job = self._submitted(asking or self._asking())
         return job, self._waited_for(job)
 
     def _uploaded(self) -> dict[str, Any]:
         """Send what comes before the submission; return what is needed of the answer."""
-        values = self._tools.values(self._task, self._image)
+        values = self._tools.values(self._task, self._image())
         request = self._protocol.upload(values)
         if request is None or self._block.upload is None:
             return {}
@@ -80,18 +106,18 @@ class _Job:
             note(self._task, status=error.status)
             raise
 
-    def _submitted(self, uploaded: dict[str, Any]) -> Job:
-        values = self._tools.values(self._task, self._image, saved=uploaded)
-        client = self._tools.clients[self._lane.endpoint.index]
-        answer = client.send(client.prepare(self._protocol.generation(values)))
+    def _submitted(self, asking: _Asking) -> Job:
+        values = self._tools.values(self._task, None, saved=asking.uploaded)
+        answer = self._tools.clients[self._lane.endpoint.index].send(asking.prepared)
         note(self._task, status=answer.status)
         with self._document(self._tools.checked(answer)) as document:
             found = paths.first(document.value, self._block.id or "", values)
             if not isinstance(found, str | int) or found == "":
                 raise ResultError(f"expected the job's id at {self._block.id} of the answer {shown(document.value)}")
-        job = Job(found, uploaded, utc_now())
+        job = Job(found, asking.uploaded, utc_now())
         self._task.jobs[self._lane.endpoint.name] = job
-        self._tell(Submitted(self._tools.outcomes.of(self._task, self._lane, "submitted", self._image, job=job)))
+        outcome = self._tools.outcomes.of(self._task, self._lane, "submitted", self._image(), job=job)
+        self._tell(Submitted(outcome))
         return job
 
     def _waited_for(self, job: Job) -> Document:
@@ -154,7 +180,9 @@ class _Job:
         what = f"the job {job.id}"
         while True:
             try:
-                return ask(self._tools, self._lane, self._protocol.poll(self._values(job)), what)
+                request = self._protocol.poll(self._values(job))
+                left_s = max(1.0, give_up_at - time.monotonic())
+                return ask(self._tools, self._lane, request, what, total_s=left_s)
             except GoneError:
                 raise
             except (BusyError, StatusError):
@@ -167,6 +195,8 @@ class _Job:
                 try:
                     return self._fetched(job, last)
                 except AttemptError as error:
+                    if not error.reached:
+                        raise  # the endpoint is gone for a while, and may know the job when it is back
                     if not left or self._tools.abandoned.is_set():
                         self._forget()
                         raise of_the_result(error) from error
@@ -185,7 +215,7 @@ class _Job:
         pieces: list[Piece] = []
         with dropped_unless_all(pieces):
             for some in saved(last, self._poll.save, values):
-                values = tools.values(self._task, self._image, id=job.id, saved={**job.saved, **some})
+                values = tools.values(self._task, None, id=job.id, saved={**job.saved, **some})
                 request = self._protocol.fetch(values)
                 assert request is not None
                 answer = tools.asked(self._lane, request)
@@ -193,7 +223,7 @@ class _Job:
         return pieces
 
     def _values(self, job: Job) -> Values:
-        return self._tools.values(self._task, self._image, id=job.id, saved=job.saved)
+        return self._tools.values(self._task, None, id=job.id, saved=job.saved)
 
     def _document(self, answer: Answer) -> Document:
         document = self._tools.document(answer)

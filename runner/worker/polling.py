@@ -35,20 +35,28 @@ def poll_block(tools: Tools) -> PollBlock:
 
 
 def polled(
-    tools: Tools, lane: Lane, values: Values, what: str, *, until: Until, give_up_at: float | None = None
+    tools: Tools,
+    lane: Lane,
+    values: Values,
+    what: str,
+    *,
+    until: Until,
+    give_up_at: float | None = None,
+    unless: Callable[[], None] = lambda: None,
 ) -> Document:
     """Ask until the state is the right one, and return the document that says so; who asks for it closes it.
 
     Busy answers, failures of the server, time-outs and answers that are no JSON mean: ask again. Raises ResultError
     if the state is one of a failure, GoneError if the endpoint knows nothing of it, LateError after ``give_up_at``
     (of the monotonic clock; else ``deadline_s`` from now), TransportError (not ``reached``) if it can't be reached
-    any more.
+    any more. ``unless`` is called before each question, and may raise what ends the wait.
     """
     block = poll_block(tools)
     request = tools.protocol.poll(values)
     give_up_at = time.monotonic() + block.deadline_s if give_up_at is None else give_up_at
     refused = 0
     while True:
+        unless()
         try:
             document = tools.document(ask(tools, lane, request, what, timeout_s=block.timeout_s))
             refused = 0
@@ -73,10 +81,18 @@ def wait_on(tools: Tools, give_up_at: float, what: str) -> None:
     tools.pause(block.every_s)
 
 
-def ask(tools: Tools, lane: Lane, request: Request, what: str, *, timeout_s: float | None = None) -> Answer:
+def ask(
+    tools: Tools,
+    lane: Lane,
+    request: Request,
+    what: str,
+    *,
+    timeout_s: float | None = None,
+    total_s: float | None = None,
+) -> Answer:
     """Ask once. Raises GoneError for a status that is final."""
     try:
-        return tools.asked(lane, request, timeout_s=timeout_s)
+        return tools.asked(lane, request, timeout_s=timeout_s, total_s=total_s)
     except StatusError as error:
         if error.again:
             raise

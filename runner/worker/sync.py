@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 
 from runner.clock import since
-from runner.records import Image, Task
+from runner.records import Task
 from runner.schedule import Lane
-from runner.worker.tools import Piece, Tell, Tools, begin, note
+from runner.worker.tools import ImageOf, Piece, Tell, Tools, begin, note
 
 
-def generate(tools: Tools, task: Task, lane: Lane, image: Image | None, tell: Tell) -> list[Piece]:
+def generate(tools: Tools, task: Task, lane: Lane, image: ImageOf, tell: Tell) -> list[Piece]:
     """Wait for the slot, ask, and return the verified results.
 
     The slot is held until the answer's headers are there: then the endpoint is free again; with ``release: body``
     until the last byte of the results.
     """
     client = tools.clients[lane.endpoint.index]
-    values = tools.values(task, image)
+    values = tools.values(task, image())
     prepared = client.prepare(tools.protocol.generation(values))
     ready = time.monotonic()
     with lane.gate:

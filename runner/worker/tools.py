@@ -26,6 +26,9 @@ from runner.worker.outcomes import Outcomes
 
 T = TypeVar("T")
 
+ImageOf = Callable[[], Image | None]
+"""Reads a task's image, the first time it is called; None if the protocol sends none."""
+
 Tell = Callable[[Event], None]
 """Takes what is to be told before a task ends."""
 
@@ -106,10 +109,12 @@ class Tools:
             raise ResultError(f"the server says it failed: {said}", status=status)
         return document
 
-    def asked(self, lane: Lane, request: Request, *, timeout_s: float | None = None) -> Answer:
+    def asked(
+        self, lane: Lane, request: Request, *, timeout_s: float | None = None, total_s: float | None = None
+    ) -> Answer:
         """Ask an endpoint something that takes no generation. Raises AttemptError for a status that is no success."""
         client = self.clients[lane.endpoint.index]
-        return self.checked(client.send(client.prepare(request), timeout_s=timeout_s))
+        return self.checked(client.send(client.prepare(request), timeout_s=timeout_s, total_s=total_s))
 
     def pieces(self, task: Task, lane: Lane, values: Values, answer: Answer, number: int = 0) -> list[Piece]:
         """Return the results that an answer holds, verified, in temp files; the first is the prompt's ``number``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from runner.errors import AttemptError, BusyError, ImageError, TransportError
 from runner.health import Health, probe
@@ -12,9 +13,9 @@ from runner.storage import Parts
 from runner.worker import batch, job, sync
 from runner.worker.images import Images
 from runner.worker.outcomes import STOPPED
-from runner.worker.tools import Piece, Tell, Tools, note
+from runner.worker.tools import ImageOf, Piece, Tell, Tools, note
 
-_Generate = Callable[[Tools, Task, Lane, Image | None, Tell], list[Piece]]
+_Generate = Callable[[Tools, Task, Lane, ImageOf, Tell], list[Piece]]
 _GENERATE: dict[str, _Generate] = {"sync": sync.generate, "job": job.generate}
 
 
@@ -59,26 +60,29 @@ class Worker:
 
     def _one(self, task: Task, lane: Lane, tell: Tell) -> Verdict:
         """Work on a task once; its image is kept for another attempt."""
-        image: Image | None = None
-        tools = self._tools
+        image = _Late(self._images, task, is_wanted=self._tools.protocol.reads_image)
         try:
-            if tools.protocol.reads_image:
-                image = self._images.of(task)
-            pieces = _GENERATE[tools.protocol.block.kind](tools, task, lane, image, tell)
-            return self._saving(task, lane, image, pieces)
+            generate = _GENERATE[self._tools.protocol.block.kind]
+            pieces = generate(self._tools, task, lane, image, tell)
+            return self._saving(task, lane, image.for_the_record(), pieces)
         except AttemptError as raised:
             error = _second_thoughts(task, raised)
-            self._images.keep(task, image if error.again else None)
-            return self._failed(task, lane, image, error)
+            self._images.keep(task, image.read if error.again else None)
+            return self._failed(task, lane, image.read, error)
         except Away:
-            self._images.keep(task, image)
+            self._images.keep(task, image.read)
             raise
 
     def _batch(self, load: Sequence[Task], lane: Lane, tell: Tell) -> list[Verdict]:
         try:
             came = batch.generate(self._tools, load, lane, tell)
         except AttemptError as raised:
-            return [self._failed(task, lane, None, _second_thoughts(task, raised)) for task in load]
+            error = _second_thoughts(load[0], raised)
+            if error.blame == "prompt" and len(load) > 1:  # one of them is bad, and nobody knows which
+                for task in load:
+                    task.alone = True
+                error = BusyError(f"{error}; each is asked for alone", status=error.status, wait_s=0)
+            return [self._failed(task, lane, None, error) for task in load]
         return [
             self._saving(task, lane, None, [one]) if isinstance(one, Piece) else self._failed(task, lane, None, one)
             for task, one in zip(load, came, strict=True)
@@ -118,6 +122,28 @@ class Worker:
             mtime_ns=piece.mtime_ns,
             sha256=piece.reply.sha256,
         )
+
+
+class _Late:
+    """The image of a task, read when it is first asked for."""
+
+    def __init__(self, images: Images, task: Task, *, is_wanted: bool) -> None:
+        self._images = images
+        self._task = task
+        self._is_wanted = is_wanted
+        self.read: Image | None = None
+
+    def __call__(self) -> Image | None:
+        if self.read is None and self._is_wanted:
+            self.read = self._images.of(self._task)
+        return self.read
+
+    def for_the_record(self) -> Image | None:
+        """Return the image; of a job of an earlier run a local one is read now, if it is there still."""
+        if not self._task.prompt.is_url:
+            with suppress(ImageError):
+                self()
+        return self.read
 
 
 def _second_thoughts(task: Task, error: AttemptError) -> AttemptError:
