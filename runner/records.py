@@ -213,8 +213,8 @@ class Task:
 
     Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
     old connection was its excuse once, ``jobs`` what endpoints (by name) have taken on for it and not ended,
-    ``alone`` that it is not to share a batch, ``mark`` tells its unfinished files from those of others. The lower
-    part belongs to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
+    ``alone`` that it is not to share a batch, ``mark`` tells its files from those of others. The lower part belongs
+    to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
     that died with it, ``charged`` the index of an endpoint for each attempt that is used up, ``forgiven`` the
     endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
     """
