@@ -230,6 +230,22 @@ class TestBatches:
         assert (again.failed, again.pending) == (0, 2), "a pod that wants to be replaced is no prompt's fault"
         assert len(self.server(rig).batches) == 1
 
+    def test_a_batch_that_failed_is_not_taken_for_its_repetition(self, stack: ExitStack, tmp_path: Path) -> None:
+        class Renewed(SERVERS["404-batch"]):  # type: ignore[name-defined, misc]
+            """Gives a batch up once, and goes on."""
+
+            def _status(self) -> Any:
+                answer = super()._status()
+                if self.state == "replace":
+                    self.state = "complete"
+                return answer
+
+        rig = Rig(stack, "404-batch", tmp_path, 1)
+        rig.servers = [stack.enter_context(Renewed())]
+        self.server(rig).misbehave("replace")
+        assert rig.run(PROMPTS[:2], size=2).success
+        assert (self.server(rig).repeated, rig.generations("p0")) == (0, 2)
+
     def test_a_name_with_a_path_leads_nowhere(self, rig: Rig) -> None:
         self.server(rig).misbehave("slip")
         rig.assert_all_saved(rig.run())
