@@ -22,7 +22,7 @@ from runner.errors import RunnerError, StorageError, UsageError
 from runner.lanes import deal
 from runner.prompts import Prompts, needs_json, read_prompts, written
 from runner.protocols import Protocol
-from runner.records import Event, Outcome, Saving, Submitted, Summary
+from runner.records import URL, Event, Outcome, Prompt, Saving, Submitted, Summary
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
 from runner.stop import Stop
@@ -126,11 +126,15 @@ def _check_sendable(prompts: Prompts, protocol: Protocol) -> None:
     """Raise UsageError naming the prompts that don't have all that the protocol sends."""
     if not protocol.demanding:
         return
-    lacking = ((prompt, protocol.lacks(prompt)) for prompt in prompts)
-    wrong = [(prompt, what) for prompt, what in lacking if what]
+    plain = {is_path: protocol.lacks(Prompt(0, "", "/" if is_path else URL[0])) for is_path in (True, False)}
+    lacking = (
+        (index, protocol.lacks(prompts[index]) if packed[:1] == b"{" else plain[packed[:1] == b"/"])
+        for index, (_, packed) in enumerate(prompts.encoded())
+    )  # a record of each of a million would take seconds
+    wrong = [(index, what) for index, what in lacking if what]
     if wrong:
         raise UsageError(
-            *(f"{prompts.place(prompt.index)}: {prompt.key} has {what}" for prompt, what in wrong[:_SHOWN]),
+            *(f"{prompts.place(index)}: {prompts[index].key} has {what}" for index, what in wrong[:_SHOWN]),
             *([f"… and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []),
             f"The protocol {protocol.name} sends {', '.join(f'{{{name}}}' for name in protocol.demanding)}. "
             "Nothing was sent.",

@@ -199,6 +199,12 @@ class Scratch:
         with refusals(f"{self._where} can't be written"):
             self.file.write(chunk)
 
+    def settled(self) -> IO[bytes]:
+        """Return the file, once all of it is written. Raises StorageError."""
+        with refusals(f"{self._where} can't be written"):
+            self.file.flush()
+        return self.file
+
     def close(self) -> None:
         with suppress(OSError):
             self.file.close()

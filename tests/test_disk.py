@@ -1,7 +1,9 @@
 """Disks that refuse: full, nearly full, read-only, gone."""
 
+import base64
 import json
 import logging
+import random
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ledger_of, results_of
 from server import Answer, ScriptedServer, splat_ply
+from simulated import SERVERS, ImageHost
 
-from runner import run
+from runner import Summary, run
 from runner.config import Config, config_from
 from runner.errors import StorageError
 
@@ -69,6 +72,39 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_the_same_command_goes_on_a
     assert sorted(line["key"] for line in ledger_of(folder) if line["outcome"] == "saved") == [
         f"p{number}" for number in range(9)
     ]
+
+
+def documents_for(url: str, prompts: list[str], disk: Path, protocol: object) -> Config:
+    listed = disk.parent / "prompts.txt"
+    listed.write_text("".join(f"{one}\n" for one in prompts))
+    folder = str(disk / "results")
+    return config_from({"endpoints": url, "prompts": str(listed), "output_folder": folder, "protocol": protocol})
+
+
+def assert_the_disk_is_to_blame(summary: Summary, disk: Path) -> None:
+    assert summary.exit_code == 1 and "No space left on device" in (summary.error or "")
+    assert (summary.failed, summary.saved + summary.pending) == (0, 9)
+    assert not [*(disk / "results").glob(".*.part")]
+
+
+def test_a_disk_that_is_full_of_a_document_is_no_endpoints_fault(server: ScriptedServer, disk: Path) -> None:
+    server.usual = Answer(body=json.dumps({"b64": base64.b64encode(MEGABYTE).decode()}).encode())
+    result = {"from": "json", "path": "b64", "decode": "base64"}
+    protocol = {"request": {"path": "/generate", "body": {"image": "{image.url}"}}, "result": result}
+    prompts = [server.image(f"p{number}") for number in range(9)]
+    assert_the_disk_is_to_blame(run(documents_for(server.url, prompts, disk, protocol)), disk)
+
+
+def test_a_disk_that_is_full_of_an_archive_is_no_endpoints_fault(disk: Path) -> None:
+    class Large(SERVERS["404-batch"]):  # type: ignore[name-defined, misc]
+        @staticmethod
+        def make(label: str) -> bytes:
+            return b"x = '%b';" % random.Random(label).randbytes(1_000_000).hex().encode()
+
+    with Large() as pod, ImageHost() as host:
+        protocol = {"preset": "404-batch", "size": 9, "poll": {"every_s": 0.02}}
+        prompts = [host.image(f"p{number}") for number in range(9)]
+        assert_the_disk_is_to_blame(run(documents_for(pod.url, prompts, disk, protocol)), disk)
 
 
 def test_with_no_room_for_one_more_result_nothing_is_sent(server: ScriptedServer, disk: Path) -> None:

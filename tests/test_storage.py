@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StorageError
-from runner.storage import OutputFolder
+from runner.storage import OutputFolder, Scratch
 
 
 @pytest.fixture
@@ -101,3 +103,17 @@ def test_a_state_file_is_replaced_whole(folder: OutputFolder) -> None:
     folder.write("summary.json", "new")
     assert os.listdir(folder.state) == ["summary.json"]
     assert (folder.state / "summary.json").read_text() == "new"
+
+
+class Full(io.BytesIO):
+    """A file whose buffer finds no room when it is written out."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_last_bytes_of_a_document_that_find_no_room_are_the_disks_fault() -> None:
+    scratch = Scratch(Full(), "results/.runner")
+    scratch.write(b"{}")
+    with pytest.raises(StorageError, match=r"results/.runner can't be written: No space left"):
+        scratch.settled()

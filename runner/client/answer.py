@@ -97,19 +97,22 @@ class Answer:
 
     def lines(self, silence_s: float, max_bytes: int) -> Iterator[bytes]:
         """Yield the body line by line as it comes; a silence of ``silence_s`` ends it. Raises as ``receive`` does."""
-        size_bytes, left = 0, b""
+        size_bytes, left = 0, [b""]
         with translated(self.url, self._exchange, self.status):
             self._exchange.awaits(silence_s, f"no byte within {silence_s:g} s")
             while chunk := self._response.raw.read1(CHUNK_BYTES, decode_content=True):
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
                     raise ResultError(f"the answer is longer than {max_bytes} bytes", status=self.status)
-                *lines, left = (left + chunk).split(b"\n")
-                yield from lines
+                left.append(chunk)
+                if b"\n" in chunk:
+                    *lines, rest = b"".join(left).split(b"\n")
+                    left = [rest]
+                    yield from lines
             self._exchange.check()
             self._exchange.end()
-        if left:
-            yield left
+        if rest := b"".join(left):
+            yield rest
 
     @property
     def location(self) -> str | None:

@@ -115,7 +115,7 @@ class _Batch:
             with answer:
                 answer.receive(scratch, tools.output.max_bytes * len(self._load))
             self._share(receive_s=since(arrived))
-            return Archive(scratch.file)
+            return Archive(scratch.settled())
         except BaseException:
             scratch.close()
             raise

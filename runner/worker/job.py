@@ -18,7 +18,18 @@ from runner.protocols import Document, Values, paths, saved, shown
 from runner.records import Job, Submitted, Task
 from runner.schedule import Lane
 from runner.worker.polling import GoneError, LateError, ask, has_ended, poll_block, polled, wait_on
-from runner.worker.tools import FETCHES, ImageOf, Piece, Tell, Tools, begin, dropped_unless_all, note, of_the_result
+from runner.worker.tools import (
+    FETCHES,
+    RESULTS_MAX,
+    ImageOf,
+    Piece,
+    Tell,
+    Tools,
+    begin,
+    dropped_unless_all,
+    note,
+    of_the_result,
+)
 
 _EVENTS_MAX_BYTES = 64 * 1024 * 1024
 
@@ -157,7 +168,7 @@ class _Job:
         """Listen to server-sent events until one ends the job (WHATWG HTML, section 9.2)."""
         give_up_at = self._give_up_at(job)
         what = f"the job {job.id}"
-        name, said = "message", b""
+        name, said = "message", bytearray()
         with self._listening(job, give_up_at) as answer:
             for line in answer.lines(self._poll.timeout_s, _EVENTS_MAX_BYTES):
                 field, _, value = line.rstrip(b"\r").partition(b":")
@@ -170,7 +181,7 @@ class _Job:
                         document = Document(BytesIO(said), len(said))
                         has_ended(self._tools, document, name, what, until=self._is_done)
                         return document
-                    name, said = "message", b""
+                    name, said = "message", bytearray()
                 if time.monotonic() > give_up_at:
                     break
         raise ResultError(f"the events of {what} ended without its result")
@@ -212,9 +223,12 @@ class _Job:
         tools, values = self._tools, self._values(job)
         if self._block.fetch is None:
             return tools.pieces_of(self._task, self._lane, values, last)
+        named = saved(last, self._poll.save, values)
+        if len(named) > RESULTS_MAX:
+            raise ResultError(f"expected at most {RESULTS_MAX} results of the job {job.id}, got {len(named)}")
         pieces: list[Piece] = []
         with dropped_unless_all(pieces):
-            for some in saved(last, self._poll.save, values):
+            for some in named:
                 values = tools.values(self._task, None, id=job.id, saved={**job.saved, **some})
                 request = self._protocol.fetch(values)
                 assert request is not None

@@ -35,6 +35,9 @@ Tell = Callable[[Event], None]
 FETCHES = 3
 """A result that is not whole, or not there yet, is asked for so often before it is generated again."""
 
+RESULTS_MAX = 1000
+"""So many results a prompt may have."""
+
 _PAUSE_S = 0.5
 _PROMPT_STATUSES = (400, 413, 415, 422)
 """What a server answers to a bad prompt; any other failure is the endpoint's."""
@@ -97,8 +100,7 @@ class Tools:
         try:
             with answer:
                 answer.receive(scratch, _DOCUMENT_SHARE * self.output.max_bytes)
-            with refusals("an unnamed file can't be read"):
-                return Document(scratch.file, scratch.size_bytes)
+            return Document(scratch.settled(), scratch.size_bytes)
         except BaseException:
             scratch.close()
             raise
@@ -133,6 +135,8 @@ class Tools:
             raise ResultError(f"there is no result at {path} of the answer {shown(document.value)}")
         if len(found) > 1 and not self.protocol.several:
             raise ResultError(f"expected one result at {path}, got {len(found)}")
+        if len(found) > RESULTS_MAX:
+            raise ResultError(f"expected at most {RESULTS_MAX} results at {path}, got {len(found)}")
         pieces: list[Piece] = []
         with dropped_unless_all(pieces):
             for place, one in enumerate(found, number):
