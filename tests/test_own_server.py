@@ -15,6 +15,7 @@ from simulated.base import Answer, Call, Listener, Storage, said
 
 from runner import Summary, load_config, run
 from runner.errors import UsageError
+from runner.worker.tools import RESULTS_MAX
 
 
 class Foundry(Listener):
@@ -204,3 +205,21 @@ def test_results_are_decoded_as_the_block_says(result: dict, answer: dict, name:
         assert saved == (name, json.loads(text)["words"].encode())
     else:
         assert (saved[0], json.loads(saved[1])) == (name, answer)
+
+
+def test_a_prompt_has_no_more_results_than_it_may(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(named_png("a"))
+    with Photographer() as server:
+        server.answer = json.dumps(
+            {"images": [base64.b64encode(named_png("a")).decode()] * (RESULTS_MAX + 1)}
+        ).encode()
+        protocol = {
+            "request": {"path": "/", "encoding": "raw", "body": "{image.bytes}"},
+            "result": {"from": "json", "path": "images.*", "decode": "base64"},
+            "health": None,
+        }
+        whole = {"endpoints": server.url, "prompts": "a.png", "protocol": protocol, "retry": {"attempts": 1}}
+        (tmp_path / "run.yaml").write_text(json.dumps(whole))
+        summary = run(load_config(tmp_path / "run.yaml"))
+    assert summary.failures[0].error == f"expected at most {RESULTS_MAX} results at images.*, got {RESULTS_MAX + 1}"
+    assert not results_of(tmp_path / "results")
