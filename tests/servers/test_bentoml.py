@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import requests
 from made import picture
-from third_party import NAMES, Started, config_for, expected, ledger_of, occupy, results_of, started
+from third_party import (
+    NAMES,
+    Started,
+    assert_each_has_its_own,
+    assert_one_is_given_up,
+    config_for,
+    expected,
+    occupy,
+    results_of,
+    started,
+)
 
 from runner import run
 
@@ -62,20 +72,13 @@ def post(server: Started, words: str, path: str = "/generate") -> requests.Respo
 
 
 def test_every_picture_ends_as_the_bytes_that_belong_to_it(servers: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL))
-    assert summary.success
-    assert results_of(tmp_path) == expected(NAMES)
+    assert_each_has_its_own(servers, tmp_path, PROTOCOL)
 
 
 def test_an_api_that_raises_is_a_500_that_is_tried_again_and_then_given_up(
     servers: list[Started], tmp_path: Path
 ) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL, ["a", "fails", "b"]))
-    assert (summary.saved, summary.failed) == (2, 1)
-    assert results_of(tmp_path) == expected(["a", "b"])
-    line = ledger_of(tmp_path)["fails"]
-    assert "An unexpected error has occurred" in line["error"]
-    assert [attempt["status"] for attempt in line["attempts"]] == [500, 500]
+    assert_one_is_given_up(servers, tmp_path, PROTOCOL, words="An unexpected error has occurred", statuses=[500, 500])
 
 
 def test_a_429_is_waited_for_and_uses_up_no_attempt(servers: list[Started], tmp_path: Path) -> None:
@@ -94,10 +97,7 @@ def test_every_task_ends_as_the_bytes_that_belong_to_its_picture(tasks: list[Sta
 
 
 def test_a_task_that_failed_is_tried_again_and_then_given_up(tasks: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, tasks, TASKS, ["a", "fails", "b"]))
-    assert (summary.saved, summary.failed) == (2, 1)
-    assert results_of(tmp_path) == expected(["a", "b"])
-    assert len(ledger_of(tmp_path)["fails"]["attempts"]) == 2
+    assert_one_is_given_up(tasks, tmp_path, TASKS)
 
 
 def test_a_task_is_asked_after_again_when_even_its_status_is_a_429(tasks: list[Started], tmp_path: Path) -> None:

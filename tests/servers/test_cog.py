@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 import requests
 from made import picture
-from third_party import NAMES, Started, config_for, expected, ledger_of, occupy, results_of, started
+from third_party import (
+    Started,
+    assert_each_has_its_own,
+    assert_one_is_given_up,
+    config_for,
+    expected,
+    ledger_of,
+    occupy,
+    results_of,
+    started,
+)
 
 from runner import run
 
@@ -34,20 +44,13 @@ def predict(server: Started, words: str) -> requests.Response:
 
 
 def test_every_picture_ends_as_the_bytes_that_belong_to_it(servers: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL))
-    assert summary.success
-    assert results_of(tmp_path) == expected(NAMES)
+    assert_each_has_its_own(servers, tmp_path, PROTOCOL)
 
 
 def test_a_prediction_that_failed_is_a_200_and_is_tried_again_and_then_given_up(
     servers: list[Started], tmp_path: Path
 ) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL, ["a", "fails", "b"]))
-    assert (summary.saved, summary.failed) == (2, 1)
-    assert results_of(tmp_path) == expected(["a", "b"])
-    line = ledger_of(tmp_path)["fails"]
-    assert "this picture has no shape" in line["error"]
-    assert [attempt["status"] for attempt in line["attempts"]] == [200, 200]
+    assert_one_is_given_up(servers, tmp_path, PROTOCOL, words="this picture has no shape", statuses=[200, 200])
 
 
 def test_a_409_is_waited_for_and_uses_up_no_attempt(servers: list[Started], tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import requests
 from made import picture
-from third_party import NAMES, Started, config_for, expected, ledger_of, results_of, started
+from third_party import (
+    Started,
+    assert_each_has_its_own,
+    assert_one_is_given_up,
+    config_for,
+    expected,
+    results_of,
+    started,
+)
 
 from runner import run
 
@@ -42,18 +50,11 @@ def stream(server: Started, event: str) -> str:
 
 
 def test_every_picture_ends_as_the_bytes_that_belong_to_it(servers: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL))
-    assert summary.success
-    assert results_of(tmp_path) == expected(NAMES)
+    assert_each_has_its_own(servers, tmp_path, PROTOCOL)
 
 
 def test_an_error_event_is_a_failed_attempt_with_the_words_of_the_app(servers: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL, ["a", "fails", "b"]))
-    assert (summary.saved, summary.failed) == (2, 1)
-    assert results_of(tmp_path) == expected(["a", "b"])
-    line = ledger_of(tmp_path)["fails"]
-    assert "this picture has no shape" in line["error"]
-    assert len(line["attempts"]) == 2
+    assert_one_is_given_up(servers, tmp_path, PROTOCOL, words="this picture has no shape")
 
 
 def test_a_full_queue_is_waited_for_and_uses_up_no_attempt(servers: list[Started], tmp_path: Path) -> None:

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from third_party import NAMES, Started, config_for, config_of, expected, ledger_of, results_of, started
+from third_party import (
+    Started,
+    assert_each_has_its_own,
+    assert_one_is_given_up,
+    config_for,
+    config_of,
+    expected,
+    ledger_of,
+    results_of,
+    started,
+)
 
 from runner import run
 
@@ -38,20 +48,13 @@ def chats() -> Iterator[list[Started]]:
 
 
 def test_every_picture_ends_as_the_bytes_that_belong_to_it(servers: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL))
-    assert summary.success
-    assert results_of(tmp_path) == expected(NAMES)
+    assert_each_has_its_own(servers, tmp_path, PROTOCOL)
 
 
 def test_an_api_that_raises_is_a_500_that_is_tried_again_and_then_given_up(
     servers: list[Started], tmp_path: Path
 ) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL, ["a", "fails", "b"]))
-    assert (summary.saved, summary.failed) == (2, 1)
-    assert results_of(tmp_path) == expected(["a", "b"])
-    line = ledger_of(tmp_path)["fails"]
-    assert "Internal server error" in line["error"]
-    assert [attempt["status"] for attempt in line["attempts"]] == [500, 500]
+    assert_one_is_given_up(servers, tmp_path, PROTOCOL, words="Internal server error", statuses=[500, 500])
 
 
 def test_a_504_of_a_request_that_waited_too_long_there_is_tried_again(servers: list[Started], tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 import requests
-from third_party import NAMES, Started, config_for, expected, ledger_of, results_of, started
+from third_party import (
+    Started,
+    assert_each_has_its_own,
+    assert_one_is_given_up,
+    config_for,
+    expected,
+    ledger_of,
+    results_of,
+    started,
+)
 
 from runner import run
 
@@ -30,18 +39,13 @@ def servers() -> Iterator[list[Started]]:
 
 
 def test_every_picture_ends_as_the_bytes_that_belong_to_it(servers: list[Started], tmp_path: Path) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL))
-    assert summary.success
-    assert results_of(tmp_path) == expected(NAMES)
+    assert_each_has_its_own(servers, tmp_path, PROTOCOL)
 
 
 def test_a_model_that_raises_is_a_500_that_is_tried_again_and_then_given_up(
     servers: list[Started], tmp_path: Path
 ) -> None:
-    summary = run(config_for(tmp_path, servers, PROTOCOL, ["a", "fails", "b"]))
-    assert (summary.saved, summary.failed) == (2, 1)
-    assert results_of(tmp_path) == expected(["a", "b"])
-    assert [attempt["status"] for attempt in ledger_of(tmp_path)["fails"]["attempts"]] == [500, 500]
+    assert_one_is_given_up(servers, tmp_path, PROTOCOL, statuses=[500, 500])
 
 
 def test_a_model_that_is_nowhere_fails_with_the_words_of_the_server(servers: list[Started], tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import requests
 from made import glb, picture
 
-from runner import load_config
+from runner import load_config, run
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".servers"
@@ -178,3 +178,22 @@ def ledger_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the last line of each key in the ledger."""
     lines = map(json.loads, (folder / "results" / ".runner" / "ledger.jsonl").read_text().splitlines())
     return {line["key"]: line for line in lines if "key" in line}
+
+
+def assert_each_has_its_own(servers: list[Started], folder: Path, protocol: str) -> None:
+    """Run some pictures, and see that each ends as the bytes that belong to it."""
+    assert run(config_for(folder, servers, protocol)).success
+    assert results_of(folder) == expected(NAMES)
+
+
+def assert_one_is_given_up(
+    servers: list[Started], folder: Path, protocol: str, *, words: str = "", statuses: list[int] | None = None
+) -> None:
+    """Run a picture that fails between two that don't: it is tried twice, and told in the server's words."""
+    summary = run(config_for(folder, servers, protocol, ["a", "fails", "b"]))
+    assert (summary.saved, summary.failed) == (2, 1)
+    assert results_of(folder) == expected(["a", "b"])
+    line = ledger_of(folder)["fails"]
+    assert words in line["error"]
+    tried = [attempt["status"] for attempt in line["attempts"]]
+    assert len(tried) == 2 and statuses in (None, tried)
