@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 from runner.cli.parser import build_parser
 from runner.errors import RunnerError, UsageError
@@ -46,12 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if done.code == 2 and words[:1] in (["run"], ["generate"]):
             _answer("wrong usage: see the message on stderr")
         return int(done.code or 0)
-    from runner.cli import commands
-
     try:
         if not os.path.isdir(os.curdir):
             raise UsageError("the current folder does not exist any more")
-        return int(getattr(commands, arguments.command)(arguments))
+        return int(getattr(import_module(f"runner.cli.{arguments.room}"), arguments.command)(arguments))
     except RunnerError as error:
         print(f"runner: error: {error}", file=sys.stderr)
         if arguments.command in ("run", "generate"):

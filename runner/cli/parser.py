@@ -3,74 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
+from runner.cli import texts
 from runner.version import __version__
-
-_ABOUT = """\
-Drive many generation endpoints from one YAML file, keep every one of them busy, and end with a verified result for
-every prompt. Run the same command again and it does only what is not saved yet.
-"""
-
-_EXAMPLES = """\
-examples:
-  runner init                                   write a commented runner.yaml to start from
-  runner run runner.yaml                        do it; again: only what is missing
-  runner run runner.yaml --dry-run              show what would be sent where
-  runner generate --prompts-file prompts.txt --endpoint http://127.0.0.1:10006 \\
-                  --endpoint http://127.0.0.1:10007 --seed 42
-  runner status results --missing-file todo.txt
-
-exit codes:
-  0 every prompt has a verified result     1 some failed             2 wrong usage or config, nothing was sent
-  3 a bug in runner     75 try again later     129 SIGHUP     130 SIGINT     143 SIGTERM
-"""
-
-_RUN_EXAMPLES = """\
-examples:
-  runner run runner.yaml
-  runner run runner.yaml --seed 7 --output-folder results-7
-  runner run runner.yaml --endpoint http://gpu-box:10006 --set retry.attempts=5
-  cat todo.txt | runner run runner.yaml --prompts-file -
-
-stdout gets one line of JSON, stderr progress and log. Every flag wins over the YAML.
-"""
-
-_GENERATE_EXAMPLES = """\
-example:
-  runner generate --prompts-file prompts.txt --endpoint http://127.0.0.1:10006 \\
-                  --endpoint http://127.0.0.1:10007 --seed 42 --output-folder results
-"""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; the chosen command's name is in ``command``."""
+    """Return the parser; the chosen command's name is in ``command``, its room in ``room``."""
     parser = argparse.ArgumentParser(
-        prog="runner", description=_ABOUT, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="runner",
+        description=texts.ABOUT,
+        epilog=texts.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"runner {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    _add_run(_add(commands, "run", "run the prompts of a config (the main job)", _RUN_EXAMPLES))
-    _add_generate(_add(commands, "generate", "the same job from flags alone", _GENERATE_EXAMPLES))
-    _add_plan(_add(commands, "plan", "show which prompt goes to which endpoint"))
-    _add_check(_add(commands, "check", "check a config, every endpoint's health, and whether it speaks the protocol"))
-    _add_protocols(_add(commands, "protocols", "list the kinds of servers known by name, or print one as YAML"))
-    _add_status(_add(commands, "status", "count what is saved, failed, missing and unknown in an output folder"))
-    _add_serve(_add(commands, "serve", "run the reference generation server (image to 3D splat, on the CPU)"))
-    _add_init(_add(commands, "init", "write a commented config to start from"))
-    _add(commands, "schema", "print the config's JSON schema, for editors")
+    for name, room, about, add_flags, examples in _COMMANDS:
+        one = commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.set_defaults(room=room)
+        add_flags(one)
     return parser
-
-
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str, examples: str = ""
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=about,
-        description=about[0].upper() + about[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -174,3 +133,27 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more, with times")
     parser.add_argument("-q", "--quiet", action="store_true", help="log only warnings and errors, no progress")
     parser.add_argument("--log-file", metavar="F", help="append the log to F too, with times")
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+_COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None], str], ...] = (
+    ("run", "running", "run the prompts of a config (the main job)", _add_run, texts.RUN_EXAMPLES),
+    ("generate", "running", "the same job from flags alone", _add_generate, texts.GENERATE_EXAMPLES),
+    ("plan", "running", "show which prompt goes to which endpoint", _add_plan, ""),
+    (
+        "check",
+        "servers",
+        "check a config, every endpoint's health, and whether it speaks the protocol",
+        _add_check,
+        "",
+    ),
+    ("protocols", "servers", "list the kinds of servers known by name, or print one as YAML", _add_protocols, ""),
+    ("status", "folders", "count what is saved, failed, missing and unknown in an output folder", _add_status, ""),
+    ("serve", "servers", "run the reference generation server (image to 3D splat, on the CPU)", _add_serve, ""),
+    ("init", "beginning", "write a commented config to start from", _add_init, ""),
+    ("schema", "beginning", "print the config's JSON schema, for editors", _add_nothing, ""),
+)
+"""Every command: its name, the room here with a function of that name, what it does, its flags, its closing text."""
