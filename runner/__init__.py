@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from runner.version import __version__
 
 if TYPE_CHECKING:
-    from runner.batch import run as run
     from runner.config import load_config as load_config
     from runner.errors import RunnerError as RunnerError
     from runner.generator import Generator as Generator
     from runner.records import Summary as Summary
+    from runner.runs import run as run
 
 _HOMES = {
     "Generator": "runner.generator",
     "RunnerError": "runner.errors",
     "Summary": "runner.records",
     "load_config": "runner.config",
-    "run": "runner.batch",
+    "run": "runner.runs",
 }
 
 __all__ = ["Generator", "RunnerError", "Summary", "__version__", "load_config", "run"]

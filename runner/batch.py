@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TypeGuard
 
 from runner import engine, journal, ledger, limits, report
 from runner.client import fetch_list
-from runner.clock import utc_now
+from runner.clock import seconds_until, utc_now
 from runner.config import Config
 from runner.errors import RunnerError, StorageError, UsageError
 from runner.lanes import deal
+from runner.progress import Board
 from runner.prompts import Prompts, needs_json, read_prompts, written
 from runner.protocols import Protocol
 from runner.records import URL, Event, Outcome, Prompt, Saving, Submitted, Summary
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
+from runner.settings import RunConfig
 from runner.stop import Stop
 from runner.storage import STATE, OutputFolder
 from runner.worker import Workbench
@@ -60,6 +64,8 @@ class _Run:
     folder: OutputFolder
     stop: Stop
     words: journal.Words
+    ends_at: float
+    """When the time window is over, on the monotonic clock."""
     notices: deque[str] = field(default_factory=deque)
     """What other threads have to say; the main thread says it."""
 
@@ -71,21 +77,22 @@ def run(
     overwrite: bool = False,
     stop: Stop | None = None,
     observe: Observe | None = None,
+    ends_at: float = inf,
+    usual_s: Mapping[str, float] | None = None,
 ) -> Summary:
-    """Bring every prompt to a verified result on disk, as far as it goes, and return the truth about it.
+    """Run one list of prompts, as ``runner.run`` tells.
 
-    ``prompts`` spares reading the config's own, or stands in for its ``-``. Prompts whose result is there already are
-    skipped; ``overwrite`` makes those again that were made with other parameters. The log goes to the logger
-    ``runner`` and to ``run.log``. Before anything is sent it may raise UsageError, LockedError (another run
-    holds the folder) or StorageError; when the disk refuses later on, ``Summary.error`` says so.
+    Nothing is begun that can't end before ``ends_at`` (on the monotonic clock), nor in the window of the config
+    itself. ``usual_s``: what a generation took lately on each endpoint, by its name.
     """
+    ends_at = min(ends_at, window_end(config.settings))
     prompts = read_all(config) if prompts is None else prompts
     folder, words = OutputFolder(config.output_folder), journal.Words(config.endpoints)
-    this = _Run(_run_name(), config, folder, stop or Stop(), words)
+    this = _Run(_run_name(), config, folder, stop or Stop(), words, ends_at)
     this.folder.prepare()
     with (
         ledger.locked(this.folder.state / ledger.LOCK),
-        journal.written_to(this.folder.state / RUN_LOG, config.redactor),
+        journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
         processes = _processes(this, average_bytes) if found.pending else 1
@@ -98,9 +105,16 @@ def run(
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        schedule = _schedule(this, prompts, found)
+        schedule = _schedule(this, prompts, found, usual_s or {})
         error = _work(this, schedule, processes, tally, observe or _nobody)
         return _close(this, tally, error)
+
+
+def window_end(settings: RunConfig) -> float:
+    """Return when the time window that begins now is over, on the monotonic clock; infinity if there is none."""
+    lasts_s = inf if settings.max_runtime_s is None else settings.max_runtime_s
+    until_s = inf if settings.until is None else seconds_until(settings.until)
+    return time.monotonic() + min(lasts_s, until_s)
 
 
 def read_all(config: Config) -> Prompts:
@@ -176,7 +190,7 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
     found = standing_of(this.config, prompts, history, overwrite=overwrite)
     if found.conflicts:
         raise UsageError(
-            f"{_near(this.folder.path)} holds results made with other parameters:",
+            f"{near(this.folder.path)} holds results made with other parameters:",
             *(f"  {text}" for text in found.conflict_text(prompts)),
             "Make these again with --overwrite, or choose another --output-folder. Nothing was sent.",
         )
@@ -208,7 +222,7 @@ def _check_space(this: _Run, pending: int, average: float) -> None:
     Raises StorageError if not even one fits; warns if not all do.
     """
     free = this.folder.free_bytes()
-    where = _near(this.folder.path)
+    where = near(this.folder.path)
     if free < max(average, _LEAST_FREE_BYTES):
         needed = f", and a result needs about {average / 1e6:.1f} MB" if average else ""
         raise StorageError(
@@ -227,6 +241,7 @@ def _work(
 ) -> RunnerError | None:
     """Work through the schedule, and write down every event; return the error that ended it early, if one did."""
     said_so = False
+    board = Board(this.folder.state, this.name, this.config.redactor.text)
     try:
         with _open_ledger(this) as lines, _opened(this, schedule, processes) as work:
             for events in engine.work_through(schedule, work):
@@ -242,6 +257,7 @@ def _work(
                     said_so = said_so or journal.tell_stop(this.stop)
                 if not events:
                     observe(tally, None)
+                board.look(tally, schedule.loads)
     except RunnerError as error:
         this.stop.leave("error")
         return error
@@ -249,11 +265,11 @@ def _work(
         if str(bug) == _NO_THREAD:
             this.stop.leave("error")
             return RunnerError(_NO_THREAD_MEANS)
-        this.stop.reason = "bug"
-        this.stop.leave("bug")
+        this.stop.fail("bug")
         journal.log.error("A bug in runner ends this run", exc_info=True)
         return RunnerError(f"a bug in runner: {type(bug).__name__}: {bug} (the traceback is in the log)")
     finally:
+        board.remove()
         _tell_notices(this)
     if this.stop.now:
         journal.log.warning("What was still in flight was cut; its prompts stay pending")
@@ -295,7 +311,7 @@ def _is_written(event: Event) -> TypeGuard[Saving | Outcome | Submitted]:
     return isinstance(event, Saving | Outcome | Submitted)
 
 
-def _schedule(this: _Run, prompts: Prompts, found: Standing) -> Schedule:
+def _schedule(this: _Run, prompts: Prompts, found: Standing, usual_s: Mapping[str, float]) -> Schedule:
     settings = this.config.settings
     endpoints = this.config.endpoints
     backlogs = deal(found.pending, len(endpoints))
@@ -310,6 +326,8 @@ def _schedule(this: _Run, prompts: Prompts, found: Standing) -> Schedule:
         health=settings.health,
         load_size=settings.protocol.size if settings.protocol.kind == "batch" else 1,
         jobs=found.jobs,
+        ends_at=this.ends_at,
+        usual_s=usual_s,
     )
 
 
@@ -336,7 +354,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             folder=this.folder.path,
         )
 
-    if processes == 1:
+    if processes == 1 or this.stop.asked:
         with workbench().open(endpoints) as worker:
             yield worker
     else:
@@ -346,7 +364,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
 
 def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
     """Write the summary and the last lines of the log."""
-    folder = _near(this.folder.path)
+    folder = near(this.folder.path)
     said = this.config.redactor.text(str(error)) if error else None
     summary = tally.summary(output_folder=folder, stopped=this.stop.reason, error=said)
     try:
@@ -359,14 +377,10 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
 
 
 def _check_limits(this: _Run, tally: report.Tally) -> None:
-    """Ask to stop when the failures or the time are used up."""
-    settings = this.config.settings
-    if this.stop.asked:
-        return
-    if settings.max_failures is not None and tally.failed >= settings.max_failures:
+    """Ask to stop when there were too many failures."""
+    most = this.config.settings.max_failures
+    if most is not None and tally.failed >= most and not this.stop.asked:
         this.stop.ask("failures")
-    elif settings.max_runtime_s is not None and tally.seconds >= settings.max_runtime_s:
-        this.stop.ask("window")
 
 
 def _keep_config(this: _Run, prompts: Prompts) -> None:
@@ -380,7 +394,7 @@ def _keep_config(this: _Run, prompts: Prompts) -> None:
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
 
 
-def _near(path: Path) -> str:
+def near(path: Path | str) -> str:
     """Return ``path`` as a user in the current folder would type it."""
     near = os.path.relpath(path)
     return str(path) if near.startswith("..") else near

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 
 def since(begun: float, until: float | None = None) -> float:
@@ -27,3 +27,17 @@ def utc_age_s(then: str) -> float:
         return max(0.0, (datetime.now(timezone.utc) - past).total_seconds())
     except (ValueError, TypeError):
         return 0.0
+
+
+def seconds_until(time_of_day: str, now: datetime | None = None) -> float:
+    """Return the seconds until it is ``HH:MM`` (or ``HH:MM:SS``) next on the clock on the wall, more than 0.
+
+    >>> seconds_until("06:30", datetime(2026, 1, 31, 22, 0)) / 3600
+    8.5
+    """
+    now = now or datetime.now()
+    hours, minutes, seconds = (int(part) for part in f"{time_of_day}:0".split(":")[:3])
+    then = now.replace(hour=hours, minute=minutes, second=seconds, microsecond=0)
+    if then <= now:
+        then += timedelta(days=1)
+    return then.timestamp() - now.timestamp()  # of local times: a night may have 23 or 25 hours

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from runner import access
 from runner.errors import UsageError
 from runner.mistakes import sentence
+from runner.parts import COMMON, Part, parts_of
 from runner.protocols import Block, Protocol, presets, problems
 from runner.records import Endpoint
 from runner.redact import Redactor, public_url
@@ -43,6 +44,12 @@ class Config:
     redactor: Redactor = field(default_factory=Redactor)
     written: Mapping[Loc, str] = field(default_factory=dict)
     """The texts with secret ``${NAME}`` in them as they stood in the file, by their place."""
+    name: str = ""
+    """The config's file, as the user wrote it."""
+    here: Path = field(default_factory=Path.cwd)
+    """What ``log.file`` is relative to."""
+    parts: tuple[Config, ...] = ()
+    """The runs of a config that has ``runs``; its own settings are what they have in common."""
 
     @property
     def prompts(self) -> list[str]:
@@ -115,6 +122,11 @@ class Config:
             document["endpoints"][index] |= access.public(settings, written, self.folder)
         return dump(document)
 
+    @property
+    def runs(self) -> tuple[Config, ...]:
+        """Each of its runs: those of ``runs``, or just this one."""
+        return self.parts or (self,)
+
     def _file(self, path: str | None) -> str | None:
         return None if path is None else access.file_of(path, self.folder)
 
@@ -164,7 +176,15 @@ def config_from(options: Mapping[str, Any], *, name: str = "the command line") -
 
 def json_schema() -> str:
     """Return the JSON schema of the config file, for editors."""
-    return json.dumps(RunConfig.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    schema = RunConfig.model_json_schema()
+    own = {name: one for name, one in schema["properties"].items() if name not in (*COMMON, "runs")}
+    entry = {"anyOf": [{"type": "string"}, {"type": "object", "properties": own, "additionalProperties": False}]}
+    said = {name: schema["properties"]["runs"][name] for name in ("title", "description", "default")}
+    several = {"type": "array", "items": entry, "minItems": 1}
+    schema["properties"]["runs"] = said | {"anyOf": [*entry["anyOf"], several, {"type": "null"}]}
+    schema["required"].remove("prompts")
+    schema["anyOf"] = [{"required": ["prompts"]}, {"required": ["runs"]}]
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _secrets(settings: RunConfig) -> Iterator[str]:
@@ -188,26 +208,87 @@ def _config(
     values = document.values
     if isinstance(values.get("protocol"), str) and isinstance(overrides.get("protocol"), Mapping):
         values = {**values, "protocol": {"preset": values["protocol"]}}
+    source = _Source(name, base, overrides, check, flags, document)
     whole = merged(values, overrides)
-    wrong = document.problems
+    if whole.get("runs") is None:
+        settings, wrong = _checked(whole, source)
+        source.refuse([*document.problems, *wrong])
+        return source.config(settings)
+    common = {key: value for key, value in whole.items() if key != "runs"}
+    settings, wrong = _checked({"prompts": ["-"], **common}, source)
+    problems = [*document.problems, *wrong]
+    if "prompts" in overrides:
+        problems.append("prompts: the config has runs, each with its own prompts; take --prompts-file away")
+    try:
+        parts = parts_of(values | {"runs": whole["runs"]}, overrides, base)
+    except UsageError as error:
+        source.refuse([*problems, *error.problems])
+        raise
+    checked = [_checked(part.values, source) for part in parts]
+    for part, (_, wrong) in zip(parts, checked, strict=True):
+        problems += [f"{part.place}.{one}" for one in wrong if one not in problems]
+    source.refuse(problems)
+    configs = [source.config(found, part) for part, (found, _) in zip(parts, checked, strict=True)]
+    source.refuse([*_shared_folders(parts, configs)])
+    return replace(source.config(settings), parts=tuple(configs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where options come from: a document with this ``name``, and ``overrides`` that ``flags`` gave."""
+
+    name: str
+    base: Path
+    overrides: Mapping[str, Any]
+    check: Check
+    flags: str
+    document: Document
+
+    def refuse(self, problems: Sequence[str]) -> None:
+        """Raise UsageError if there are problems, each with where it comes from."""
+        if problems:
+            known = self.overrides
+            raise UsageError(*(f"{self.flags if _key_of(one) in known else self.name}: {one}" for one in problems))
+
+    def config(self, settings: RunConfig, part: Part | None = None) -> Config:
+        """Return the config of checked settings; ``part`` is the run they are of."""
+        output_base = Path.cwd() if "output_folder" in self.overrides else self.base
+        written = self.document.written
+        own = {loc[2:]: text for loc, text in written.items() if part and loc[:2] == ("runs", part.entry)}
+        return Config(
+            settings=settings,
+            base=Path.cwd() if "prompts" in self.overrides else self.base,
+            folder=self.base,
+            output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
+            redactor=Redactor(self.document.secrets, [*_secrets(settings)]),
+            written={
+                loc: text
+                for loc, text in {**written, **own}.items()
+                if loc[0] != "endpoints" or loc[0] not in self.overrides
+            },
+            name=self.name,
+            here=Path.cwd() if "file" in self.overrides.get("log", {}) else self.base,
+        )
+
+
+def _checked(whole: Mapping[str, Any], source: _Source) -> tuple[Any, list[str]]:
+    """Return the settings that a document gives, and what is wrong with it: then there may be none."""
     try:
         settings = RunConfig.model_validate(whole)
-        wrong += check(settings, base)
     except ValidationError as error:
-        wrong += [sentence(one, whole) for one in error.errors()]
-    if wrong:
-        raise UsageError(*(f"{flags if _key_of(problem) in overrides else name}: {problem}" for problem in wrong))
-    output_base = Path.cwd() if "output_folder" in overrides else base
-    return Config(
-        settings=settings,
-        base=Path.cwd() if "prompts" in overrides else base,
-        folder=base,
-        output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
-        redactor=Redactor(document.secrets, [*_secrets(settings)]),
-        written={
-            loc: text for loc, text in document.written.items() if loc[0] != "endpoints" or loc[0] not in overrides
-        },
-    )
+        return None, [sentence(one, whole) for one in error.errors()]
+    return settings, [*source.check(settings, source.base)]
+
+
+def _shared_folders(parts: Sequence[Part], configs: Sequence[Config]) -> Iterator[str]:
+    """Yield the runs whose results would get into one folder: each would take the other's for those of old lists."""
+    users: dict[str, Part] = {}
+    for part, one in zip(parts, configs, strict=True):
+        first = users.setdefault(os.path.realpath(one.output_folder), part)
+        if first is not part:
+            which = f"{first.place} has it" if first.entry != part.entry else "two of its prompts files have it"
+            given = one.settings.output_folder
+            yield f"{part.place}.output_folder: expected one for each run, got {given!r}; {which}"
 
 
 def runnable(settings: RunConfig, base: Path) -> Iterator[str]:

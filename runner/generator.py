@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from runner.batch import run
 from runner.config import config_from
 from runner.journal import log
 from runner.prompts import prompts_from
 from runner.records import Summary
+from runner.runs import run
 from runner.stop import Stop
 
 

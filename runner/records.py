@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import mimetypes
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -324,7 +324,8 @@ Event = Started | Retrying | Submitted | Saving | Outcome | Out | Back | Met
 class EndpointTotals:
     """What one endpoint did in this run. ``busy_s``: seconds it generated for us; ``outages``: times it was out.
 
-    ``median_s``: what one of its latest generations took; ``slow``: twice what the others take, or more.
+    ``retries``: attempts after which another was made; ``median_s``: what one of its latest generations took;
+    ``slow``: twice what the others take, or more; ``out``: it was out when the run ended.
     """
 
     name: str
@@ -337,6 +338,8 @@ class EndpointTotals:
     outages: int = 0
     median_s: float | None = None
     slow: bool = False
+    retries: int = 0
+    out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,12 +356,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The truth about a run: ``saved + skipped + failed + pending == total``, always.
+    """The truth about a run, or about several (``runs``): ``saved + skipped + failed + pending == total``, always.
 
     ``seconds`` is wall-clock time. ``stopped`` says why the run ended with work pending: ``SIGINT``,
-    ``SIGTERM``, ``SIGHUP``, ``window`` (``max_runtime_s``), ``down`` (every endpoint was out for ``all_down_s``),
-    ``failures`` (``max_failures``), ``error`` or ``bug``. ``failures`` is capped (see ``report``); the ledger has
-    them all.
+    ``SIGTERM``, ``SIGHUP``, ``window`` (``max_runtime_s``, ``until``), ``down`` (no endpoint for ``all_down_s``),
+    ``failures`` (``max_failures``), ``error`` or ``bug``; of one that did not begin ``usage`` or ``locked``.
+    ``failures`` is capped (see ``report``); the ledger has them all.
     """
 
     total: int
@@ -374,20 +377,39 @@ class Summary:
     started_at: str = ""
     endpoints: tuple[EndpointTotals, ...] = ()
     failures: tuple[Failure, ...] = ()
+    runs: tuple[Summary, ...] = ()
 
     @property
     def success(self) -> bool:
         """True only if every prompt has a verified result on disk and all of it could be written down."""
-        return self.failed == 0 and self.pending == 0 and self.error is None
+        return self.failed == 0 and self.pending == 0 and self.error is None and all(one.success for one in self.runs)
 
     @property
     def exit_code(self) -> int:
-        """0, 1, 3, 75, or 128 and the signal's number: 129, 130, 143."""
+        """0, 1, 2, 3, 75, or 128 and the signal's number: 129, 130, 143. Of several runs, that of the worst."""
         if self.success:
             return 0
+        if self.runs:
+            return _worst([one.exit_code for one in self.runs])
         if self.stopped in _EXIT_CODES:
             return _EXIT_CODES[self.stopped]
-        return 75 if self.failed == 0 and self.stopped in ("window", "down") else 1
+        return 75 if self.failed == 0 and self.stopped in _LATER else 1
 
 
-_EXIT_CODES = {"bug": 3, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+_EXIT_CODES = {"usage": 2, "bug": 3, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+_LATER = ("window", "down", "locked")
+
+
+def _worst(codes: Sequence[int]) -> int:
+    """Return the exit code of several runs: a signal, a bug, failures, later; 2 only if nothing was sent in any.
+
+    >>> [_worst(codes) for codes in ([0, 75], [75, 1], [0, 2], [2, 2], [0, 130, 1])]
+    [75, 1, 1, 2, 130]
+    """
+    if max(codes) > 128:
+        return max(codes)
+    if 3 in codes:
+        return 3
+    if all(code == 2 for code in codes):
+        return 2
+    return 1 if {1, 2} & {*codes} else max(codes)

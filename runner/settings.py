@@ -6,6 +6,7 @@ The YAML, the flags, the JSON schema and the starter config all draw on this roo
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
@@ -39,6 +40,21 @@ def _auto_or_count(given: Any) -> Any:
 def _true_false_or_file(given: Any) -> Any:
     if not isinstance(given, bool | str):
         raise ValueError(f"expected true, false or a file of certificates, got {given!r}")
+    return given
+
+
+_TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?")
+
+
+def _time_of_day(given: Any) -> Any:
+    """Take ``6:30`` as well: YAML reads that as a number of minutes, and ``6:30:00`` as one of seconds."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        if 0 <= given < 24 * 60:
+            given = f"{given // 60:02}:{given % 60:02}"
+        elif 3600 <= given < 24 * 3600:
+            given = f"{given // 3600:02}:{given // 60 % 60:02}:{given % 60:02}"
+    if given is not None and not (isinstance(given, str) and _TIME_OF_DAY.fullmatch(given)):
+        raise ValueError(f'expected a time of day such as "06:30", got {json.dumps(given, default=str)}')
     return given
 
 
@@ -120,6 +136,20 @@ class Output(Section):
     max_bytes: Int = Field(2_000_000_000, gt=0, description="A larger result is a failed attempt.")
 
 
+class Log(Section):
+    """What is told while a run goes on. ``run.log`` in the output folder has it all, whatever stands here."""
+
+    level: Literal["auto", "debug", "info", "warning", "error"] = Field(
+        "auto", description="On stderr. auto: info on a terminal; elsewhere a line at the end, if anything is wrong."
+    )
+    format: Literal["text", "json"] = Field("text", description="Of stderr and file; json: one object a line.")
+    file: str | None = Field(None, min_length=1, description="Append the log to this file too.")
+    max_bytes: Int = Field(
+        10_000_000, ge=1000, description="file and run.log are put aside when they get longer: run.log.1, .2 …"
+    )
+    keep: Int = Field(5, ge=0, le=1000, description="So many of those are kept.")
+
+
 class RunConfig(Section):
     """Everything one run needs. Only ``endpoints`` and ``prompts`` are required."""
 
@@ -153,8 +183,17 @@ class RunConfig(Section):
     ] = Field(1, description="Worker processes the endpoints are shared out over; auto: more than 1 where it pays.")
     max_failures: Int | None = Field(None, ge=1, description="Stop early after so many failed prompts.")
     max_runtime_s: Seconds | None = Field(
-        None, gt=0, description="The time window: then finish what is in flight and leave the rest pending."
+        None, gt=0, description="The time window: nothing is begun that can't end in it; the rest stays pending."
+    )
+    until: Annotated[str | None, BeforeValidator(_time_of_day)] = Field(
+        None, description='The end of the window as a local time of day, such as "06:30": when it is that next.'
     )
     grace_s: Seconds | None = Field(
         None, ge=0, description="How long what is in flight may take after Ctrl-C or SIGTERM; default: first_byte_s."
+    )
+    log: Log = Log()
+    runs: None = Field(
+        None,
+        description="Several runs, one after another on the same endpoints: a list of what each has of its own, or a "
+        "glob of prompts files, each a run, with {stem} in output_folder.",
     )

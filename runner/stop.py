@@ -10,22 +10,43 @@ class Stop:
     """Tell every thread of a run to begin nothing new.
 
     The first reason given stays. ``leave_at`` (monotonic) is when what is in flight is no longer waited for; ``now``
-    is set when that is so.
+    is set when that is so. A wish to stop ``around`` this one goes for it as well, but not the other way round.
     """
 
-    def __init__(self) -> None:
-        self.asked = False  # no Event: it may be set by a signal in the middle of being set
-        self.reason: str | None = None
-        self.leave_at = inf
-        self.now = False
+    def __init__(self, around: Stop | None = None) -> None:
+        self._around = around
+        self._asked = self._now = False  # no Event: it may be set by a signal in the middle of being set
+        self._reason: str | None = None
+        self._leave_at = inf
+
+    @property
+    def asked(self) -> bool:
+        return self._asked or (self._around is not None and self._around.asked)
+
+    @property
+    def reason(self) -> str | None:
+        return self._reason or (self._around.reason if self._around else None)
+
+    @property
+    def leave_at(self) -> float:
+        return min(self._leave_at, self._around.leave_at) if self._around else self._leave_at
+
+    @property
+    def now(self) -> bool:
+        return self._now or (self._around is not None and self._around.now)
 
     def ask(self, reason: str, *, within_s: float = inf) -> None:
         """Begin nothing new; finish what is in flight, if that takes no longer than ``within_s``."""
-        self.leave_at = min(self.leave_at, time.monotonic() + within_s)
-        self.reason = self.reason or reason
-        self.asked = True
+        self._leave_at = min(self._leave_at, time.monotonic() + within_s)
+        self._reason = self._reason or reason
+        self._asked = True
 
     def leave(self, reason: str) -> None:
         """Wait for nothing any more."""
-        self.now = True
+        self._now = True
         self.ask(reason)
+
+    def fail(self, reason: str) -> None:
+        """Wait for nothing any more; this is the reason, whatever was given before."""
+        self._reason = reason
+        self.leave(reason)

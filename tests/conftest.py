@@ -57,11 +57,16 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def start(here: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts ``runner ARGUMENTS`` in the current folder; whatever is left at the end is killed."""
+    """Starts ``runner ARGUMENTS`` in the current folder; whatever is left at the end is killed.
+
+    ``run`` is silent where stderr is no terminal; it is told to speak, unless a test says ``as_it_is``.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "runner", *map(str, arguments)]
+    def begin(*arguments: object, as_it_is: bool = False, **options: Any) -> subprocess.Popen[str]:
+        loud = ["--log-level", "info"] if arguments[:1] == ("run",) and not as_it_is else []
+        loud = [] if {"-q", "-v", "--quiet", "--verbose"} & {*arguments} else loud
+        command = [sys.executable, "-m", "runner", *map(str, arguments), *loud]
         usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         usual |= {"text": True, "cwd": here, "env": environment}
         started.append(subprocess.Popen(command, **(usual | options)))
@@ -79,8 +84,11 @@ def runner(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``runner ARGUMENTS`` to its end."""
 
-    def complete(*arguments: object, given: str | None = None) -> subprocess.CompletedProcess[str]:
-        process = start(*arguments, **({"stdin": subprocess.PIPE} if given is not None else {}))
+    def complete(
+        *arguments: object, given: str | None = None, as_it_is: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        stdin = {"stdin": subprocess.PIPE} if given is not None else {}
+        process = start(*arguments, as_it_is=as_it_is, **stdin)
         out, err = process.communicate(given, timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -213,15 +213,19 @@ def accepted(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) ->
     """Judge by as much of JSON schema as ours uses."""
     if "$ref" in schema:
         return accepted(value, definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    if "anyOf" in schema:
-        return any(accepted(value, one, definitions) for one in schema["anyOf"])
+    if "anyOf" in schema and not any(accepted(value, one, definitions) for one in schema["anyOf"]):
+        return False
     if "enum" in schema or "const" in schema:
         return value in schema.get("enum", [schema.get("const")])
+    if "required" in schema and not (isinstance(value, dict) and {*schema["required"]} <= {*value}):
+        return False
     kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
     kind = schema.get("type")
     if kind in ("integer", "number"):
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind and not isinstance(value, kinds[kind]):
+        return False
+    if kind == "array" and len(value) < schema.get("minItems", 0):
         return False
     if kind == "array":
         return all(accepted(one, schema.get("items", {}), definitions) for one in value)
@@ -253,6 +257,11 @@ def test_the_schema_accepts_every_documented_config_preset_and_override() -> Non
     least = {"endpoints": "http://h:1", "prompts": "p.txt"}
     refused = [one for one in documented() if not accepted(least | one, schema, schema["$defs"])]
     assert refused == []
+    assert not accepted({"endpoints": "http://h:1"}, schema, schema["$defs"]), "neither prompts nor runs"
+    for runs in ("lists/*.txt", [{"prompts": "a.txt", "output_folder": "a", "seed": 7}, "b.txt"]):
+        assert accepted({"endpoints": "http://h:1", "runs": runs}, schema, schema["$defs"])
+    for runs in ([{"endpoints": "http://h:1"}], [{"sead": 7}], [], 7):
+        assert not accepted({"endpoints": "http://h:1", "runs": runs}, schema, schema["$defs"]), runs
     for wrong in ({"protocol": "nope"}, {"protocol": {"preset": "cog", "x": 1}}, {"output": {"verify": "gltf"}}):
         assert not accepted(least | wrong, schema, schema["$defs"])
 

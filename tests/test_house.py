@@ -11,9 +11,9 @@ from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
-    "version errors headers records clock deadline stop redact sections yamlfile formats protocols settings mistakes "
-    "prompts lanes retry client health recognition storage ledger resume limits schedule engine report access config "
-    "worker journal batch status generator cli"
+    "version errors headers records clock deadline stop redact sections yamlfile parts formats protocols settings "
+    "mistakes prompts lanes retry client health recognition storage ledger resume limits schedule engine report "
+    "access config progress worker journal batch runs status generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from runner.errors import UsageError
-from runner.journal import LOG_FORMAT, Held, LogFile, log
+from runner import settings
+from runner.journal import LOG_FORMAT, Held, JsonLines, log
 from runner.records import Event, Outcome
 from runner.report import Tally
 
@@ -22,26 +22,32 @@ LINE_EVERY_S = 30.0
 _BAR = "{n_fmt}/{total_fmt} |{bar}| {percentage:3.0f}% [{elapsed}<{remaining}, {rate_fmt}]{postfix}"
 
 
+SILENT = logging.CRITICAL + 1
+"""The level of a run that nobody watches: it says how it ended, in a line, and only if anything is wrong."""
+
+
+def level_of(chosen: settings.Log, *, silent: bool) -> int:
+    """Return what to say on stderr. ``silent``: with ``auto``, nothing unless stderr is a terminal."""
+    if chosen.level != "auto":
+        return int(getattr(logging, chosen.level.upper()))
+    return SILENT if silent and not sys.stderr.isatty() else logging.INFO
+
+
 @contextmanager
-def logging_to_stderr(*, verbose: bool, quiet: bool, log_file: str | None) -> Iterator[None]:
-    """Send the log to stderr, above the progress bar if there is one, and to ``log_file``."""
-    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    handlers: list[logging.Handler] = [_Stderr(level)]
-    handlers[0].setFormatter(logging.Formatter(LOG_FORMAT) if verbose else _Plain())
-    if log_file:
-        try:
-            handlers.append(LogFile(log_file))
-        except OSError as error:
-            raise UsageError(f"--log-file {log_file}: can't be written: {error.strerror}") from error
-    log.setLevel(logging.DEBUG if verbose else logging.INFO)
-    for handler in handlers:
-        log.addHandler(handler)
+def logging_to_stderr(level: int, chosen: settings.Log) -> Iterator[None]:
+    """Send the log to stderr, above the progress bar if there is one."""
+    handler = _Stderr(level)
+    if chosen.format == "json":
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT) if level <= logging.DEBUG else _Plain())
+    log.setLevel(min(level, logging.INFO))
+    log.addHandler(handler)
     try:
         yield
     finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
+        log.removeHandler(handler)
+        handler.close()
 
 
 class Progress:
@@ -51,12 +57,16 @@ class Progress:
         self._quiet = quiet
         self._on_terminal = sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
+        self._tally: Tally | None = None
         self._next_line = time.monotonic() + LINE_EVERY_S
 
     def observe(self, tally: Tally, event: Event | None) -> None:
-        """Take note of an event, or of time that passed."""
+        """Take note of an event, or of time that passed; another tally is of another run."""
         if self._quiet:
             return
+        if tally is not self._tally:
+            self.close()
+            self._tally = tally
         if self._on_terminal:
             with suppress(OSError, ValueError):
                 self._show_bar(tally, event)
@@ -68,6 +78,7 @@ class Progress:
         if self._bar is not None:
             with suppress(OSError, ValueError):
                 self._bar.close()
+            self._bar = None
 
     def _show_bar(self, tally: Tally, event: Event | None) -> None:
         if self._bar is None:

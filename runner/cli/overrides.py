@@ -18,9 +18,23 @@ def overrides(arguments: Namespace) -> dict[str, Any]:
         "retry": {"attempts": arguments.attempts} if arguments.attempts is not None else None,
         "max_failures": arguments.max_failures,
         "max_runtime_s": arguments.max_runtime_s,
+        "until": arguments.until,
         "grace_s": arguments.grace_s,
+        "log": _log(arguments),
     }
     chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for assignment in arguments.set:
         chosen = merged(chosen, assigned(assignment))
     return chosen
+
+
+def _log(arguments: Namespace) -> dict[str, Any] | None:
+    """Return what the flags say of the log; commands that have no log have no such flags."""
+    level = getattr(arguments, "log_level", None)
+    if level is None and getattr(arguments, "verbose", False):
+        level = "debug"
+    if level is None and getattr(arguments, "quiet", False):
+        level = "warning"
+    flags = {"level": level}
+    flags |= {name: getattr(arguments, f"log_{name}", None) for name in ("format", "file")}
+    return {name: value for name, value in flags.items() if value is not None} or None

@@ -106,7 +106,13 @@ def _add_overrides(parser: argparse.ArgumentParser, *, required: bool = False) -
     group.add_argument("--attempts", type=int, metavar="N", help="requests per prompt at the most (default: 3)")
     group.add_argument("--max-failures", type=int, metavar="N", help="stop early after N failed prompts")
     group.add_argument(
-        "--max-runtime-s", type=float, metavar="S", help="start nothing new after S seconds; exit 75 if work is left"
+        "--max-runtime-s",
+        type=float,
+        metavar="S",
+        help="begin nothing that can't end within S seconds; exit 75 if work is left",
+    )
+    group.add_argument(
+        "--until", metavar="HH:MM", help="the same by the local time of day, when it is that next: --until 06:30"
     )
     group.add_argument(
         "--grace-s",
@@ -130,9 +136,16 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make results again that were made with other parameters, such as another seed",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log more, with times")
-    parser.add_argument("-q", "--quiet", action="store_true", help="log only warnings and errors, no progress")
-    parser.add_argument("--log-file", metavar="F", help="append the log to F too, with times")
+    group = parser.add_argument_group("what it says")
+    group.add_argument("-v", "--verbose", action="store_true", help="log more, with times")
+    group.add_argument("-q", "--quiet", action="store_true", help="log only warnings and errors, no progress")
+    group.add_argument(
+        "--log-level",
+        choices=["auto", "debug", "info", "warning", "error"],
+        help="what to log on stderr; auto: info on a terminal; elsewhere `run` says one line, if anything is wrong",
+    )
+    group.add_argument("--log-format", choices=["text", "json"], help="json: one object a line")
+    group.add_argument("--log-file", metavar="F", help="append the log to F too, with times")
 
 
 def _add_nothing(parser: argparse.ArgumentParser) -> None:

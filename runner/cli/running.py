@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from argparse import Namespace
@@ -11,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from runner import batch, config, report
+from runner import batch, config, report, runs
 from runner.cli.overrides import overrides
 from runner.lanes import lane_of
 from runner.records import Prompt
@@ -19,42 +20,47 @@ from runner.stop import Stop
 
 
 def run(arguments: Namespace) -> int:
-    """Run a config and print the summary as one JSON line."""
-    return _run(config.load_config(arguments.config, overrides(arguments)), arguments)
+    """Run a config and print the summary as one JSON line. Where nobody watches, say only what is wrong."""
+    return _run(config.load_config(arguments.config, overrides(arguments)), arguments, silent=True)
 
 
 def generate(arguments: Namespace) -> int:
-    """Run what the flags say."""
-    return _run(config.config_from(overrides(arguments)), arguments)
+    """Run what the flags say, in the ancestor's words."""
+    return _run(config.config_from(overrides(arguments)), arguments, silent=False)
 
 
 def plan(arguments: Namespace) -> int:
     """Print where every prompt goes."""
     chosen = config.load_config(arguments.config, overrides(arguments))
-    _print_plan(chosen, as_json=arguments.json)
+    _print_plans(chosen, as_json=arguments.json)
     return 0
 
 
-def _run(chosen: config.Config, arguments: Namespace) -> int:
+def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
     if arguments.dry_run:
-        _print_plan(chosen, overwrite=arguments.overwrite)
+        _print_plans(chosen, overwrite=arguments.overwrite)
         return 0
-    from runner.cli.output import Progress, logging_to_stderr
+    from runner.cli.output import SILENT, Progress, level_of, logging_to_stderr
 
-    prompts = batch.read_all(chosen)  # before the signals are caught: a reader of stdin must be easy to interrupt
+    how = chosen.settings.log
+    level = level_of(how, silent=silent)
     stop = Stop()
     with (
-        logging_to_stderr(verbose=arguments.verbose, quiet=arguments.quiet, log_file=arguments.log_file),
-        closing(Progress(quiet=arguments.quiet)) as progress,
-        _signals(stop, chosen.grace_s),
+        logging_to_stderr(level, how),
+        closing(Progress(quiet=level > logging.INFO)) as progress,
     ):
-        summary = batch.run(
-            chosen, prompts=prompts, overwrite=arguments.overwrite, stop=stop, observe=progress.observe
-        )
+        # before the signals are caught: a reader of stdin must be easy to interrupt
+        prompts = None if chosen.parts else batch.read_all(chosen)
+        with _signals(stop, chosen.grace_s):
+            summary = runs.run(
+                chosen, prompts=prompts, overwrite=arguments.overwrite, stop=stop, observe=progress.observe
+            )
         progress.close()
-        if not arguments.quiet and summary.total:
-            with suppress(OSError):
+        with suppress(OSError):
+            if level <= logging.INFO and summary.total and how.format == "text":
                 print(report.endpoint_table(summary), file=sys.stderr)
+            if level == SILENT and (wrong := report.alarm(summary)):
+                print(f"runner: {chosen.name}: {' '.join(wrong.split())}", file=sys.stderr)
     with suppress(OSError):  # the exit code tells the truth even to who has closed stdout
         print(report.answer_json(summary), flush=True)
     return summary.exit_code
@@ -85,6 +91,13 @@ def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _print_plans(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:
+    for part in chosen.runs:
+        if chosen.parts and not as_json:
+            print(f"{'' if part is chosen.parts[0] else chr(10)}== {batch.near(part.output_folder)}")
+        _print_plan(part, as_json=as_json, overwrite=overwrite)
 
 
 def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:

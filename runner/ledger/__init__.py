@@ -10,10 +10,11 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from runner.ledger.history import History, Recorded, replay
 from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
 
-__all__ = ["LEDGER", "LOCK", "History", "Ledger", "Recorded", "locked", "replay"]
+__all__ = ["LEDGER", "LOCK", "History", "Ledger", "Recorded", "holder", "locked", "replay"]
 
 LEDGER = "ledger.jsonl"
 LOCK = "lock"
@@ -90,7 +91,28 @@ def locked(path: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
+
+
+def holder(state: Path) -> int | None:
+    """Return the process of this machine that a run is going on in, by what its lock says; None if there is none.
+
+    It does not try the lock: that could turn away a run that begins at this moment.
+    """
+    try:
+        found = re.fullmatch(r"pid ([0-9]{1,9}) on (.*)\n", (state / LOCK).read_text(errors="replace"))
+        if not found or found[2] != socket.gethostname():
+            return None
+        os.kill(int(found[1]), 0)
+    except PermissionError:
+        return int(found[1]) if found else None  # it is somebody else's
+    except (OSError, ValueError):
+        return None
+    return int(found[1])
 
 
 def _shown(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:

@@ -2,6 +2,18 @@
 
 from runner.report.paces import Slow
 from runner.report.tally import Tally
-from runner.report.text import answer_json, endpoint_table, summary_json, table, verdict, why
+from runner.report.text import alarm, answer_json, endpoint_table, summary_json, table, verdict, why
+from runner.report.together import together
 
-__all__ = ["Slow", "Tally", "answer_json", "endpoint_table", "summary_json", "table", "verdict", "why"]
+__all__ = [
+    "Slow",
+    "Tally",
+    "alarm",
+    "answer_json",
+    "endpoint_table",
+    "summary_json",
+    "table",
+    "together",
+    "verdict",
+    "why",
+]

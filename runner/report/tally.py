@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from runner.clock import utc_now
-from runner.records import Endpoint, EndpointTotals, Event, Failure, Out, Outcome, Summary
+from runner.records import Back, Endpoint, EndpointTotals, Event, Failure, Out, Outcome, Retrying, Summary
 from runner.redact import public_url
 from runner.report.paces import Paces, Slow
 
@@ -51,9 +51,14 @@ class Tally:
             case Outcome(outcome="failed"):
                 self.failed += 1
                 self._name(event)
+            case Retrying():
+                old = self._endpoints[event.endpoint.name]
+                self._endpoints[old.name] = replace(old, retries=old.retries + 1)
             case Out():
                 old = self._endpoints[event.endpoint.name]
-                self._endpoints[event.endpoint.name] = replace(old, outages=old.outages + 1)
+                self._endpoints[old.name] = replace(old, outages=old.outages + 1, out=True)
+            case Back():
+                self._endpoints[event.endpoint.name] = replace(self._endpoints[event.endpoint.name], out=False)
         if isinstance(event, Outcome):
             self._add_attempts(event)
         return slow
@@ -72,11 +77,12 @@ class Tally:
             stopped=stopped,
             run=self._run,
             started_at=self._started_at,
-            endpoints=tuple(self._judged()),
+            endpoints=tuple(self.endpoints()),
             failures=tuple(self._failures),
         )
 
-    def _judged(self) -> Iterator[EndpointTotals]:
+    def endpoints(self) -> Iterator[EndpointTotals]:
+        """Yield what each endpoint did so far."""
         slow = self._paces.slow()
         for name, totals in self._endpoints.items():
             yield replace(totals, median_s=self._paces.median_s(name), slow=name in slow)

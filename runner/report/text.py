@@ -9,16 +9,23 @@ from typing import Any
 
 from runner.records import EndpointTotals, Summary
 
+_SHOWN = 5
 _ANSWER = ("total", "saved", "skipped", "failed", "pending", "seconds", "output_folder")
 
 
 def answer_json(summary: Summary) -> str:
     """Return the one line that goes to stdout: the counts, and ``error`` unless all went well."""
+    return json.dumps(_answer(summary), ensure_ascii=False)
+
+
+def _answer(summary: Summary) -> dict[str, Any]:
     answer: dict[str, Any] = {"success": summary.success}
     answer |= {name: getattr(summary, name) for name in _ANSWER}
     if not summary.success:
         answer["error"] = verdict(summary)
-    return json.dumps(answer, ensure_ascii=False)
+    if summary.runs:
+        answer["runs"] = [_answer(one) for one in summary.runs]
+    return answer
 
 
 def summary_json(summary: Summary) -> str:
@@ -28,6 +35,9 @@ def summary_json(summary: Summary) -> str:
 
 def verdict(summary: Summary) -> str:
     """Say in one sentence how the run ended."""
+    if wrong := [one for one in summary.runs if not one.success]:
+        said = [f"{one.output_folder}: {verdict(one)}" for one in wrong[:_SHOWN]]
+        return "; ".join([*said, *([f"and {len(wrong) - _SHOWN} more runs"] if len(wrong) > _SHOWN else [])])
     if summary.error:
         return summary.error
     parts = []
@@ -41,10 +51,18 @@ def verdict(summary: Summary) -> str:
     return "; ".join(parts) or f"{summary.saved + summary.skipped} of {summary.total} prompts have a verified result"
 
 
+def alarm(summary: Summary) -> str | None:
+    """Say in one sentence what a person should know of a run; None if nothing is wrong."""
+    said = [] if summary.success else [verdict(summary)]
+    if out := [one.name for one in summary.endpoints if one.out]:
+        said.append(f"out at the end: {', '.join(out[:_SHOWN])}" + (" …" if len(out) > _SHOWN else ""))
+    return "; ".join(said) or None
+
+
 def why(stopped: str | None) -> str:
     """Say in words why a run ended early."""
     reasons = {
-        "window": "max_runtime_s is over",
+        "window": "the time window is over",
         "failures": "max_failures is reached",
         "down": "no endpoint could be used for health.all_down_s",
         None: "not begun",

@@ -43,11 +43,12 @@ from runner.records import (
 from runner.retry import back_off, wait_before_next
 from runner.schedule.flights import Flights
 from runner.schedule.gate import Away, Gate, Rule, Stopped
-from runner.schedule.lane import LOOK_AGAIN_S, Lane, Step
+from runner.schedule.lane import LOOK_AGAIN_S, Lane, Load, Step
 from runner.schedule.queues import Queues
+from runner.schedule.window import Window
 from runner.stop import Stop
 
-__all__ = ["Away", "Gate", "Lane", "Rule", "Schedule", "Step", "Stopped"]
+__all__ = ["Away", "Gate", "Lane", "Load", "Rule", "Schedule", "Step", "Stopped"]
 
 _LANES_A_SECOND = 200
 """With more lanes than this the idle ones look again less often: each look is at all of them."""
@@ -78,11 +79,15 @@ class Schedule:
         health: settings.Health,
         load_size: int = 1,
         jobs: Mapping[int, tuple[str, Job]] | None = None,
+        ends_at: float = inf,
+        usual_s: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``load_size``: so many prompts are worked on at once, if so many wait.
 
         ``jobs``: what endpoints (by their name) took on in an earlier run, by the index of the prompt.
+        ``ends_at``: when the time window is over, by the clock. ``usual_s``: what a generation took lately on each
+        endpoint, by its name.
         """
         self.lanes = lanes
         self.stop = stop
@@ -95,6 +100,7 @@ class Schedule:
         self._clock = clock
         self._lock = threading.Lock()
         self._load_size = load_size
+        self._window = Window(ends_at, lanes, usual_s or {}, load_size=load_size)
         self._queues = Queues(lanes, prompts, failover=failover, steal=steal, wake=self._wake)
         self._open = sum(len(lane.backlog) for lane in lanes)
         self._meet_until = clock() + MEET_S
@@ -218,6 +224,11 @@ class Schedule:
             at_work = any(lane.taken for lane in self.lanes)
             if self._open and not at_work and not self._in_use(now) and self._down_s >= patience_s:
                 self.stop.ask("down")
+            if self._open and self._window.is_over(self.lanes, now, shared=self._steal):
+                self.stop.ask("window")
+            if self._window.ends_at < inf:
+                for lane in self.lanes:  # what those take that have made nothing themselves, the others tell
+                    self._rule(lane)
             if self.stop.asked:
                 self._wake_all()
                 for lane in self.lanes:
@@ -228,6 +239,11 @@ class Schedule:
         with self._lock:
             waiting = [(lane, task) for lane in self.lanes for _, _, task in lane.again if task.attempts]
             return waiting, [outcome for lane in self.lanes for _, outcome in lane.held]
+
+    def loads(self) -> list[Load]:
+        """Return what each endpoint has before it."""
+        with self._lock:
+            return [lane.load for lane in self.lanes]
 
     @property
     def done(self) -> bool:
@@ -258,6 +274,8 @@ class Schedule:
             return inf if lane.probing else self._probe(lane)
         if now < breaker.cool_until:
             return breaker.cool_until - now
+        if now >= lane.rule.closes_at:
+            return inf
         if breaker.state == "trial" and lane.taken:
             return inf
         task = self._queues.next_task(lane, now)
@@ -296,6 +314,7 @@ class Schedule:
     def _settled(self, lane: Lane, task: Task, verdict: Verdict, *, counts: bool) -> list[Event]:
         lane.taken -= 1
         lane.moved_at = self._clock()
+        self._window.add(lane, verdict.outcome)
         elsewhere = self._landed(task)
         if isinstance(verdict, Saving):
             task.asked.append(lane.endpoint.index)
@@ -352,6 +371,8 @@ class Schedule:
             slots=lane.endpoint.slots if breaker.state == "in" else 1,
             opens_at=self._meet_until if self._unmet else 0.0,
             closed_until=inf if breaker.state == "out" else breaker.cool_until,
+            closes_at=self._window.closes_at(lane),
+            unknown=self._window.unknown(lane),
         )
         if rule != lane.rule:
             lane.rule = rule

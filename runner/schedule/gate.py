@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from types import TracebackType
 from typing import NamedTuple
 
@@ -27,12 +28,16 @@ class Stopped(Exception):
 class Rule(NamedTuple):
     """What the schedule lets the hands of a lane do. Times are of the monotonic clock.
 
-    So many hands may pass at a time, none before ``opens_at``; until ``closed_until`` none should even wait.
+    So many hands may pass at a time, none before ``opens_at``; until ``closed_until`` none should even wait, nor from
+    ``closes_at`` on. While nobody knows what a generation takes, ``unknown`` is more than 0, and another number after
+    each: a hand that would begin too late, should the next one take as long as the last, waits for that.
     """
 
     slots: int = 1
     opens_at: float = 0.0
     closed_until: float = 0.0
+    closes_at: float = inf
+    unknown: int = 0
 
 
 class Gate:
@@ -48,6 +53,8 @@ class Gate:
         self._clock = clock
         self.standing = self.generating = self._promised = 0
         self._judging: set[int] = set()
+        self._entered: dict[int, float] = {}
+        self._last_s = 0.0
 
     def __enter__(self) -> None:
         with self.changed:
@@ -59,12 +66,17 @@ class Gate:
             finally:
                 self.standing -= 1
             self.generating += 1
+            if self.rule.unknown:
+                self._entered[threading.get_ident()] = self._clock()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self.changed:
             self.generating -= 1
+            if self._entered:
+                now = self._clock()
+                self._last_s = now - self._entered.pop(threading.get_ident(), now)
             if isinstance(error, AttemptError):
                 self._judging.add(threading.get_ident())
             else:
@@ -75,15 +87,18 @@ class Gate:
         if self._stop.asked:
             raise Stopped
         now, rule = self._clock(), self.rule
-        if self._promised or now < rule.closed_until:
+        if self._promised or now < rule.closed_until or now >= rule.closes_at:
             self._promised = max(0, self._promised - 1)
             raise Away
+        if rule.unknown and now >= rule.closes_at - self._last_s:
+            return False
         return self.generating < rule.slots and not self._judging and now >= rule.opens_at
 
     def obey(self, rule: Rule) -> None:
         """Take a new rule."""
         with self.changed:
             self.rule = rule
+            self._last_s = 0.0
             self.changed.notify_all()
 
     def check(self) -> None:

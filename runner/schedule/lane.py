@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
@@ -23,6 +24,17 @@ class Step(Enum):
 
     PROBE = "ask the endpoint how it is"
     END = "there is nothing left to do"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an endpoint has before it: prompts that wait in its lane, and those its hands have taken."""
+
+    name: str
+    state: str
+    waiting: int
+    taken: int
+    last_error: str
 
 
 class Lane:
@@ -65,6 +77,12 @@ class Lane:
     @property
     def waiting(self) -> bool:
         return bool(self.backlog or self.adopted or self.again)
+
+    @property
+    def load(self) -> Load:
+        """What it has before it, as things stand."""
+        waiting = len(self.backlog) + len(self.adopted) + len(self.again)
+        return Load(self.endpoint.name, self.breaker.state, waiting, self.taken, self.last_error)
 
     def stuck(self, now: float) -> bool:
         """Tell whether nothing came of what it has in hand for longer than it should take."""

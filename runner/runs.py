@@ -1,0 +1,119 @@
+"""Run a config: its one list of prompts, or each of its ``runs``, one after another on the same endpoints.
+
+Failures of one do not stop the next. What is common to all of them ends all: the time window, a signal, and
+endpoints none of which can be used.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from runner import batch, report
+from runner.batch import Observe
+from runner.config import Config
+from runner.errors import LockedError, RunnerError, StorageError, UsageError
+from runner.journal import JsonLines, LogFile, log
+from runner.prompts import Prompts
+from runner.records import Summary
+from runner.stop import Stop
+
+_ENDS_ALL = ("window", "down")
+
+
+def run(
+    config: Config,
+    *,
+    prompts: Prompts | None = None,
+    overwrite: bool = False,
+    stop: Stop | None = None,
+    observe: Observe | None = None,
+) -> Summary:
+    """Bring every prompt to a verified result on disk, as far as it goes, and return the truth about it.
+
+    ``prompts`` spares reading the config's own, or stands in for its ``-``. Prompts whose result is there already are
+    skipped; ``overwrite`` makes those again that were made with other parameters. The log goes to the logger
+    ``runner``, to ``run.log`` and to ``log.file``. ``observe`` is called on the calling thread with the counts so far
+    and every event. Before anything is sent it may raise UsageError, LockedError (another run holds the folder) or
+    StorageError; of several ``runs`` such an error is that one's, in ``Summary.runs``. When the disk refuses later
+    on, ``Summary.error`` says so.
+    """
+    with _log_file(config):
+        if not config.parts:
+            return batch.run(config, prompts=prompts, overwrite=overwrite, stop=stop, observe=observe)
+        return _several(config, overwrite=overwrite, stop=stop or Stop(), observe=observe)
+
+
+def _several(config: Config, *, overwrite: bool, stop: Stop, observe: Observe | None) -> Summary:
+    begun = time.monotonic()
+    ends_at = batch.window_end(config.settings)
+    done: list[Summary] = []
+    for number, part in enumerate(config.parts, 1):
+        if stop.asked or any(one.stopped == "bug" for one in done):
+            done.append(_not_begun(part, stop.reason or "bug"))
+            continue
+        log.info("Run %d of %d: %s", number, len(config.parts), batch.near(part.output_folder))
+        inner = Stop(around=stop)
+        if reason := _over(done, ends_at):
+            inner.ask(reason)  # it is counted, and nothing is begun
+        try:
+            found = batch.run(
+                part, overwrite=overwrite, stop=inner, observe=observe, ends_at=ends_at, usual_s=_usual_s(done)
+            )
+        except RunnerError as error:
+            log.error("%s", error)
+            found = _refused(part, error)
+        done.append(found)
+    return report.together(done, seconds=time.monotonic() - begun, output_folder=_common(config))
+
+
+def _over(done: list[Summary], ends_at: float) -> str | None:
+    """Return why nothing can be begun any more; None if something can."""
+    if time.monotonic() >= ends_at:
+        return "window"
+    return next((one.stopped for one in done if one.stopped in _ENDS_ALL and one.pending), None)
+
+
+def _usual_s(done: list[Summary]) -> Mapping[str, float]:
+    """Return what a generation took on each endpoint so far, in seconds, by the endpoint's name."""
+    return {one.name: one.median_s for summary in done for one in summary.endpoints if one.median_s is not None}
+
+
+def _not_begun(part: Config, why: str) -> Summary:
+    return Summary(0, 0, 0, 0, 0, 0.0, batch.near(part.output_folder), error=f"not begun ({why})", stopped=why)
+
+
+def _refused(part: Config, error: RunnerError) -> Summary:
+    """Return what is to be said of a run that never began."""
+    stopped = {UsageError: "usage", LockedError: "locked", StorageError: "error"}.get(type(error), "error")
+    said = part.redactor.text(str(error))
+    return Summary(0, 0, 0, 0, 0, 0.0, batch.near(part.output_folder), error=said, stopped=stopped)
+
+
+def _common(config: Config) -> str:
+    """Return the folder that all output folders are in."""
+    return batch.near(os.path.commonpath([one.output_folder for one in config.parts]))
+
+
+@contextmanager
+def _log_file(config: Config) -> Iterator[None]:
+    """Copy the log to ``log.file``, if there is to be one. Raises UsageError."""
+    chosen = config.settings.log
+    if chosen.file is None:
+        yield
+        return
+    path = os.path.join(config.here, os.path.expanduser(chosen.file))
+    try:
+        handler = LogFile(path, chosen)
+    except OSError as error:
+        raise UsageError(f"log.file or --log-file {chosen.file}: can't be written: {error.strerror}") from error
+    if chosen.format == "json":
+        handler.setFormatter(JsonLines())
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()

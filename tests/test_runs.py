@@ -1,0 +1,252 @@
+"""Several runs from one config, one after another."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ledger_of, results_of
+from server import Answer, ScriptedServer
+
+from runner import load_config, run
+from runner.config import Config
+from runner.errors import UsageError
+from runner.ledger import LOCK, locked
+from runner.records import Event, Summary
+from runner.report import Tally, answer_json, verdict
+from runner.stop import Stop
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def written(server: ScriptedServer, here: Path) -> Write:
+    """Writes lists/NAME.txt for each list, and night.yaml; returns its path."""
+
+    def write(lists: dict[str, str], **options: Any) -> Path:
+        (here / "lists").mkdir(exist_ok=True)
+        for name, keys in lists.items():
+            (here / "lists" / name).write_text("".join(f"{server.image(key)}\n" for key in keys))
+        document = {"endpoints": [server.url], "retry": {"attempts": 1}} | options
+        (here / "night.yaml").write_text(yaml.safe_dump(document))
+        return here / "night.yaml"
+
+    return write
+
+
+def own(*entries: Any) -> list[Any]:
+    return [{"prompts": f"lists/{name}", "output_folder": f"out/{name[0]}", **more} for name, more in entries]
+
+
+def problems(path: Path, overrides: Any = None) -> list[str]:
+    with pytest.raises(UsageError) as refused:
+        load_config(path, overrides)
+    return [problem.removeprefix(f"{path}: ") for problem in refused.value.problems]
+
+
+def folders(config: Config) -> list[str]:
+    return [str(one.output_folder.relative_to(Path.cwd())) for one in config.runs]
+
+
+def test_each_run_has_what_is_common_and_what_is_its_own(written: Write) -> None:
+    config = load_config(
+        written({"a.txt": "a", "b.txt": "b"}, seed=7, runs=own(("a.txt", {}), ("b.txt", {"seed": 8})))
+    )
+    assert [one.settings.seed for one in config.runs] == [7, 8]
+    assert folders(config) == ["out/a", "out/b"]
+    assert [one.settings.retry.attempts for one in config.runs] == [1, 1]
+
+
+def test_a_glob_of_prompts_files_is_a_run_each(written: Write) -> None:
+    path = written({"b.txt": "b", "a.txt": "a", "c.csv": ""}, output_folder="out/{stem}", runs="lists/*.txt")
+    assert folders(load_config(path)) == ["out/a", "out/b"]
+    path = written({}, output_folder="out/{stem}", runs={"prompts": "lists/*", "seed": 9})
+    assert folders(load_config(path)) == ["out/a", "out/b", "out/c"]
+    path = written({}, runs=[{"prompts": ["lists/a.txt", "lists/c.*"], "output_folder": "{stem}"}])
+    assert folders(load_config(path)) == ["a", "c"]
+
+
+def test_flags_win_over_every_run(written: Write) -> None:
+    path = written({"a.txt": "a", "b.txt": "b"}, runs=own(("a.txt", {}), ("b.txt", {"seed": 8})))
+    assert [one.settings.seed for one in load_config(path, {"seed": 5}).runs] == [5, 5]
+    assert problems(path, {"prompts": ["x.txt"]}) == [
+        "the command line: prompts: the config has runs, each with its own prompts; take --prompts-file away"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"runs": []}, "runs: expected at least one run, got an empty list"),
+        ({"runs": [7]}, "runs[0]: expected a mapping such as {prompts: a.txt, output_folder: results/a}, got 7"),
+        ({"runs": own(("a.txt", {"seed": "x"}))}, "runs[0].seed: expected an integer, got 'x'"),
+        ({"runs": own(("a.txt", {"sead": 1}))}, "runs[0].sead: unknown key; did you mean 'seed'?"),
+        ({"runs": [{"output_folder": "x"}]}, "runs[0].prompts: required, but missing"),
+        ({"runs": own(("a.txt", {"endpoints": ["http://h:1"]}))}, "runs[0].endpoints: this is the same for all runs"),
+        ({"runs": own(("a.txt", {"log": {"level": "info"}}))}, "runs[0].log: this is the same for all runs"),
+        ({"runs": own(("a.txt", {"runs": []}))}, "runs[0].runs: this is the same for all runs"),
+        ({"runs": [{"prompts": "-"}]}, "runs[0].prompts: expected files, got -"),
+        (
+            {"runs": [{"prompts": "lists/a.txt"}] * 2},
+            "runs[1].output_folder: expected one for each run, got 'results'",
+        ),
+        (
+            {"runs": "lists/a.*", "output_folder": "x/{stem}"},
+            "runs.output_folder: expected one for each run, got 'x/a'; two of its prompts files have it",
+        ),
+        ({"runs": "no/*.txt", "output_folder": "{stem}"}, "runs.prompts: no/*.txt matches no file"),
+    ],
+)
+def test_what_is_wrong_with_runs_is_said_with_its_place(written: Write, options: dict[str, Any], said: str) -> None:
+    found = problems(written({"a.txt": "a", "a.csv": ""}, **options))
+    assert len(found) == 1 and found[0].startswith(said), found
+
+
+def test_what_is_wrong_with_the_common_keys_is_said_once(written: Write) -> None:
+    path = written(
+        {"a.txt": "a", "b.txt": "b"}, seed="x", runs=own(("a.txt", {"retry": {"attempts": 0}}), ("b.txt", {}))
+    )
+    assert problems(path) == [
+        "seed: expected an integer, got 'x'",
+        "runs[0].retry.attempts: expected an integer ≥ 1, got 0",
+    ]
+
+
+def test_the_runs_come_one_after_another_with_a_summary_each_and_one_of_all(
+    server: ScriptedServer, written: Write, here: Path
+) -> None:
+    server.script["b1"] = [Answer(status=422, body=b"no object")]
+    path = written({"a.txt": "", "b.txt": "", "c.txt": ""}, runs=own(("a.txt", {}), ("b.txt", {}), ("c.txt", {})))
+    for name in "abc":
+        (here / "lists" / f"{name}.txt").write_text("".join(f"{server.image(f'{name}{n}')}\n" for n in range(3)))
+    seen: list[Tally] = []
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        if tally not in seen:
+            seen.append(tally)
+
+    summary = run(load_config(path), observe=watch)
+    assert (summary.total, summary.saved, summary.failed) == (9, 8, 1)
+    assert summary.exit_code == 1 and not summary.success
+    assert [one.success for one in summary.runs] == [True, False, True], "a failure does not stop the next"
+    assert [one.stem[0] for one in server.received] == list("aaabbbccc")
+    assert len(seen) == 3
+    assert verdict(summary).startswith("out/b: 1 of 3 prompts failed (first: b1: ")
+    for name in "abc":
+        said = json.loads((here / "out" / name / ".runner" / "summary.json").read_text())
+        assert said["success"] == (name != "b") and said["total"] == 3
+        assert len(ledger_of(here / "out" / name)) == 3
+    assert [one.saved for one in summary.endpoints] == [8]
+    said = json.loads(answer_json(summary))
+    assert said["saved"] + said["skipped"] + said["failed"] + said["pending"] == said["total"] == 9
+    assert (said["output_folder"], [one["output_folder"] for one in said["runs"]]) == (
+        "out",
+        ["out/a", "out/b", "out/c"],
+    )
+    assert run(load_config(path)).success, "and the same again does only what is missing"
+    assert len(server.received) == 10
+
+
+def test_a_broken_list_is_that_runs_own_failure(server: ScriptedServer, written: Write, here: Path) -> None:
+    path = written({"a.txt": "x", "b.txt": "yy", "c.txt": "z"}, runs=own(("a.txt", {}), ("b.txt", {}), ("c.txt", {})))
+    summary = run(load_config(path))
+    assert (summary.saved, summary.exit_code) == (2, 1)
+    assert [one.exit_code for one in summary.runs] == [0, 2, 0]
+    assert "two prompts" in (summary.runs[1].error or "") or "y" in (summary.runs[1].error or "")
+    assert sorted(results_of(here / "out" / "c")) == ["z.ply"]
+
+
+def test_a_run_whose_folder_is_held_does_not_stop_the_next(written: Write, here: Path) -> None:
+    path = written({"a.txt": "x", "b.txt": "y"}, runs=own(("a.txt", {}), ("b.txt", {})))
+    state = here / "out" / "a" / ".runner"
+    state.mkdir(parents=True)
+    with locked(state / LOCK):
+        summary = run(load_config(path))
+    assert [one.stopped for one in summary.runs] == ["locked", None]
+    assert summary.exit_code == 75
+
+
+def test_nothing_but_refusals_is_exit_2(server: ScriptedServer, written: Write) -> None:
+    summary = run(load_config(written({"a.txt": "xx", "b.txt": "yy"}, runs=own(("a.txt", {}), ("b.txt", {})))))
+    assert summary.exit_code == 2 and not server.received
+
+
+def test_the_window_is_one_for_all_runs_and_what_is_left_is_counted(
+    server: ScriptedServer, written: Write, here: Path
+) -> None:
+    server.generation_s = 0.3
+    path = written({"a.txt": "uvwxyz", "b.txt": "uvw"}, max_runtime_s=1.0, runs=own(("a.txt", {}), ("b.txt", {})))
+    summary = run(load_config(path))
+    assert (summary.total, summary.failed, summary.exit_code) == (9, 0, 75)
+    first, second = summary.runs
+    assert first.stopped == second.stopped == "window"
+    assert (second.total, second.pending, second.saved) == (3, 3, 0), "counted, and nothing begun"
+    assert first.saved == summary.saved == len(server.received) < 6
+
+
+def test_a_run_knows_what_a_generation_took_in_the_one_before(server: ScriptedServer, written: Write) -> None:
+    server.generation_s = 0.6
+    path = written({"a.txt": "x", "b.txt": "y"}, max_runtime_s=1.1, runs=own(("a.txt", {}), ("b.txt", {})))
+    summary = run(load_config(path))
+    assert [one.saved for one in summary.runs] == [1, 0] and len(server.received) == 1
+
+
+def test_max_failures_ends_one_run_only(server: ScriptedServer, written: Write) -> None:
+    for key in "xyz":
+        server.script[key] = [Answer(status=422)]
+    entries = own(("a.txt", {"max_failures": 1}), ("b.txt", {}))
+    summary = run(load_config(written({"a.txt": "xyz", "b.txt": "uv"}, runs=entries)))
+    assert summary.runs[0].stopped == "failures" and summary.runs[0].pending > 0
+    assert summary.runs[1].success and summary.exit_code == 1
+
+
+def test_a_signal_ends_all_of_them(server: ScriptedServer, written: Write) -> None:
+    stop = Stop()
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        if tally.saved:
+            stop.ask("SIGINT")
+
+    path = written({"a.txt": "uvwxyz", "b.txt": "u"}, runs=own(("a.txt", {}), ("b.txt", {})))
+    summary = run(load_config(path), stop=stop, observe=watch)
+    assert summary.exit_code == 130
+    assert summary.runs[1].error == "not begun (SIGINT)"
+    assert not (summary.runs[1].total)
+
+
+def test_no_endpoint_for_one_is_none_for_the_next(servers: Any, written: Write) -> None:
+    (dead,) = servers(1)
+    dead.die()
+    path = written(
+        {"a.txt": "x", "b.txt": "yz"},
+        endpoints=[dead.url],
+        health={"all_down_s": 0.2},
+        runs=own(("a.txt", {}), ("b.txt", {})),
+    )
+    summary = run(load_config(path))
+    assert [one.stopped for one in summary.runs] == ["down", "down"]
+    assert (summary.pending, summary.exit_code) == (3, 75)
+
+
+def test_the_plan_and_the_answer_on_the_command_line(written: Write, runner: Any, here: Path) -> None:
+    written({"a.txt": "x", "b.txt": "yz"}, output_folder="out/{stem}", runs="lists/*.txt")
+    plan = runner("plan", "night.yaml").stdout
+    assert plan.startswith("== out/a\n") and "\n== out/b\n" in plan and "2 prompts: 0 saved, 2 pending" in plan
+    done = runner("run", "night.yaml")
+    assert done.returncode == 0 and done.stdout.count("\n") == 1
+    assert [one["saved"] for one in json.loads(done.stdout)["runs"]] == [1, 2]
+    assert "Run 2 of 2: out/b" in done.stderr
+    assert runner("status", "out/b").returncode == 0
+
+
+def test_a_config_of_an_older_run_says_nothing_of_runs(written: Write, here: Path) -> None:
+    run(load_config(written({"a.txt": "x"}, runs=own(("a.txt", {})))))
+    kept = yaml.safe_load((here / "out" / "a" / ".runner" / "config.yaml").read_text())
+    assert kept["runs"] is None and kept["prompts"] == [str(here / "lists" / "a.txt")]
+
+
+def test_one_summary_of_none_is_a_success() -> None:
+    whole = Summary(1, 1, 0, 0, 0, 1.0, "a")
+    assert Summary(1, 1, 0, 0, 0, 1.0, ".", runs=(whole,)).exit_code == 0
