@@ -250,3 +250,15 @@ def test_a_config_of_an_older_run_says_nothing_of_runs(written: Write, here: Pat
 def test_one_summary_of_none_is_a_success() -> None:
     whole = Summary(1, 1, 0, 0, 0, 1.0, "a")
     assert Summary(1, 1, 0, 0, 0, 1.0, ".", runs=(whole,)).exit_code == 0
+
+
+def test_check_looks_at_every_list_and_asks_once_a_protocol(written: Write, runner: Any, here: Path) -> None:
+    entries = own(("a.txt", {}), ("b.txt", {}))
+    written({"a.txt": "x", "b.txt": "yz"}, runs=entries)
+    done = runner("check", "night.yaml")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[0] == "night.yaml: valid, 3 prompts in 2 runs, 1 endpoints"
+    assert done.stdout.count("404-splat expects") == 1
+    written({"a.txt": "xx", "b.txt": "yy"}, runs=entries)
+    done = runner("check", "night.yaml")
+    assert done.returncode == 2 and "a.txt" in done.stderr and "b.txt" in done.stderr
