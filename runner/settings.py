@@ -120,6 +120,31 @@ class Output(Section):
     max_bytes: Int = Field(2_000_000_000, gt=0, description="A larger result is a failed attempt.")
 
 
+class MetricsSettings(Section):
+    """What Prometheus is told of a run, in a file."""
+
+    textfile: str | None = Field(
+        None,
+        min_length=1,
+        description="For node_exporter's textfile collector, such as /var/lib/node_exporter/textfile/runner.prom.",
+    )
+    every_s: Seconds = Field(15, gt=0, description="Pause between two writes while a run goes on.")
+
+
+class Notify(Section):
+    """Who is told how a run ended. (The key is ``when``, not ``on``: YAML reads that as true.)"""
+
+    when: Literal["failure", "always"] = Field(
+        "failure", description="failure: unless all went well, or the time window was over; always: at each end."
+    )
+    command: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="A text for /bin/sh, or a list of words; gets the message on stdin."
+    )
+    url: str | None = Field(None, min_length=1, description="Gets the message by POST, as JSON.")
+    headers: dict[str, str] = Field({}, description="Sent to the url, such as Authorization.")
+    timeout_s: Seconds = Field(30, gt=0, description="How long the command, and the url with all tries, may take.")
+
+
 class RunConfig(Section):
     """Everything one run needs. Only ``endpoints`` and ``prompts`` are required."""
 
@@ -158,3 +183,5 @@ class RunConfig(Section):
     grace_s: Seconds | None = Field(
         None, ge=0, description="How long what is in flight may take after Ctrl-C or SIGTERM; default: first_byte_s."
     )
+    metrics: MetricsSettings = MetricsSettings()
+    notify: Notify = Notify()
