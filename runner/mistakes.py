@@ -132,7 +132,7 @@ def _may_be_secret(loc: Loc, value: Any) -> bool:
         holds_some = loc[-1] in _WITH_HEADERS and isinstance(value, dict | list)
         return holds_some or not {"headers", "query"}.isdisjoint(loc)
     if "notify" in loc:
-        return not _CREDENTIALS.isdisjoint(loc) or isinstance(value, dict | list)
+        return not _CREDENTIALS.isdisjoint(loc) or loc[-1] == "notify"
     if loc[0] != "endpoints":
         return False
     return not _CREDENTIALS.isdisjoint(loc) or (bool(value) and isinstance(value, dict | list))

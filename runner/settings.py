@@ -42,6 +42,14 @@ def _true_false_or_file(given: Any) -> Any:
     return given
 
 
+def _text_or_words(given: Any) -> Any:
+    """Refuse what is no command, and show nothing of it: there may be a secret in it."""
+    words = given if isinstance(given, list) else [given or ""]
+    if given is not None and not (words and all(isinstance(word, str) for word in words) and words[0].strip()):
+        raise ValueError("expected a text for /bin/sh, or a list of words")
+    return given
+
+
 def _format_name(given: Any) -> Any:
     """Take the names that people also use for a format."""
     return _FORMAT_NAMES.get(given, given) if isinstance(given, str) else given
@@ -137,7 +145,7 @@ class Notify(Section):
     when: Literal["failure", "always"] = Field(
         "failure", description="failure: unless all went well, or the time window was over; always: at each end."
     )
-    command: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] | None = Field(
+    command: Annotated[str | list[str] | None, BeforeValidator(_text_or_words)] = Field(
         None, description="A text for /bin/sh, or a list of words; gets the message on stdin."
     )
     url: str | None = Field(None, min_length=1, description="Gets the message by POST, as JSON.")

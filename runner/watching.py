@@ -61,14 +61,14 @@ def _textfile_problems(textfile: Path) -> Iterator[str]:
         return
     if textfile.suffix != SUFFIX:
         yield f"expected a name that ends in {SUFFIX} (node_exporter reads no others), got {str(textfile)!r}"
-    if textfile.is_dir():
-        yield f"expected a file, but {textfile} is a folder"
+    if textfile.exists() and not textfile.is_file():
+        yield f"expected a file, but {textfile} is none"
     elif not textfile.parent.is_dir():
         yield f"expected a folder that exists, but {textfile.parent} does not; make it, or name another"
     elif not os.access(textfile.parent, os.W_OK | os.X_OK):
         yield f"expected a folder that this user may write to, but {textfile.parent} is none"
     if find_spec(_LIBRARY) is None:
-        yield "it needs the extra metrics: pip install 'multiport-runner[metrics]'"
+        yield "it needs prometheus-client: pip install 'multiport-runner[metrics]'"
 
 
 def _notify_problems(notify: Notify) -> Iterator[str]:
@@ -78,8 +78,6 @@ def _notify_problems(notify: Notify) -> Iterator[str]:
     words = [notify.command] if isinstance(notify.command, str) else notify.command or []
     if any("\0" in word for word in words):
         yield "command: it holds a NUL character, which no command can"
-    if words and not words[0].strip():
-        yield "command: expected a command, got an empty text"
 
 
 def _is_usable(url: str) -> bool:

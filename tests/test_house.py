@@ -12,8 +12,8 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
     "version errors headers records clock deadline stop redact sections yamlfile formats protocols settings mistakes "
-    "prompts lanes retry client health recognition storage ledger resume limits schedule engine report access watching "
-    "config worker journal metrics notice batch status generator cli"
+    "prompts lanes retry client health recognition storage ledger resume limits schedule engine report access "
+    "watching config worker journal metrics notice batch status generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""
 

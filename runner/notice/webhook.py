@@ -16,7 +16,7 @@ _LEAST_S = 0.1
 
 
 def tell_webhook(url: str, headers: Mapping[str, str], content: bytes, *, timeout_s: float) -> str | None:
-    """POST the message, three times at the most, within ``timeout_s``; return what went wrong in the end, if it did."""
+    """POST the message, three times at the most, within ``timeout_s``; return what went wrong in the end, if any."""
     until = time.monotonic() + timeout_s
     for pause_s in (*PAUSES_S, None):
         problem, again = _once(url, _with_type(headers), content, timeout_s=max(until - time.monotonic(), _LEAST_S))
