@@ -154,6 +154,7 @@ def test_a_run_is_folded_into_counts_of_its_prompts_and_endpoints(new, file: Pat
     }
     assert states == {"saved": 2, "skipped": 3, "failed": 1}
     assert value(file, "runner_prompts", "results", "pending") == 4
+    assert value(file, "runner_image_fetch_seconds_count", "results") == 3  # one had no image to fetch
     for name, of_0, of_1 in (
         ("runner_endpoint_up", 1, 0),
         ("runner_endpoint_slots", 2, 1),
@@ -292,6 +293,22 @@ def test_an_end_that_another_process_wrote_meanwhile_is_not_lost(new, file: Path
     assert values(file, LAST_SUCCESS).keys() == {("results/a",), ("results/b",)}
 
 
+def test_a_file_from_the_future_is_not_believed(new, file: Path, clocks: Clocks) -> None:
+    clocks.now += 1e9
+    new().end("results", summary_of(tally_of(0)), exit_code=0)
+    clocks.now -= 1e9
+    new().end("results", summary_of(tally_of(0)), exit_code=1)
+    assert value(file, "runner_run_exit_code", "results") == 1
+    assert values(file, LAST_SUCCESS) == {}
+
+
+def test_a_run_with_nothing_to_do_tells_what_was_there(new, file: Path) -> None:
+    metrics = new()
+    metrics.begin("results", ENDPOINTS)
+    metrics.end("results", summary_of(tally_of(total=5, skipped=5)), exit_code=0)
+    assert value(file, "runner_prompts", "results", "skipped") == 5
+
+
 def test_a_run_that_never_began_tells_its_end_and_no_counts(new, file: Path) -> None:
     new().end("results", Summary(0, 0, 0, 0, 0, 0.0, "", error="no such file"), exit_code=2)
     assert value(file, "runner_run_exit_code", "results") == 2
@@ -343,7 +360,7 @@ def test_a_folder_whose_name_is_no_text_has_one_name_in_the_file(new, file: Path
     name = os.fsdecode(b"caf\xe9")
     for _ in range(2):
         metrics = new()
-        metrics.begin(name, ENDPOINTS)
+        metrics.begin(name, [Endpoint(0, "http://h", name, "h")])
         metrics.observe(name, tally_of(), None)
         metrics.end(name, summary_of(tally_of(0)), exit_code=0)
     assert values(file, LAST_SUCCESS).keys() == {("caf\\udce9",)}

@@ -145,6 +145,7 @@ def test_headers_of_the_config_are_sent_and_may_name_another_type(hook: Webhook)
     assert tell(BAD, url=hook.url, headers={"Authorization": "Bearer x", "content-type": "text/json"}) == []
     sent = {name.lower(): text for name, text in hook.headers[0].items()}
     assert sent["authorization"] == "Bearer x" and sent["content-type"] == "text/json"
+    assert len(sent) == len(hook.headers[0])
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,19 @@ def test_a_webhook_that_hangs_costs_timeout_s_with_all_tries(hook: Webhook) -> N
     (problem,) = tell(BAD, url=hook.url, timeout_s=0.4)
     assert problem.startswith("notify: 127.0.0.1: no answer within 0.") and len(hook.bodies) == 2
     assert time.monotonic() - begun < 2
+
+
+def test_what_is_left_of_timeout_s_is_for_the_next_try(hook: Webhook, monkeypatch) -> None:
+    given = []
+
+    def refuse(*_: object, timeout_s: float) -> int:
+        given.append(timeout_s)
+        return 500
+
+    monkeypatch.setattr(webhook, "PAUSES_S", (0.02, 0.02))
+    monkeypatch.setattr(webhook, "post", refuse)
+    tell(BAD, url=hook.url, timeout_s=9)
+    assert 9 >= given[0] > given[1] + 0.01 > given[2] + 0.02
 
 
 def test_there_is_no_pause_that_would_outlast_timeout_s(hook: Webhook, monkeypatch) -> None:

@@ -115,7 +115,7 @@ def test_what_a_variable_puts_there_and_all_of_a_webhook_is_kept_out_of_every_te
 def test_other_places_of_a_variable_are_no_secrets_for_all_that(load) -> None:
     text = 'output_folder: "${FOLDER}"\nnotify: {when: "${WHEN}", url: http://h/notify}\n'
     redact = load(text, environ={"FOLDER": "results-9", "WHEN": "always"}).redactor.text
-    assert redact("results-9 always /notify") == "results-9 always /notify"
+    assert redact("results-9 always /notify http://h/notify") == "results-9 always /notify ***"
 
 
 def test_a_flag_may_say_whom_to_tell() -> None:

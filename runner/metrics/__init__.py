@@ -85,8 +85,11 @@ class Metrics:
         self._due = self._clock() + max(self._every_s, took_s / _SHARE)
 
     def _recall(self) -> None:
-        """Believe the file where it knows of a later end: another process may write it too."""
+        """Believe the file where it knows of a later end (another process may write it too), but in none to come."""
+        now = self._now()
         for batch, found in textfile.last_ends(self._path).items():
+            if max(found.ended_at, found.succeeded_at) > now:  # a clock that was wrong would hide all ends until then
+                continue
             known = self._last.get(batch, Last())
             later = found if found.ended_at > known.ended_at else known
             self._last[batch] = replace(later, succeeded_at=max(found.succeeded_at, known.succeeded_at))

@@ -11,7 +11,7 @@ from runner.errors import AttemptError
 PAUSES_S = (1.0, 3.0)
 """Before the second and the third try."""
 
-_TYPE = "Content-Type"
+_TYPE = {"Content-Type": "application/json"}
 _LEAST_S = 0.1
 
 
@@ -19,7 +19,7 @@ def tell_webhook(url: str, headers: Mapping[str, str], content: bytes, *, timeou
     """POST the message, three times at the most, within ``timeout_s``; return what went wrong in the end, if any."""
     until = time.monotonic() + timeout_s
     for pause_s in (*PAUSES_S, None):
-        problem, again = _once(url, _with_type(headers), content, timeout_s=max(until - time.monotonic(), _LEAST_S))
+        problem, again = _once(url, {**_TYPE, **headers}, content, timeout_s=max(until - time.monotonic(), _LEAST_S))
         if not again or pause_s is None or time.monotonic() + pause_s + _LEAST_S >= until:
             break
         time.sleep(pause_s)
@@ -38,8 +38,3 @@ def _once(url: str, headers: Mapping[str, str], content: bytes, *, timeout_s: fl
         return None, False
     hint = " (redirects are not followed)" if 300 <= status < 400 else ""
     return f"{host_of(url)} answers {status}{hint}", status >= 500
-
-
-def _with_type(headers: Mapping[str, str]) -> dict[str, str]:
-    given = any(name.lower() == _TYPE.lower() for name in headers)
-    return dict(headers) if given else {_TYPE: "application/json", **headers}
