@@ -52,7 +52,7 @@ _NO_THREAD_MEANS = (
 )
 
 Observe = Callable[[report.Tally, Event | None], None]
-"""Called on the calling thread with every event, and with None when time passed without one."""
+"""Called on the calling thread with every event, and with None when time passed without one, and at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,9 @@ def run(
             endpoints=config.endpoints,
         )
         schedule = _schedule(this, prompts, found, usual_s or {})
-        error = _work(this, schedule, processes, tally, observe or _nobody)
+        observe = observe or _nobody
+        error = _work(this, schedule, processes, tally, observe)
+        observe(tally, None)
         return _close(this, tally, error)
 
 

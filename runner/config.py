@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from runner import access
+from runner import access, watching
 from runner.errors import UsageError
 from runner.mistakes import sentence
 from runner.parts import COMMON, Part, parts_of
@@ -105,6 +105,11 @@ class Config:
         given = self.settings.grace_s
         return self.timeouts.first_byte_s if given is None else given
 
+    @property
+    def textfile(self) -> Path | None:
+        """Where the metrics go; None: nowhere."""
+        return watching.textfile_of(self.settings.metrics, self.folder)
+
     def resolved_yaml(self, prompts: Sequence[str] | None = None) -> str:
         """Return the config with every default filled in, absolute paths, and no secret.
 
@@ -117,6 +122,8 @@ class Config:
             public_url(source) if "://" in source else os.path.join(self.base, source) for source in self.prompts
         ]
         document["prompts"] = [escaped(source) for source in sources]
+        document["metrics"]["textfile"] = escaped(str(self.textfile)) if self.textfile else None
+        document["notify"] |= watching.NOBODY
         for index, settings in enumerate(self.settings.endpoints):
             written = {loc[2:]: text for loc, text in self.written.items() if loc[:2] == ("endpoints", index)}
             document["endpoints"][index] |= access.public(settings, written, self.folder)
@@ -190,6 +197,7 @@ def json_schema() -> str:
 def _secrets(settings: RunConfig) -> Iterator[str]:
     for endpoint in settings.endpoints:
         yield from access.secrets_of(endpoint)
+    yield from watching.secrets_of(settings.notify)
     for section in _WITH_CREDENTIALS:
         if asked := getattr(settings.protocol, section):
             yield from access.secret_headers(asked.headers)
@@ -296,6 +304,7 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
     if "\0" in settings.output_folder:
         yield f"output_folder: expected a path, got {settings.output_folder!r}"
     yield from problems(settings.protocol)
+    yield from watching.problems(settings, base)
     names: dict[str, int] = {}
     urls: dict[str, int] = {}
     for index, endpoint in enumerate(settings.endpoints):

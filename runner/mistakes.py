@@ -21,7 +21,7 @@ _PATTERNS: dict[int | str, str] = {
     "version": "a path that begins with /",
     "method": "an HTTP method such as POST",
 }
-_CREDENTIALS = frozenset(["url", "headers", "query", "bearer", "basic", "proxy", "cert", "key"])
+_CREDENTIALS = frozenset(["url", "headers", "query", "bearer", "basic", "proxy", "cert", "key", "command"])
 _WITH_HEADERS = frozenset(["protocol", "request", "upload", "poll", "fetch"])
 """Sections of a protocol whose headers and query may hold credentials."""
 
@@ -32,6 +32,9 @@ def sentence(error: Any, document: Any) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
         return f"{dotted(loc)}: required, but missing"
+    if kind == "invalid_key":
+        known = ", ".join(_keys_at(loc[:-1]))
+        return f"{dotted(loc[:-1])}: a key is no text (YAML reads on, off, yes and no as none); known are {known}"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(loc[-1]), _keys_at(loc[:-1]), n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_keys_at(loc[:-1]))}"
@@ -128,6 +131,8 @@ def _may_be_secret(loc: Loc, value: Any) -> bool:
     if loc[0] == "protocol":
         holds_some = loc[-1] in _WITH_HEADERS and isinstance(value, dict | list)
         return holds_some or not {"headers", "query"}.isdisjoint(loc)
+    if "notify" in loc:
+        return not _CREDENTIALS.isdisjoint(loc) or loc[-1] == "notify"
     if loc[0] != "endpoints":
         return False
     return not _CREDENTIALS.isdisjoint(loc) or (bool(value) and isinstance(value, dict | list))

@@ -361,7 +361,8 @@ class Summary:
     ``seconds`` is wall-clock time. ``stopped`` says why the run ended with work pending: ``SIGINT``,
     ``SIGTERM``, ``SIGHUP``, ``window`` (``max_runtime_s``, ``until``), ``down`` (no endpoint for ``all_down_s``),
     ``failures`` (``max_failures``), ``error`` or ``bug``; of one that did not begin ``usage`` or ``locked``.
-    ``failures`` is capped (see ``report``); the ledger has them all.
+    ``failures`` is capped (see ``report``); the ledger has them all. ``warnings``: what went wrong with the notice of
+    its end.
     """
 
     total: int
@@ -378,6 +379,7 @@ class Summary:
     endpoints: tuple[EndpointTotals, ...] = ()
     failures: tuple[Failure, ...] = ()
     runs: tuple[Summary, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def success(self) -> bool:

@@ -1,7 +1,8 @@
 """Run a config: its one list of prompts, or each of its ``runs``, one after another on the same endpoints.
 
 Failures of one do not stop the next. What is common to all of them ends all: the time window, a signal, and
-endpoints none of which can be used.
+endpoints none of which can be used. Whoever watches from outside is told here: metrics while it goes on, a notice at
+the end.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from runner import batch, report
+from runner import batch, notice, report
 from runner.batch import Observe
 from runner.config import Config
 from runner.errors import LockedError, RunnerError, StorageError, UsageError
 from runner.journal import JsonLines, LogFile, log
 from runner.prompts import Prompts
-from runner.records import Summary
+from runner.records import Event, Summary
 from runner.stop import Stop
+
+if TYPE_CHECKING:
+    from runner.metrics import Metrics
 
 _ENDS_ALL = ("window", "down")
 
@@ -40,13 +46,86 @@ def run(
     StorageError; of several ``runs`` such an error is that one's, in ``Summary.runs``. When the disk refuses later
     on, ``Summary.error`` says so.
     """
-    with _log_file(config):
-        if not config.parts:
-            return batch.run(config, prompts=prompts, overwrite=overwrite, stop=stop, observe=observe)
-        return _several(config, overwrite=overwrite, stop=stop or Stop(), observe=observe)
+    with _log_file(config), telling(config):
+        watcher = _Watcher(config, observe)
+        if config.parts:
+            summary = _several(config, watcher, overwrite=overwrite, stop=stop or Stop())
+        else:
+            with watcher.watching(config) as observing:
+                summary = batch.run(config, prompts=prompts, overwrite=overwrite, stop=stop, observe=observing)
+                watcher.ended(config, summary)
+        return replace(summary, warnings=tuple(_tell(config, summary)))
 
 
-def _several(config: Config, *, overwrite: bool, stop: Stop, observe: Observe | None) -> Summary:
+@contextmanager
+def telling(config: Config) -> Iterator[None]:
+    """Tell, by metrics and notice, of an error that keeps a run from beginning."""
+    try:
+        yield
+    except RunnerError as error:
+        _tell(config, _refused(config, error))
+        raise
+
+
+def _tell(config: Config, summary: Summary) -> list[str]:
+    """Send the notice, if one is due; return what went wrong with that."""
+    redact, code = config.redactor.text, summary.exit_code
+    notify = config.settings.notify
+    wrong = notice.notify(notify, summary, exit_code=code, name=config.name, redact=redact, folder=config.folder)
+    for problem in wrong:
+        log.warning("%s", problem)
+    return wrong
+
+
+class _Watcher:
+    """Shows what goes on to those who look: the caller, and the metrics of all runs."""
+
+    def __init__(self, config: Config, observe: Observe | None) -> None:
+        self._observe = observe
+        self._metrics: Metrics | None = None
+        if config.textfile:
+            from runner.metrics import Metrics  # it needs an extra, and takes its time
+
+            self._metrics = Metrics(config.textfile, every_s=config.settings.metrics.every_s)
+
+    @contextmanager
+    def watching(self, part: Config) -> Iterator[Observe]:
+        """Give what observes one run. If it can't begin, the metrics say so, but for one that is another's."""
+        try:
+            yield self._observing(part)
+        except LockedError:
+            raise
+        except RunnerError as error:
+            self.ended(part, _refused(part, error))
+            raise
+
+    def ended(self, part: Config, summary: Summary) -> None:
+        """Take note of how a run ended."""
+        if self._metrics:
+            self._metrics.end(part.settings.output_folder, summary, exit_code=summary.exit_code)
+
+    def _observing(self, part: Config) -> Observe:
+        observe, metrics, batch_name = self._observe or _nobody, self._metrics, part.settings.output_folder
+        if not metrics:
+            return observe
+        begun = False
+
+        def observing(tally: report.Tally, event: Event | None) -> None:
+            nonlocal begun
+            if not begun:
+                metrics.begin(batch_name, part.endpoints)
+                begun = True
+            metrics.observe(batch_name, tally, event)
+            observe(tally, event)
+
+        return observing
+
+
+def _nobody(tally: report.Tally, event: Event | None) -> None:
+    """Observe nothing."""
+
+
+def _several(config: Config, watcher: _Watcher, *, overwrite: bool, stop: Stop) -> Summary:
     begun = time.monotonic()
     ends_at = batch.window_end(config.settings)
     done: list[Summary] = []
@@ -59,9 +138,12 @@ def _several(config: Config, *, overwrite: bool, stop: Stop, observe: Observe | 
         if reason := _over(done, ends_at):
             inner.ask(reason)  # it is counted, and nothing is begun
         try:
-            found = batch.run(
-                part, overwrite=overwrite, stop=inner, observe=observe, ends_at=ends_at, usual_s=_usual_s(done)
-            )
+            with watcher.watching(part) as observing:
+                usual_s = _usual_s(done)
+                found = batch.run(
+                    part, overwrite=overwrite, stop=inner, observe=observing, ends_at=ends_at, usual_s=usual_s
+                )
+                watcher.ended(part, found)
         except RunnerError as error:
             log.error("%s", error)
             found = _refused(part, error)

@@ -58,6 +58,14 @@ def _time_of_day(given: Any) -> Any:
     return given
 
 
+def _text_or_words(given: Any) -> Any:
+    """Refuse what is no command, and show nothing of it: there may be a secret in it."""
+    words = given if isinstance(given, list) else [given or ""]
+    if given is not None and not (words and all(isinstance(word, str) for word in words) and words[0].strip()):
+        raise ValueError("expected a text for /bin/sh, or a list of words")
+    return given
+
+
 def _format_name(given: Any) -> Any:
     """Take the names that people also use for a format."""
     return _FORMAT_NAMES.get(given, given) if isinstance(given, str) else given
@@ -150,6 +158,31 @@ class Log(Section):
     keep: Int = Field(5, ge=0, le=1000, description="So many of those are kept.")
 
 
+class MetricsSettings(Section):
+    """What Prometheus is told of a run, in a file."""
+
+    textfile: str | None = Field(
+        None,
+        min_length=1,
+        description="For node_exporter's textfile collector, such as /var/lib/node_exporter/textfile/runner.prom.",
+    )
+    every_s: Seconds = Field(15, gt=0, description="Pause between two writes while a run goes on.")
+
+
+class Notify(Section):
+    """Who is told how a run ended. (The key is ``when``, not ``on``: YAML reads that as true.)"""
+
+    when: Literal["failure", "always"] = Field(
+        "failure", description="failure: unless all went well, or the time window was over; always: at each end."
+    )
+    command: Annotated[str | list[str] | None, BeforeValidator(_text_or_words)] = Field(
+        None, description="A text for /bin/sh, or a list of words; gets the message on stdin."
+    )
+    url: str | None = Field(None, min_length=1, description="Gets the message by POST, as JSON.")
+    headers: dict[str, str] = Field({}, description="Sent to the url, such as Authorization.")
+    timeout_s: Seconds = Field(30, gt=0, description="How long the command, and the url with all tries, may take.")
+
+
 class RunConfig(Section):
     """Everything one run needs. Only ``endpoints`` and ``prompts`` are required."""
 
@@ -197,3 +230,5 @@ class RunConfig(Section):
         description="Several runs, one after another on the same endpoints: a list of what each has of its own, or a "
         "glob of prompts files, each a run, with {stem} in output_folder.",
     )
+    metrics: MetricsSettings = MetricsSettings()
+    notify: Notify = Notify()

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _SECRET = frozenset(["headers", "query", "bearer", "basic", "proxy"])
 """Keys under which the environment's values are secrets."""
+
+_SECRET_BELOW = frozenset([("notify", "url"), ("notify", "command")])
+"""The same for keys that hold secrets only there: the URL of a webhook is one."""
 
 Loc = tuple[int | str, ...]
 """A place in a document: keys and list indices from the top."""
@@ -169,7 +173,7 @@ class _Expander:
         if name not in self._environ:
             self._document.problems.append(f"{dotted(loc)}: the environment variable {name} is not set")
             return found.group()
-        if not _SECRET.isdisjoint(loc):
+        if not _SECRET.isdisjoint(loc) or not _SECRET_BELOW.isdisjoint(pairwise(loc)):
             self._document.secrets[name] = self._environ[name]
             self._document.written[loc] = found.string
         return self._environ[name]

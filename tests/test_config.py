@@ -204,7 +204,16 @@ def test_every_sample_config_is_valid_and_has_its_prompts(path: Path) -> None:
 def test_the_schema_knows_every_option_and_describes_it() -> None:
     schema = json.loads(json_schema())
     assert set(schema["properties"]) == set(RunConfig.model_fields)
-    for section in ("Retry", "Timeouts", "Health", "Output", "EndpointSettings", "Basic"):
+    for section in (
+        "Retry",
+        "Timeouts",
+        "Health",
+        "Output",
+        "EndpointSettings",
+        "Basic",
+        "MetricsSettings",
+        "Notify",
+    ):
         for name, option in schema["$defs"][section]["properties"].items():
             assert option["description"], name
 

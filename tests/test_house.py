@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "runner"
 ORDER = (
     "version errors headers records clock deadline stop redact sections yamlfile parts formats protocols settings "
     "mistakes prompts lanes retry client health recognition storage ledger resume limits schedule engine report "
-    "access config progress worker journal batch runs status generator cli"
+    "access watching config progress worker journal metrics notice batch runs status generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""
 
@@ -52,7 +52,8 @@ def test_imports_point_one_way_downwards(file: Path) -> None:
     ("library", "room"),
     [("requests", "client"), ("urllib3", "client"), ("yaml", "yamlfile"), ("tqdm", "cli"), ("argparse", "cli"),
      ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server"), ("PIL", "server"), ("fcntl", "ledger"),
-     ("resource", "limits"), ("multiprocessing", "engine"), ("zstandard", "formats")],
+     ("resource", "limits"), ("multiprocessing", "engine"), ("zstandard", "formats"),
+     ("prometheus_client", "metrics")],
 )  # fmt: skip
 def test_a_library_lives_in_one_room(library: str, room: str) -> None:
     users = {room_of(file) for file in modules() for name in imports_of(file) if name.split(".")[0] == library}

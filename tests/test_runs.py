@@ -262,3 +262,64 @@ def test_check_looks_at_every_list_and_asks_once_a_protocol(written: Write, runn
     written({"a.txt": "xx", "b.txt": "yy"}, runs=entries)
     done = runner("check", "night.yaml")
     assert done.returncode == 2 and "a.txt" in done.stderr and "b.txt" in done.stderr
+
+
+def metrics_of(path: Path) -> dict[tuple[str, ...], float]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    samples = [one for family in text_string_to_metric_families(path.read_text()) for one in family.samples]
+    return {(one.name, *(value for _, value in sorted(one.labels.items()))): one.value for one in samples}
+
+
+def test_the_metrics_of_all_runs_are_in_one_file_and_a_good_night_is_remembered(
+    server: ScriptedServer, written: Write, here: Path
+) -> None:
+    server.script["y"] = [Answer(status=500, body=b"CUDA error")]
+    options = {"metrics": {"textfile": "night.prom"}, "retry": {"attempts": 2, "backoff_s": 0.01}}
+    path = written({"a.txt": "x", "b.txt": "yz"}, runs=own(("a.txt", {}), ("b.txt", {})), **options)
+    run(load_config(path))
+    name = f"127.0.0.1:{server.port}"
+    first = metrics_of(here / "night.prom")
+    assert first["runner_prompts", "out/b", "saved"] == 2 and first["runner_prompts", "out/a", "pending"] == 0
+    assert first["runner_retries_total", "out/b", name] == 1
+    assert first["runner_endpoint_up", "out/b", name] == 1
+    assert first["runner_generation_seconds_count", "out/b", name] == 2
+    assert first["runner_run_exit_code", "out/a"] == 0
+    good = first["runner_last_success_timestamp_seconds", "out/b"]
+    (here / "lists" / "b.txt").write_text(f"{server.image('w')}\n")
+    server.script["w"] = [Answer(status=422)]
+    run(load_config(path))
+    second = metrics_of(here / "night.prom")
+    assert second["runner_prompts", "out/a", "skipped"] == 1, "a run with nothing left to do has its counts too"
+    assert second["runner_run_exit_code", "out/b"] == 1
+    assert second["runner_last_success_timestamp_seconds", "out/b"] == good
+    (here / "lists" / "b.txt").write_text("same.png\nsame.png\n")
+    run(load_config(path))
+    assert metrics_of(here / "night.prom")["runner_run_exit_code", "out/b"] == 2, "and one that can't begin its code"
+
+
+def test_how_it_ended_is_told_once_for_all_runs(server: ScriptedServer, written: Write, here: Path) -> None:
+    server.script["y"] = [Answer(status=422, body=b"no object")]
+    notify = {"command": "cat > told.json; echo no room >&2; exit 3"}
+    path = written({"a.txt": "x", "b.txt": "y"}, notify=notify, runs=own(("a.txt", {}), ("b.txt", {})))
+    summary = run(load_config(path))
+    told = json.loads((here / "told.json").read_text())
+    assert (told["exit_code"], told["saved"], told["failed"]) == (1, 1, 1)
+    assert told["config"] == str(path) and [one["key"] for one in told["failures"]] == ["y"]
+    (warning,) = summary.warnings
+    assert warning.startswith("notify: ") and "no room" in warning
+
+
+def test_a_good_night_is_not_told_and_a_list_that_can_not_be_read_is(
+    server: ScriptedServer, here: Path, runner: Any
+) -> None:
+    (here / "p.txt").write_text(f"{server.image('a')}\n")
+    document = {"endpoints": [server.url], "prompts": "p.txt", "notify": {"command": "cat > told.json; exit 3"}}
+    (here / "run.yaml").write_text(yaml.safe_dump(document))
+    assert runner("run", "run.yaml", as_it_is=True).stderr == ""
+    assert not (here / "told.json").exists()
+    (here / "p.txt").unlink()
+    done = runner("run", "run.yaml", as_it_is=True)
+    assert done.returncode == 2
+    told = json.loads((here / "told.json").read_text())
+    assert told["exit_code"] == 2 and "p.txt" in told["text"] and told["success"] is False

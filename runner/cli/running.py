@@ -50,7 +50,8 @@ def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
         closing(Progress(quiet=level > logging.INFO)) as progress,
     ):
         # before the signals are caught: a reader of stdin must be easy to interrupt
-        prompts = None if chosen.parts else batch.read_all(chosen)
+        with runs.telling(chosen):
+            prompts = None if chosen.parts else batch.read_all(chosen)
         with _signals(stop, chosen.grace_s):
             summary = runs.run(
                 chosen, prompts=prompts, overwrite=arguments.overwrite, stop=stop, observe=progress.observe

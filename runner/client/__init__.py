@@ -22,6 +22,7 @@ import urllib3
 from runner.client.answer import RETRY_AFTER_MAX_S, Answer
 from runner.client.connections import origin
 from runner.client.exchange import Exchange, UnderWay
+from runner.client.posting import host_of, post
 from runner.client.session import session_of
 from runner.client.translation import translated
 from runner.client.way import PROXY_REFUSES, query_of, refused_by_proxy, way_to
@@ -31,7 +32,17 @@ from runner.records import Endpoint, Request
 from runner.redact import public_url
 from runner.settings import Timeouts
 
-__all__ = ["IMAGE_MAX_BYTES", "RETRY_AFTER_MAX_S", "Answer", "Client", "WebClient", "fetch_list", "origin"]
+__all__ = [
+    "IMAGE_MAX_BYTES",
+    "RETRY_AFTER_MAX_S",
+    "Answer",
+    "Client",
+    "WebClient",
+    "fetch_list",
+    "host_of",
+    "origin",
+    "post",
+]
 
 _BOUNDARY = secrets.token_hex(16)
 _SERIAL = itertools.count()

@@ -1,4 +1,4 @@
-"""The way to an endpoint: what believes its certificate, shows ours, and goes through a proxy."""
+"""The way to a server: what believes its certificate, shows ours, and goes through a proxy."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def way_to(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.proxy:
         way["proxies"] = {"all": endpoint.proxy}
     return way
+
+
+def way_of_environment(session: requests.Session, url: str) -> dict[str, Any]:
+    """Return what the environment says of proxies and certificates for a URL."""
+    said = session.merge_environment_settings(url, {}, True, True, None)
+    return {"proxies": said["proxies"], "verify": said["verify"] or True}
 
 
 def query_of(endpoint: Endpoint) -> str:

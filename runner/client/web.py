@@ -18,6 +18,7 @@ from runner.client.connections import origin
 from runner.client.exchange import UnderWay
 from runner.client.session import AGENT, session_of
 from runner.client.translation import translated
+from runner.client.way import way_of_environment
 from runner.errors import BusyError, ImageError, ResultError, TransportError
 from runner.records import Image, Page
 from runner.redact import public_url
@@ -135,8 +136,7 @@ class WebClient:
         if key not in self._ways:
             if len(self._ways) >= _ORIGINS:
                 self._ways.clear()
-            said = self._session.merge_environment_settings(url, {}, True, True, None)
-            self._ways[key] = {"proxies": said["proxies"], "verify": said["verify"] or True}
+            self._ways[key] = way_of_environment(self._session, url)
         return self._ways[key]
 
     def abandon(self) -> None:

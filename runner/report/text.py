@@ -56,7 +56,7 @@ def alarm(summary: Summary) -> str | None:
     said = [] if summary.success else [verdict(summary)]
     if out := [one.name for one in summary.endpoints if one.out]:
         said.append(f"out at the end: {', '.join(out[:_SHOWN])}" + (" …" if len(out) > _SHOWN else ""))
-    return "; ".join(said) or None
+    return "; ".join([*said, *summary.warnings]) or None
 
 
 def why(stopped: str | None) -> str:
