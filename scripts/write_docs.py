@@ -37,8 +37,8 @@ CLI = """\
 # Every command
 
 *Written by `make docs` from the code; edit that.* `runner COMMAND --help` says the same. `python -m runner` is the
-same as `runner`. stdout holds what the command is for (of `run` and `generate` one line of JSON), stderr progress, log
-and errors.
+same as `runner`. stdout holds what the command is for (of `run` and `generate` one line of JSON), stderr progress,
+log and errors.
 """
 
 Schema = dict[str, Any]
