@@ -46,6 +46,7 @@ def script(here: Path, capsys: pytest.CaptureFixture[str]) -> Script:
             pytest.skip(f"no {shell} here")
         (here / "nightly.yaml").touch()
         (here / "results").mkdir()
+        (here / "results.json").touch()  # no folder
         assert main(["completion", shell]) == 0
         (here / "_runner").write_text(capsys.readouterr().out)
         return here / "_runner"

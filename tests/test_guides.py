@@ -193,6 +193,12 @@ def test_the_systemd_unit_of_a_server_is_valid(here: Path) -> None:
     assert done.returncode == 0 and "generation@" not in done.stderr, done.stderr
 
 
+def test_the_variables_of_the_start_script_are_its_own() -> None:
+    named = re.findall(r"^\| `([A-Z_]+)` \|", PAGES["multi-port.md"], re.MULTILINE)
+    read = re.findall(r"\$\{([A-Z_]+):-", (REPOSITORY / "scripts" / "start_multi_port.sh").read_text())
+    assert sorted(named) == sorted({*read} - {"PYTHON"})
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_that_is_named_is_one_that_the_parser_takes(
     page: str, capsys: pytest.CaptureFixture[str]
