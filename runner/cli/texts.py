@@ -99,7 +99,8 @@ RUN = Page(
 Bring every prompt of a config to a verified result on disk. What is saved is
 skipped, what failed is tried again, so the same command goes on after a crash,
 a failure or the end of a time window. Every flag wins over the YAML. stdout
-gets one line of JSON, stderr the progress and the log.
+gets one line of JSON, stderr the progress and the log; where stderr is no
+terminal, as in cron, it gets one line if anything is wrong, else nothing.
 """,
     files="CONFIG                        its relative paths are relative to it\n" + _RUN_FILES,
     exit_status=EXIT_STATUS,
@@ -109,7 +110,7 @@ runner run runner.yaml
 runner run runner.yaml --dry-run
 runner run runner.yaml --seed 7 --output-folder results-7
 runner run runner.yaml --endpoint http://gpu-box:10006 --set retry.attempts=5
-runner run runner.yaml --max-runtime-s 28800 --log-file nightly.log
+runner run runner.yaml --until 06:30 --log-file nightly.log
 cat todo.txt | runner run runner.yaml --prompts-file -
 """,
     see_also="docs/config.md, docs/reference.md, docs/reliability.md,\ndocs/troubleshooting.md\n",
@@ -120,6 +121,7 @@ GENERATE = Page(
     about="""\
 Do the same as "runner run" without a config: the flags say it all, and what
 they don't say has its default. --set reaches every other option of the YAML.
+The log goes to stderr in the ancestor's words, terminal or not.
 """,
     files=_RUN_FILES,
     exit_status=EXIT_STATUS,
@@ -214,33 +216,38 @@ again.
 """,
     files="FOLDER/.runner/ledger.jsonl  says what every result was when it was saved\n",
     exit_status="""\
-0    every result is what it was
+0    every result is whole
 1    one is damaged or gone
 2    wrong usage, or FOLDER is no output folder
-75   a run is at work in FOLDER
+75   with --discard: a run is at work in FOLDER
 """,
     examples="""\
 runner verify results
+runner verify results --json
 runner verify results --discard
 """,
-    see_also="docs/config.md (what is verified), docs/operations.md\n",
+    see_also="docs/config.md (what is verified), docs/troubleshooting.md\n",
 )
 
 PRUNE = Page(
-    synopsis="FOLDER [--yes] [--only earlier|unknown|temp]",
+    synopsis="FOLDER [--yes] [--only KIND] [--json]",
     about="""\
 List the files of an output folder that belong to no prompt of the last run:
 results of earlier lists, files the ledger does not know, unfinished files of
-runs that died. --yes removes them. No result of a current prompt is touched.
+runs that died. --yes removes them. A file that is named like a result of one
+of the current prompts stays, whatever the ledger says; so do folders, hidden
+files and what the config names.
 """,
     files="FOLDER/.runner/ledger.jsonl  says which file belongs to which prompt\n",
     exit_status="""\
 0    listed, or removed
-2    wrong usage, or FOLDER is no output folder
-75   a run is at work in FOLDER
+1    one could not be removed
+2    wrong usage, or the prompts of the last run can't be read
+75   with --yes: a run is at work in FOLDER
 """,
     examples="""\
 runner prune results
+runner prune results --yes
 runner prune results --only temp --yes
 """,
     see_also="docs/config.md (results on disk), docs/operations.md\n",
@@ -250,19 +257,22 @@ MONITOR = Page(
     synopsis="[CONFIG] [--endpoint URL ...] [--folder DIR] [--once] [--json]",
     about="""\
 Show how the endpoints are: health, version, latency, last error and, while a
-run is at work in a folder, what each one does for it. The table is renewed
-every few seconds; --once shows it once, for scripts.
+run is at work in a folder, what each one does for it. On a terminal it is a
+table that stays up to date until Ctrl-C; elsewhere a table, or a line of JSON,
+at each look. --once looks once, for scripts.
 """,
     files="DIR/.runner/progress.json  is read while a run is at work in DIR\n",
     exit_status="""\
-0    every endpoint is up
-1    one is down
+0    every endpoint was up at the last look
+1    one was down
 2    wrong usage or config
 """,
     environment=_CONFIG_ENVIRONMENT,
     examples="""\
 runner monitor runner.yaml
-runner monitor --endpoint http://127.0.0.1:10006 --once
+runner monitor runner.yaml --once
+runner monitor runner.yaml --json --every 60 > endpoints.jsonl
+runner monitor --endpoint http://127.0.0.1:10006 --set protocol=404-mesh
 """,
     see_also="docs/multi-port.md, docs/operations.md\n",
 )
