@@ -61,6 +61,10 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     _completes(parser.add_argument("config", metavar="CONFIG", help="the YAML file"), "file")
 
 
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run"), "directory")
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
     _add_overrides(parser)
@@ -89,7 +93,7 @@ def _add_protocols(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
-    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run"), "directory")
+    _add_folder(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     missing_file = parser.add_argument(
         "--missing-file",

@@ -254,7 +254,7 @@ runner prune results --only temp --yes
 )
 
 MONITOR = Page(
-    synopsis="[CONFIG] [--endpoint URL ...] [--folder DIR] [--once] [--json]",
+    synopsis="[CONFIG] [--endpoint URL] [--folder DIR] [--once] [--json]",
     about="""\
 Show how the endpoints are: health, version, latency, last error and, while a
 run is at work in a folder, what each one does for it. On a terminal it is a
