@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format run plan check-config status start-servers stop-servers bench outages crash-test crash-jobs test-servers clean
+.PHONY: help demo demo-smoke test check format docs run plan check-config status start-servers stop-servers bench outages crash-test crash-jobs test-servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: .venv/all ## Lint, format and types
 format: .venv/all ## Format the code
 	@$(BIN)/ruff check --fix -q .
 	@$(BIN)/ruff format -q .
+
+docs: .venv/all ## Write docs/reference.md and docs/cli.md from the code
+	@$(BIN)/python scripts/write_docs.py
 
 run: .venv/server ## Run CONFIG
 	@$(BIN)/runner run $(CONFIG) $(ARGS)

@@ -42,9 +42,36 @@ def sentence(error: Any, document: Any) -> str:
     if kind == "value_error" and str(context.get("error", "")).startswith("expected"):
         return f"{dotted(loc)}: {context['error']}"
     expected = _PATTERNS.get(loc[-1]) if kind == "string_pattern_mismatch" else None
-    expected = expected or _expected(kind, context, _field_at(loc))
+    expected = expected or _expected(kind, context, field_at(loc))
     value = _value_at(document, loc)
     return f"{dotted(loc)}: expected {expected}, got {_kind(value) if _may_be_secret(loc, value) else _shown(value)}"
+
+
+def field_at(loc: Loc) -> FieldInfo | None:
+    """Return the field that ``loc`` leads to, through nested sections and lists."""
+    model: type[BaseModel] | None = RunConfig
+    found: FieldInfo | None = None
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        known = _fields_of(model) if model else {}
+        if step not in known:
+            return found
+        found = known[step]
+        model = next((one for one in _types(found.annotation) if issubclass(one, Section)), None)
+    return found
+
+
+def bounds(at: FieldInfo | None) -> str:
+    """Say the bounds of a number, such as `` ≥ 1``; "" if it has none."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [
+        f" {sign} {getattr(one, name)}"
+        for one in (at.metadata if at else [])
+        for name, sign in signs.items()
+        if getattr(one, name, None) is not None
+    ]
+    return " and".join(found)
 
 
 def _expected(kind: str, context: Mapping[str, Any], at: FieldInfo | None) -> str:
@@ -62,37 +89,11 @@ def _expected(kind: str, context: Mapping[str, Any], at: FieldInfo | None) -> st
         return "true or false"
     types = _types(at.annotation) if at else set()
     noun = "an integer" if int in types else "a number" if float in types else "another value"
-    return noun + _bounds(at)
-
-
-def _bounds(at: FieldInfo | None) -> str:
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    found = [
-        f" {sign} {getattr(one, name)}"
-        for one in (at.metadata if at else [])
-        for name, sign in signs.items()
-        if getattr(one, name, None) is not None
-    ]
-    return " and".join(found)
-
-
-def _field_at(loc: Loc) -> FieldInfo | None:
-    """Return the field that ``loc`` leads to, through nested sections and lists."""
-    model: type[BaseModel] | None = RunConfig
-    found: FieldInfo | None = None
-    for step in loc:
-        if isinstance(step, int):
-            continue
-        known = _fields_of(model) if model else {}
-        if step not in known:
-            return found
-        found = known[step]
-        model = next((one for one in _types(found.annotation) if issubclass(one, Section)), None)
-    return found
+    return noun + bounds(at)
 
 
 def _keys_at(loc: Loc) -> list[str]:
-    at = _field_at(loc)
+    at = field_at(loc)
     models = [one for one in _types(at.annotation) if issubclass(one, Section)] if at else [RunConfig]
     return list(_fields_of(models[0])) if models else []
 

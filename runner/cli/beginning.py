@@ -1,4 +1,4 @@
-"""``init`` and ``schema``: what a config is begun with."""
+"""``init``, ``schema`` and ``completion``: what one needs once, before the first run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from argparse import Namespace
 from importlib import resources
 
 from runner import config
+from runner.cli.parser import abouts, arguments_of, build_parser, commands_of
 from runner.errors import UsageError
+from runner.protocols import presets
 
 
 def init(arguments: Namespace) -> int:
@@ -30,4 +32,23 @@ def init(arguments: Namespace) -> int:
 def schema(arguments: Namespace) -> int:
     """Print the JSON schema of the config."""
     sys.stdout.write(config.json_schema())
+    return 0
+
+
+def completion(arguments: Namespace) -> int:
+    """Print the script that completes commands, flags, files and presets in a shell."""
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"runner completion needs {error.name}: install the extra with pip install 'multiport-runner[completion]'"
+        ) from error
+    parser = build_parser()
+    for name, command in commands_of(parser).items():
+        command.description = abouts()[name]  # what fish shows beside it, in one line
+    for argument in arguments_of(commands_of(parser)["protocols"]):
+        if argument.dest == "name":
+            argument.choices = presets.names()  # only here: argparse would say less of a wrong one than we do
+    script = shtab.complete(parser, shell=arguments.shell)
+    sys.stdout.write(script.rstrip() + "\n")
     return 0

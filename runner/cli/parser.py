@@ -13,18 +13,22 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the chosen command's name is in ``command``, its room in ``room``."""
     parser = argparse.ArgumentParser(
         prog="runner",
+        usage="runner COMMAND ...",
         description=texts.ABOUT,
-        epilog=texts.EXAMPLES,
+        epilog=texts.MAIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"runner {__version__}")
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"runner {__version__}", help="print the version"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for name, room, about, add_flags, examples in _COMMANDS:
+    for name, room, about, add_flags, page in _COMMANDS:
         one = commands.add_parser(
             name,
             help=about,
-            description=about[0].upper() + about[1:] + ".",
-            epilog=examples,
+            usage=f"runner {name} {page.synopsis}".rstrip(),
+            description=page.about,
+            epilog=page.closing(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         one.set_defaults(room=room)
@@ -32,8 +36,37 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of every command by its name, in the order of ``--help``."""
+    (commands,) = (action for action in arguments_of(parser) if isinstance(action.choices, dict))
+    return dict(commands.choices or {})
+
+
+def abouts() -> dict[str, str]:
+    """Return the line that says what a command does, by its name."""
+    return {name: about for name, _, about, *_ in _COMMANDS}
+
+
+def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return what a parser takes, ``-h`` included."""
+    return list(parser._actions)
+
+
+def _completes(action: argparse.Action, kind: str) -> None:
+    """Let ``runner completion`` know that an argument is a ``file`` or a ``directory``."""
+    vars(action)["complete"] = kind
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    _completes(parser.add_argument("config", metavar="CONFIG", help="the YAML file"), "file")
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run"), "directory")
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="the YAML file")
+    _add_config(parser)
     _add_overrides(parser)
     _add_running(parser)
 
@@ -44,75 +77,105 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="the YAML file")
+    _add_config(parser)
     _add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="the YAML file")
+    _add_config(parser)
     _add_overrides(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
 
 
 def _add_protocols(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="print this preset, to copy and change")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this preset (default: list all)")
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run")
+    _add_folder(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument(
+    missing_file = parser.add_argument(
         "--missing-file",
         metavar="F",
-        help="write the prompts without a result to F, one a line; to F.jsonl if they are more than images "
-        "(- for stdout)",
+        help="write the prompts without a result to F, one a line; to F.jsonl if they are more than images; "
+        "- is stdout (default: not written)",
     )
+    _completes(missing_file, "file")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=10006, metavar="N", help="default: 10006")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    parser.add_argument(
+        "--port", type=int, default=10006, metavar="N", help="the port to listen on; 0: any free one (default: 10006)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="the address to listen on (default: 127.0.0.1, this machine only)",
+    )
     parser.add_argument(
         "--seconds",
         type=float,
         default=0.0,
         metavar="S",
-        help="let each generation take at least S s, as a GPU would",
+        help="let each generation take at least S seconds, as a GPU would (default: 0)",
     )
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", nargs="?", default="runner.yaml", metavar="FILE", help="default: runner.yaml; - prints it"
+    file = parser.add_argument(
+        "file",
+        nargs="?",
+        default="runner.yaml",
+        metavar="FILE",
+        help="what to write; - is stdout (default: runner.yaml)",
     )
+    _completes(file, "file")
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads it")
 
 
 def _add_overrides(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     group = parser.add_argument_group("what to run" if required else "instead of what the config says")
-    group.add_argument(
+    told = "required" if required else "default: the config's"
+    prompts_file = group.add_argument(
         "--prompts-file",
         action="append",
         required=required,
         metavar="F",
         help="a list (.txt, one image URL or path a line; .csv, .tsv, .jsonl, .json; .gz), the URL of one, an image, "
-        "a folder, a glob, or - for stdin; repeatable",
+        f"a folder, a glob, or - for stdin; repeatable ({told})",
     )
+    _completes(prompts_file, "file")
     group.add_argument(
-        "--endpoint", action="append", required=required, metavar="URL", help="a generation server; repeatable"
+        "--endpoint",
+        action="append",
+        required=required,
+        metavar="URL",
+        help=f"a generation server, such as http://127.0.0.1:10006; repeatable ({told})",
     )
     group.add_argument("--seed", type=int, metavar="N", help="sent with every request (default: 42)")
-    group.add_argument("--output-folder", metavar="DIR", help="where the results go (default: results)")
+    output_folder = group.add_argument(
+        "--output-folder", metavar="DIR", help="where the results go (default: results)"
+    )
+    _completes(output_folder, "directory")
     group.add_argument("--attempts", type=int, metavar="N", help="requests per prompt at the most (default: 3)")
-    group.add_argument("--max-failures", type=int, metavar="N", help="stop early after N failed prompts")
+    group.add_argument(
+        "--max-failures", type=int, metavar="N", help="stop early after N failed prompts (default: never)"
+    )
     group.add_argument(
         "--max-runtime-s",
         type=float,
         metavar="S",
-        help="begin nothing that can't end within S seconds; exit 75 if work is left",
+        help="begin nothing that can't end within S seconds; exit 75 if work is left (default: no limit)",
     )
     group.add_argument(
-        "--until", metavar="HH:MM", help="the same by the local time of day, when it is that next: --until 06:30"
+        "--until",
+        metavar="HH:MM",
+        help="the same by the local time of day, when it is that next, such as 06:30 (default: no limit)",
     )
     group.add_argument(
         "--grace-s",
@@ -125,48 +188,48 @@ def _add_overrides(parser: argparse.ArgumentParser, *, required: bool = False) -
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other option of the YAML, for example retry.backoff_s=2; repeatable",
+        help="any other option of the YAML, such as retry.backoff_s=2; repeatable (default: what the YAML says)",
     )
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and send nothing")
-    parser.add_argument(
+    group = parser.add_argument_group("how to run")
+    group.add_argument("--dry-run", action="store_true", help="print the plan and send nothing")
+    group.add_argument(
         "--overwrite",
         action="store_true",
         help="make results again that were made with other parameters, such as another seed",
     )
-    group = parser.add_argument_group("what it says")
+    group = parser.add_argument_group("what is said")
     group.add_argument("-v", "--verbose", action="store_true", help="log more, with times")
     group.add_argument("-q", "--quiet", action="store_true", help="log only warnings and errors, no progress")
     group.add_argument(
         "--log-level",
         choices=["auto", "debug", "info", "warning", "error"],
-        help="what to log on stderr; auto: info on a terminal; elsewhere `run` says one line, if anything is wrong",
+        help="what to log on stderr; auto: info on a terminal; elsewhere `run` says one line, if anything is wrong "
+        "(default: auto)",
     )
-    group.add_argument("--log-format", choices=["text", "json"], help="json: one object a line")
-    group.add_argument("--log-file", metavar="F", help="append the log to F too, with times")
+    group.add_argument("--log-format", choices=["text", "json"], help="json: one object a line (default: text)")
+    log_file = group.add_argument(
+        "--log-file", metavar="F", help="append the log to F too, with times (default: none)"
+    )
+    _completes(log_file, "file")
 
 
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
     pass
 
 
-_COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None], str], ...] = (
-    ("run", "running", "run the prompts of a config (the main job)", _add_run, texts.RUN_EXAMPLES),
-    ("generate", "running", "the same job from flags alone", _add_generate, texts.GENERATE_EXAMPLES),
-    ("plan", "running", "show which prompt goes to which endpoint", _add_plan, ""),
-    (
-        "check",
-        "servers",
-        "check a config, every endpoint's health, and whether it speaks the protocol",
-        _add_check,
-        "",
-    ),
-    ("protocols", "servers", "list the kinds of servers known by name, or print one as YAML", _add_protocols, ""),
-    ("status", "folders", "count what is saved, failed, missing and unknown in an output folder", _add_status, ""),
-    ("serve", "servers", "run the reference generation server (image to 3D splat, on the CPU)", _add_serve, ""),
-    ("init", "beginning", "write a commented config to start from", _add_init, ""),
-    ("schema", "beginning", "print the config's JSON schema, for editors", _add_nothing, ""),
+_COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None], texts.Page], ...] = (
+    ("run", "running", "run the prompts of a config (the main job)", _add_run, texts.RUN),
+    ("generate", "running", "the same job from flags alone", _add_generate, texts.GENERATE),
+    ("plan", "running", "show which prompt goes to which endpoint", _add_plan, texts.PLAN),
+    ("check", "servers", "check a config, every endpoint's health and its protocol", _add_check, texts.CHECK),
+    ("protocols", "servers", "list the kinds of servers known by name", _add_protocols, texts.PROTOCOLS),
+    ("status", "folders", "count what is saved, failed and missing in a folder", _add_status, texts.STATUS),
+    ("serve", "servers", "run the reference generation server", _add_serve, texts.SERVE),
+    ("init", "beginning", "write a commented config to start from", _add_init, texts.INIT),
+    ("schema", "beginning", "print the config's JSON schema, for editors", _add_nothing, texts.SCHEMA),
+    ("completion", "beginning", "print a completion script for a shell", _add_completion, texts.COMPLETION),
 )
-"""Every command: its name, the room here with a function of that name, what it does, its flags, its closing text."""
+"""Every command: its name, the room here with a function of that name, a line for the list, its flags, its page."""

@@ -122,10 +122,10 @@ class HealthBlock(Section):
 class Clocks(Section):
     """Overrides of the run's clocks for this kind of server."""
 
-    connect_s: Seconds | None = Field(None, gt=0)
-    first_byte_s: Seconds | None = Field(None, gt=0)
-    stall_s: Seconds | None = Field(None, gt=0)
-    total_s: Seconds | None = Field(None, gt=0)
+    connect_s: Seconds | None = Field(None, gt=0, description="In place of timeouts.connect_s.")
+    first_byte_s: Seconds | None = Field(None, gt=0, description="In place of timeouts.first_byte_s.")
+    stall_s: Seconds | None = Field(None, gt=0, description="In place of timeouts.stall_s.")
+    total_s: Seconds | None = Field(None, gt=0, description="In place of timeouts.total_s.")
 
 
 class PollBlock(Section):
