@@ -63,7 +63,7 @@ def message(summary: Summary, *, exit_code: int, name: str, redact: Redact) -> d
 
 
 def _told(settings: Notify, told: dict[str, Any], folder: Path | None) -> Iterator[str | None]:
-    content = json.dumps(told, ensure_ascii=False).encode()
+    content = json.dumps(told, ensure_ascii=False).encode() + b"\n"
     if settings.command is not None:
         yield tell_command(settings.command, told, content, timeout_s=settings.timeout_s, folder=folder)
     if settings.url is not None:
