@@ -48,7 +48,7 @@ def splats_of(content: bytes) -> np.ndarray:
 
 
 def test_it_answers_health_and_version(url: str) -> None:
-    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy"}
+    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy", "busy": False, "queue": 0}
     assert requests.get(f"{url}/version", timeout=5).json()["version"]
 
 
