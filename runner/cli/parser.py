@@ -70,6 +70,26 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_monitor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="the YAML file; its prompts need not be there")
+    parser.add_argument(
+        "--endpoint", action="append", metavar="URL", help="look at this one, not at CONFIG's; repeatable"
+    )
+    parser.add_argument(
+        "--folder", metavar="DIR", help="the output folder whose run is shown (default: CONFIG's, or results)"
+    )
+    parser.add_argument("--once", action="store_true", help="look once: 1 if an endpoint is down, else 0")
+    parser.add_argument("--json", action="store_true", help="one JSON object a look, on one line, instead of a table")
+    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="look every S seconds (default: 2)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the YAML, for example protocol=404-mesh; repeatable",
+    )
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=10006, metavar="N", help="default: 10006")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
@@ -165,6 +185,13 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ),
     ("protocols", "servers", "list the kinds of servers known by name, or print one as YAML", _add_protocols, ""),
     ("status", "folders", "count what is saved, failed, missing and unknown in an output folder", _add_status, ""),
+    (
+        "monitor",
+        "monitoring",
+        "watch the endpoints, and the run that goes on with them",
+        _add_monitor,
+        texts.MONITOR_EXAMPLES,
+    ),
     ("serve", "servers", "run the reference generation server (image to 3D splat, on the CPU)", _add_serve, ""),
     ("init", "beginning", "write a commented config to start from", _add_init, ""),
     ("schema", "beginning", "print the config's JSON schema, for editors", _add_nothing, ""),

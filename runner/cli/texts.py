@@ -34,3 +34,14 @@ example:
   runner generate --prompts-file prompts.txt --endpoint http://127.0.0.1:10006 \\
                   --endpoint http://127.0.0.1:10007 --seed 42 --output-folder results
 """
+
+MONITOR_EXAMPLES = """\
+examples:
+  runner monitor runner.yaml                    a table that stays up to date; Ctrl-C ends it
+  runner monitor runner.yaml --once             one look, for scripts: exit code 1 if an endpoint is down
+  runner monitor runner.yaml --json --every 60 >> endpoints.jsonl
+  runner monitor --endpoint http://127.0.0.1:10006 --endpoint http://127.0.0.1:10007 --set protocol=404-mesh
+
+If stdout is no terminal, a table (or a line of JSON) is printed at each look. Without --once the exit code is that
+of the last look: 0 if all were up.
+"""
