@@ -27,13 +27,9 @@ class _Column:
     right: bool = False
     least: int | None = None
 
-    @property
-    def width(self) -> int:
-        return max(width_of(text) for text in (self.title, *self.cells))
-
-    @property
-    def least_width(self) -> int:
-        return self.width if self.least is None else min(self.width, max(self.least, width_of(self.title)))
+    def least_of(self, width: int) -> int:
+        """Return to how many cells it may be cut, of the ``width`` it would like."""
+        return width if self.least is None else min(width, max(self.least, width_of(self.title)))
 
 
 def lines(look: Look, *, width: int | None = None, height: int | None = None) -> list[str]:
@@ -60,12 +56,15 @@ def cut(text: str, width: int) -> str:
     """
     if width_of(text) <= width:
         return text
-    kept = ""
+    if text.isascii():
+        return text[: max(0, width - 1)] + "…" * (width > 0)
+    kept, room = [], width - 1
     for character in text:
-        if width_of(kept + character) > width - 1:
+        room -= _cells(character)
+        if room < 0:
             break
-        kept += character
-    return kept + "…" if width > 0 else ""
+        kept.append(character)
+    return "".join(kept) + "…" * (width > 0)
 
 
 def width_of(text: str) -> int:
@@ -133,7 +132,7 @@ def _columns(sights: Sequence[Sight]) -> list[_Column]:
     found = [
         column("endpoint", [one.endpoint.name for one in sights], least=8),
         column("", [_state(one) for one in sights]),
-        column("health", [one.status if one else "no answer yet" for one in health], least=7),
+        column("health", [one.status if one else "no answer yet" for one in health], least=18),
         column("version", [one.version if one else "" for one in health], least=7, leaves=9),
         column("busy", [_count(one, "busy") for one in health], right=True, leaves=4),
         column("queue", [_count(one, "queue") for one in health], right=True, leaves=5),
@@ -161,19 +160,18 @@ def _table(columns: list[_Column], width: int | None) -> list[str]:
 
 def _fitted(columns: list[_Column], width: int | None) -> tuple[list[_Column], list[int]]:
     """Return the columns that have room, and each one's width: some leave, then the widest are cut."""
-    while (
-        width is not None
-        and _whole([one.least_width for one in columns]) > width
-        and any(one.leaves for one in columns)
-    ):
-        last = max(columns, key=lambda one: one.leaves)
-        columns = [one for one in columns if one is not last]
-    widths = [one.width for one in columns]
-    for _ in range(max(0, _whole(widths) - width) if width is not None else 0):
-        spare = [(widths[at], at) for at, one in enumerate(columns) if widths[at] > one.least_width]
+    natural = {one.title: max(map(width_of, (one.title, *one.cells))) for one in columns}
+    if width is None:
+        return columns, [*natural.values()]
+    least = {one.title: one.least_of(natural[one.title]) for one in columns}
+    while _whole([least[one.title] for one in columns]) > width and any(one.leaves for one in columns):
+        columns.remove(max(columns, key=lambda one: one.leaves))
+    widths = {one.title: natural[one.title] for one in columns}
+    for _ in range(_whole([*widths.values()]) - width):
+        spare = [(cells, title) for title, cells in widths.items() if cells > least[title]]
         if spare:
             widths[max(spare)[1]] -= 1
-    return columns, widths
+    return columns, [*widths.values()]
 
 
 def _whole(widths: Sequence[int]) -> int:
