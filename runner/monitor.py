@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from runner import limits
 from runner.client import Client
 from runner.clock import utc_age_s, utc_now
 from runner.config import Config, config_from, load_config
@@ -128,23 +129,27 @@ class Look:
 class Monitor:
     """Asks the endpoints of a config, over connections that are kept, until it is closed.
 
-    At most 64 are asked at a time, those that were down last of all, so that they don't keep others waiting.
+    At most 64 are asked at a time; besides, as many of those that were down, for they may hang again and must not
+    keep the others waiting.
     """
 
     def __init__(self, config: Config, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
         self._folder = config.output_folder
+        with suppress(UsageError):  # too many for this system: those say themselves that they can't be asked
+            limits.allow_files([1] * len(config.endpoints), processes=1, each=1)
         self._redact = config.redactor.text
         self._watched = [_Watched(endpoint, config, timeout_s) for endpoint in config.endpoints]
-        self._executor = futures.ThreadPoolExecutor(
-            max_workers=min(_ASKED_AT_ONCE, len(self._watched)), thread_name_prefix="monitor"
-        )
+        self._quick, self._patient = [
+            futures.ThreadPoolExecutor(min(_ASKED_AT_ONCE, len(self._watched)), thread_name_prefix="monitor")
+            for _ in range(2)
+        ]
 
     def ask(self) -> None:
         """Begin to ask everyone who is not being asked already."""
-        for one in sorted(self._watched, key=lambda one: one.was_down):
+        for one in self._watched:
             one.collect()
             if one.asked is None:
-                one.asked = self._executor.submit(one.ask)
+                one.asked = (self._patient if one.was_down else self._quick).submit(one.ask)
 
     def wait(self, at_most_s: float = inf) -> None:
         """Wait until everyone has answered or is late."""
@@ -178,7 +183,8 @@ class Monitor:
         """Cut what is under way and ask no more; waits for nobody."""
         for one in self._watched:
             one.client.abandon()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._quick, self._patient):
+            executor.shutdown(wait=False, cancel_futures=True)
         for one in self._watched:
             one.client.close()
 
@@ -313,6 +319,8 @@ def _pace(counts: _Counts, left: int, seconds: float) -> Pace:
 
     >>> _pace(_Counts(saved=9, failed=1), 20, 120)
     Pace(per_minute=5.0, eta_s=240.0)
+    >>> _pace(_Counts(saved=0, failed=0), 20, 0), _pace(_Counts(saved=0, failed=0), 0, 1)
+    (Pace(per_minute=0.0, eta_s=None), Pace(per_minute=0.0, eta_s=0.0))
     """
     per_minute = 60 * (counts.saved + counts.failed) / seconds if seconds else 0.0
     return Pace(per_minute, 0.0 if not left else left * 60 / per_minute if per_minute else None)

@@ -109,12 +109,17 @@ def test_nobody_waits_for_one_that_hangs_and_it_is_down_when_its_time_is_over(se
         monitor.wait()
         found = monitor.look().sights[1]
         assert found.health and (found.health.healthy, found.health.status) == (False, "no answer within 0.5 s")
+        hanging.script["/health"] = [Answer(hold=hold)]
+        for _ in range(2):
+            monitor.ask()
+            monitor.wait(0.2)
         hold.set()
         again = look_at(monitor)
         assert again.all_up
         assert again.sights[1].last_error == "no answer within 0.5 s" and again.sights[1].last_error_at
         assert "no answer within 0.5 s, 0 s ago" in looks.lines(again)[-1]
-    assert quick.probes == 2
+    assert hanging.probes == 2, "nobody is asked again as long as the last question is open"
+    assert quick.probes >= 3
 
 
 def test_one_that_can_not_even_be_cut_is_given_up(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +249,7 @@ def look_of(*sights: Sight) -> Look:
 
 def test_lines_fit_any_width_and_what_matters_most_stays() -> None:
     lane = {"state": "in", "saved": 20, "failed": 1, "waiting": 30, "median_s": 4.5, "last_error": "no 図 " * 30}
-    look = look_of(sight(0, **lane), sight(1, up=False, **lane), sight(2, name="図" * 40 + "\x1b[0m\n", **lane))
+    look = look_of(sight(0, **lane), sight(1, up=False, **lane), sight(2, name="\x1b[0m\n" + "図" * 40, **lane))
     for width in range(1, 260):
         lines = looks.lines(look, width=width)
         assert len(lines) == 7 and max(map(looks.width_of, lines)) <= width
@@ -333,19 +338,35 @@ def test_wrong_usage_is_said(here: Path, capsys: pytest.CaptureFixture[str], fla
     assert said in capsys.readouterr().err
 
 
-class Full(io.StringIO):
-    """A file on a disk that is full."""
+class Refusing(io.StringIO):
+    """A file that takes nothing, for a reason."""
+
+    reason = 0
 
     def flush(self) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(self.reason, os.strerror(self.reason))
 
 
-def test_a_full_disk_is_said(
-    server: ScriptedServer, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("reason", "code", "said"),
+    [
+        (errno.ENOSPC, 1, "runner: error: stdout can't be written: No space left on device\n"),
+        (errno.EIO, 141, ""),  # the terminal is gone
+    ],
+)
+def test_a_full_disk_is_said_and_a_terminal_that_is_gone_is_not(
+    server: ScriptedServer,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reason: int,
+    code: int,
+    said: str,
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", Full())
-    assert main(["monitor", "--endpoint", server.url, "--once"]) == 1
-    assert capsys.readouterr().err == "runner: error: stdout can't be written: No space left on device\n"
+    monkeypatch.setattr(Refusing, "reason", reason)
+    monkeypatch.setattr(sys, "stdout", Refusing())
+    assert main(["monitor", "--endpoint", server.url, "--once"]) == code
+    assert capsys.readouterr().err == said
 
 
 def test_the_ancestors_door_takes_ports(servers: Servers, environment: dict[str, str], tmp_path: Path) -> None:

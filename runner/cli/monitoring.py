@@ -92,7 +92,7 @@ def _shown(*, as_json: bool) -> Iterator[Show]:
     elif not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         yield lambda look: _show_table(look, behind="\n")
     else:
-        _write(_HIDE_CURSOR + _CLEAR)
+        _write(_HIDE_CURSOR + _CLEAR + "asking the endpoints …")
         try:
             yield _show_on_screen
         finally:
