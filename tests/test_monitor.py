@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -120,6 +121,24 @@ def test_nobody_waits_for_one_that_hangs_and_it_is_down_when_its_time_is_over(se
         assert "no answer within 0.5 s, 0 s ago" in looks.lines(again)[-1]
     assert hanging.probes == 2, "nobody is asked again as long as the last question is open"
     assert quick.probes >= 3
+
+
+def test_those_that_were_down_keep_no_place_from_the_others(
+    servers: Servers, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, quick = both = servers(2)
+    hold = threading.Event()
+    hanging.script["/health"] = [Answer(status=503, body=b""), Answer(hold=hold)]
+    monkeypatch.setattr("runner.monitor._ASKED_AT_ONCE", 1)
+    with closing(monitor_of(both)) as monitor:
+        look_at(monitor)
+        monitor.ask()
+        until = time.monotonic() + 5
+        while quick.probes < 2 and time.monotonic() < until:
+            monitor.wait(0.05)
+        hold.set()
+        assert quick.probes == 2 and time.monotonic() < until
+        monitor.wait()
 
 
 def test_one_that_can_not_even_be_cut_is_given_up(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
