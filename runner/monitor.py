@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from collections.abc import Mapping
 from concurrent import futures
@@ -26,13 +25,13 @@ from runner.config import Config, config_from, load_config
 from runner.errors import UsageError
 from runner.formats import words
 from runner.health import PROBE_TIMEOUT_S, Health, probe
-from runner.ledger import LOCK
+from runner.progress import read_progress
 from runner.records import Endpoint
 from runner.redact import public_url
+from runner.settings import Log, MetricsSettings, Notify
 from runner.storage import STATE
 from runner.yamlfile import read_document
 
-PROGRESS = "progress.json"
 STALE_S = 60.0
 """A run that goes on writes its progress every two seconds; one that has not for so long is not believed."""
 
@@ -45,7 +44,11 @@ _POLL_S = 0.25
 _NEEDED = ("endpoints", "protocol", "timeouts", "output_folder")
 """The keys of a config that a look at its endpoints is made of."""
 
-_HOLDER = re.compile(r"pid (\d{1,9}) on (.*)")
+_UNUSED: dict[str, Any] = {"log": Log(), "metrics": MetricsSettings(), "notify": Notify()}
+"""What a run does besides: nothing that is wrong with it, or unset in it, keeps from looking.
+
+A mapping would be laid over what the file says; a section replaces it.
+"""
 
 
 class _Counts(BaseModel):
@@ -113,7 +116,10 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Every endpoint at a moment, in their order, and the run that goes on in ``folder``, if one does."""
+    """Every endpoint at a moment, in their order, and the run that goes on in ``folder``, if one does.
+
+    Of a config with several runs ``folder`` is that of the one which goes on, else the first's.
+    """
 
     at: str
     sights: tuple[Sight, ...]
@@ -134,7 +140,7 @@ class Monitor:
     """
 
     def __init__(self, config: Config, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-        self._folder = config.output_folder
+        self._folders = [one.output_folder for one in config.runs]
         with suppress(UsageError):  # too many for this system: those say themselves that they can't be asked
             limits.allow_files([1] * len(config.endpoints), processes=1, each=1)
         self._redact = config.redactor.text
@@ -162,18 +168,20 @@ class Monitor:
 
     def look(self) -> Look:
         """Return what is known now."""
-        run = going_on(self._folder)
+        folder, run = next(
+            ((folder, run) for folder in self._folders if (run := going_on(folder))), (self._folders[0], None)
+        )
         for one in self._watched:
             one.collect()
         sights = [one.sight for one in self._watched]
         if run is None:
-            return Look(utc_now(), tuple(sights), self._folder)
+            return Look(utc_now(), tuple(sights), folder)
         lanes = {lane.name: self._shown(lane) for lane in run.endpoints}
         paces = {name: _lane_pace(lane, run.seconds) for name, lane in lanes.items()}
         sights = [
             replace(one, lane=lanes.get(one.endpoint.name), pace=paces.get(one.endpoint.name)) for one in sights
         ]
-        return Look(utc_now(), tuple(sights), self._folder, run, _pace(run, run.pending, run.seconds))
+        return Look(utc_now(), tuple(sights), folder, run, _pace(run, run.pending, run.seconds))
 
     def _shown(self, lane: Lane) -> Lane:
         said = words(self._redact(lane.last_error).encode(errors="replace"))
@@ -243,41 +251,29 @@ def config_of(path: str | None, overrides: Mapping[str, Any]) -> Config:
     Its prompts need not be there, nor variables that stand elsewhere than with endpoints and protocol. Raises
     UsageError.
     """
-    overrides = {"prompts": ["-"], **overrides}
+    alone = {"prompts": ["-"], "runs": None, **_UNUSED, **overrides}
     if path is None:
-        return config_from(overrides)
+        return config_from(alone)
+    document = read_document(Path(path))
     needed = [name for name in _NEEDED if name not in overrides]
-    unset = [problem for problem in read_document(Path(path)).problems if _key_of(problem) in needed]
+    unset = [problem for problem in document.problems if _key_of(problem) in needed]
     if unset:
         raise UsageError(*(f"{path}: {problem}" for problem in unset))
-    return load_config(path, overrides, environ=_AsWritten(os.environ))
+    environ = _AsWritten(os.environ)
+    if document.values.get("runs") is not None and "output_folder" not in overrides:
+        with suppress(UsageError):  # their lists may be gone; then nobody knows their folders
+            return load_config(path, {**_UNUSED, **overrides}, environ=environ)
+    return load_config(path, alone, environ=environ)
 
 
 def going_on(folder: Path) -> Progress | None:
     """Return how far the run is that goes on in an output folder; None if none does, whatever a dead one has left."""
+    said = read_progress(folder / STATE)
     try:
-        run = Progress.model_validate_json((folder / STATE / PROGRESS).read_bytes())
-    except (OSError, ValidationError):
+        run = Progress.model_validate(said) if said else None
+    except ValidationError:
         return None
-    is_going_on = run.pid == holder(folder / STATE) and utc_age_s(run.at) < STALE_S
-    return run if is_going_on else None
-
-
-def holder(state: Path) -> int | None:
-    """Return the pid of the living run on this machine that has written its name into the lock; None if none has."""
-    try:
-        with open(state / LOCK, encoding="utf-8", errors="replace") as file:
-            found = _HOLDER.match(file.read(1000))
-    except OSError:
-        return None
-    if not found or found[2] != socket.gethostname():
-        return None
-    with suppress(PermissionError):  # another user's: alive
-        try:
-            os.kill(int(found[1]), 0)
-        except (ProcessLookupError, OverflowError):
-            return None
-    return int(found[1])
+    return run if run and utc_age_s(run.at) < STALE_S else None
 
 
 def document(look: Look) -> dict[str, Any]:

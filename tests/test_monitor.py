@@ -28,7 +28,7 @@ from runner.cli import looks, main
 from runner.clock import utc_now
 from runner.config import config_from
 from runner.health import Health
-from runner.monitor import Lane, Look, Monitor, Pace, Progress, Sight, going_on
+from runner.monitor import Lane, Look, Monitor, Pace, Progress, Sight, config_of, going_on
 from runner.records import Endpoint
 
 Servers = Callable[..., list[ScriptedServer]]
@@ -193,6 +193,46 @@ def test_a_run_that_goes_on_is_shown_beside_each_of_its_endpoints(
     assert said["endpoints"][1]["run"] is None
 
 
+def test_of_several_runs_the_one_that_goes_on_is_shown(server: ScriptedServer, here: Path) -> None:
+    (here / "a.txt").write_text("a.png\n")
+    (here / "b.txt").write_text("b.png\n")
+    config = {"endpoints": [server.url], "runs": "*.txt", "output_folder": "out/{stem}"}
+    (here / "r.yaml").write_text(json.dumps(config))
+    with going(here / "out" / "b"), closing(Monitor(config_of("r.yaml", {}))) as monitor:
+        look = monitor.look()
+        assert look.run and look.folder == here / "out" / "b"
+    (here / "a.txt").unlink()
+    (here / "b.txt").unlink()
+    with closing(Monitor(config_of("r.yaml", {}))) as monitor:
+        assert look_at(monitor).all_up, "its lists need not be there"
+    with closing(Monitor(config_of("r.yaml", {"output_folder": "out/b"}))) as monitor:
+        assert monitor.look().folder == here / "out" / "b"
+
+
+def test_a_real_run_is_seen_as_it_goes_on(
+    server: ScriptedServer, here: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = threading.Event()
+    server.usual = Answer(hold=hold)
+    config = {"endpoints": [server.url], "prompts": [server.image(f"p{number}") for number in range(5)]}
+    (here / "r.yaml").write_text(json.dumps(config))
+    process = start("run", "r.yaml")
+    server.wait_for(1)
+    said, until = None, time.monotonic() + 20
+    while not said and time.monotonic() < until:
+        main(["monitor", "r.yaml", "--once", "--json"])
+        found = json.loads(capsys.readouterr().out)
+        said = found if found["run"] else None
+    assert said and said["run"]["pid"] == process.pid
+    assert (said["run"]["total"], said["run"]["pending"], said["run"]["eta_s"]) == (5, 5, None)
+    lane = said["endpoints"][0]["run"]
+    assert (lane["state"], lane["saved"], lane["waiting"] + lane["taken"]) == ("in", 0, 5)
+    hold.set()
+    process.communicate(timeout=30)
+    main(["monitor", "r.yaml", "--once", "--json"])
+    assert json.loads(capsys.readouterr().out)["run"] is None
+
+
 @pytest.mark.parametrize(
     "said",
     [{"pid": 1}, {"at": "2026-01-01T00:00:00.000Z"}, {"total": "many"}, {"seconds": -1}, {"endpoints": [{}]}],
@@ -222,6 +262,7 @@ def test_variables_that_only_prompts_need_may_be_unset_but_credentials_are_used_
 ) -> None:
     endpoint = {"url": server.url, "name": "gpu", "bearer": "${GPU_TOKEN}"}
     config = {"endpoints": [endpoint], "prompts": ["${LISTS}/night.txt"], "output_folder": "out"}
+    config["notify"] = {"webhook": {"url": "${HOOK}"}, "command": ["no such", 1]}
     (here / "r.yaml").write_text(json.dumps(config))
     monkeypatch.delenv("GPU_TOKEN", raising=False)
     assert main(["monitor", "r.yaml", "--once"]) == 2
@@ -397,8 +438,6 @@ def test_the_ancestors_door_takes_ports(servers: Servers, environment: dict[str,
 
 
 def test_the_sample_configs_can_be_watched() -> None:
-    from runner.monitor import config_of
-
     config = config_of(str(REPOSITORY / "configs" / "four-gpus.yaml"), {})
     given = load_config(REPOSITORY / "configs" / "four-gpus.yaml")
     assert (config.endpoints, config.output_folder) == (given.endpoints, given.output_folder)
