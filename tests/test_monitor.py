@@ -364,7 +364,7 @@ def test_on_a_terminal_it_is_drawn_in_place_and_ctrl_c_ends_it(server: ScriptedS
     process = start(
         "monitor", "--endpoint", server.url, "--every", "0.1",
         stdin=theirs, stdout=theirs, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "200"},
     )  # fmt: skip
     seen = b""
     while seen.count(b"\x1b[J") < 3:

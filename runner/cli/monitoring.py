@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -27,6 +26,8 @@ _NO_READER = (errno.EPIPE, errno.EIO, errno.ENXIO)
 
 _CLEAR, _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[H\x1b[2J", "\x1b[?25l", "\x1b[?25h"
 _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+
+_SIZE = (80, 24)
 
 Show = Callable[["Look"], None]
 
@@ -106,15 +107,24 @@ def _show_json(look: Look) -> None:
 
 
 def _show_table(look: Look, behind: str = "") -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = _size()[0] if sys.stdout.isatty() else None
     _write("\n".join(looks.lines(look, width=width)) + "\n" + behind)
 
 
 def _show_on_screen(look: Look) -> None:
     """Write over the last look, line by line, and erase what it had more: nothing flickers."""
-    size = shutil.get_terminal_size()
-    lines = looks.lines(look, width=size.columns, height=size.lines - 1)
+    width, height = _size()
+    lines = looks.lines(look, width=width, height=height - 1)
     _write(_HOME + "".join(f"{line}{_END_OF_LINE}\n" for line in lines) + _END_OF_SCREEN)
+
+
+def _size() -> tuple[int, int]:
+    """Return the terminal's columns and lines as they are now, not as COLUMNS and LINES say they were."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        columns, rows = 0, 0
+    return columns or _SIZE[0], rows or _SIZE[1]  # a serial line says 0
 
 
 def _write(text: str) -> None:
