@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format docs run plan check-config status start-servers stop-servers bench outages crash-test crash-jobs test-servers clean
+.PHONY: help demo demo-smoke test check format docs run plan check-config status monitor start-servers stop-servers bench outages crash-test crash-jobs test-servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ check-config: .venv/server ## Check CONFIG and ask its endpoints how they are
 
 status: .venv/server ## Count what is saved, failed and missing in FOLDER
 	@$(BIN)/runner status $(FOLDER) $(ARGS)
+
+monitor: .venv/server ## Watch the endpoints of CONFIG, and the run that goes on with them
+	@$(BIN)/runner monitor $(CONFIG) $(ARGS)
 
 start-servers: .venv/server ## Start N reference servers from PORT on (SERVER_COMMAND starts others)
 	@N=$(N) PORT=$(PORT) PYTHON=$(CURDIR)/$(BIN)/python scripts/start_multi_port.sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,19 @@ _NOT_READY = frozenset(
 
 
 _HEALTHY = ("healthy", "ok", "ready")
+
+_BUSY_NAMES = (
+    "busy", "is_busy", "running", "active", "active_requests", "in_flight", "in_progress", "processing",
+    "queue_running",
+)  # fmt: skip
+_QUEUE_NAMES = (
+    "queue", "queue_size", "queue_length", "queue_depth", "queued", "pending", "pending_requests", "queue_pending",
+    "queue_remaining", "waiting",
+)  # fmt: skip
+"""What health pages call the generations that go on, and those that wait, where the protocol doesn't say it."""
+
+_WORDS_FOR = {"busy": 1, "idle": 0, "ready": 0}
+_COUNT_MAX = 1_000_000_000
 
 
 class Breaker:
@@ -117,7 +131,8 @@ class Health:
     """What a probe found. ``status`` is ``healthy`` or what is wrong; ``latency_s`` that of ``/health``.
 
     ``healthy``: it says so. ``alive``: it may get prompts, for it answers and doesn't say that it is not ready.
-    ``refused``: it certainly can't get any.
+    ``refused``: it certainly can't get any. ``busy`` and ``queue``: how many generations go on there, and how many
+    wait, if the page says so; for people, a run doesn't go by them.
     """
 
     endpoint: Endpoint
@@ -127,6 +142,8 @@ class Health:
     latency_s: float = 0.0
     alive: bool = False
     refused: bool = False
+    busy: int | None = None
+    queue: int | None = None
 
 
 def probe(endpoint: Endpoint, protocol: Protocol, client: Client, *, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
@@ -143,29 +160,53 @@ def probe(endpoint: Endpoint, protocol: Protocol, client: Client, *, timeout_s: 
     latency_s = time.monotonic() - begun
     if asked is None:
         return Health(endpoint, healthy=True, status="answers", latency_s=latency_s, alive=True)
-    said = _said(asked, body)
+    page = _json(body)
+    said = _said(asked, page)
     good = code == asked.status or (code < 500 and "status" not in asked.model_fields_set)
     ready = good and said.lower().replace(" ", "_") not in _NOT_READY
     return Health(
         endpoint,
-        healthy=code == asked.status and (not said or _is_expected(asked, body)),
+        healthy=code == asked.status and (not said or _is_expected(asked, page)),
         status=said or ("healthy" if code == asked.status else f"{code}: {words(body)}"),
         version=_version(asked, client, max(0.1, timeout_s - latency_s)),
         latency_s=latency_s,
         alive=ready,
         refused=not ready,
+        busy=_count(page, asked.busy, _BUSY_NAMES),
+        queue=_count(page, asked.queue, _QUEUE_NAMES),
     )
 
 
-def _said(asked: HealthBlock, body: bytes) -> str:
+def _said(asked: HealthBlock, page: object) -> str:
     """Return what the page says under the first name that it is asked for; "" if nothing."""
     path = next(iter(asked.document), "status")
-    return _field(body, path)
+    return _field(page, path)
 
 
-def _is_expected(asked: HealthBlock, body: bytes) -> bool:
+def _count(page: object, path: str | None, names: Sequence[str]) -> int | None:
+    """Return how many the page says there are at ``path``, else under the first of the usual names; None if nowhere.
+
+    >>> _count({"busy": True}, None, ["busy"]), _count({"jobs": {"wait": [1, 2]}}, "jobs.wait", [])
+    (1, 2)
+    """
+    for one in (path,) if path else names:
+        count = _counted(paths.first(page, one))
+        if count is not None:
+            return count
+    return None
+
+
+def _counted(found: object) -> int | None:
+    """Return a number, a list's length, 1 or 0 for true or false, and for a word that says as much."""
+    if isinstance(found, str):
+        return _WORDS_FOR.get(found.lower())
+    if isinstance(found, list):
+        return len(found)
+    return int(found) if isinstance(found, int | float) and 0 <= found <= _COUNT_MAX else None
+
+
+def _is_expected(asked: HealthBlock, page: object) -> bool:
     """Tell whether the page says of everything what a healthy server says."""
-    page = _json(body)
     for path, expected in asked.document.items():
         found = paths.first(page, path)
         good = expected if isinstance(expected, list) else [expected]
@@ -181,7 +222,7 @@ def _version(asked: HealthBlock, client: Client, timeout_s: float) -> str:
         code, body = client.get(asked.version, timeout_s=timeout_s)
     except AttemptError:
         return ""
-    return (_field(body, "version") or words(body)) if code == 200 else ""
+    return (_field(_json(body), "version") or words(body)) if code == 200 else ""
 
 
 def _without(endpoint: Endpoint, error: AttemptError) -> str:
@@ -189,9 +230,9 @@ def _without(endpoint: Endpoint, error: AttemptError) -> str:
     return str(error).removeprefix(f"{public_url(endpoint.url)}: ")
 
 
-def _field(body: bytes, path: str) -> str:
+def _field(page: object, path: str) -> str:
     """Return a field of a JSON page as one short line; "" if there is none."""
-    found = paths.first(_json(body), path)
+    found = paths.first(page, path)
     return "" if found is None else words(str(found).encode())
 
 

@@ -28,7 +28,6 @@ PAGES = {page.name: page.read_text() for page in sorted(DOCS.glob("*.md"))}
 KNOWN_LATER = [
     "runner verify",
     "runner prune",
-    "runner monitor",
     "docs/operations.md",
     "scripts/commit.py",
     "scripts/generator.py",

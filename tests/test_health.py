@@ -1,3 +1,4 @@
+import json
 import socket
 
 import pytest
@@ -5,7 +6,7 @@ from server import Answer, ScriptedServer
 
 from runner.client import Client
 from runner.health import Breaker, probe
-from runner.protocols import preset
+from runner.protocols import Block, Protocol, preset, presets
 from runner.records import Endpoint
 from runner.settings import Health, Timeouts
 
@@ -121,3 +122,38 @@ def test_a_health_page_that_drips_is_left_in_time(server: ScriptedServer) -> Non
     endpoint = Endpoint(0, server.url, "one", "port 1")
     found = probe(endpoint, preset("404-splat"), Client(endpoint, Timeouts(), connections=1), timeout_s=0.2)
     assert not found.alive and "no answer within 0.2 s" in found.status
+
+
+@pytest.mark.parametrize(
+    ("protocol", "page", "busy", "queue"),
+    [
+        ("404-splat", {"status": "healthy"}, None, None),
+        ("404-splat", {"status": "healthy", "is_busy": False, "pending": 2}, 0, 2),
+        ("404-splat", {"in_flight": 3, "waiting": ["a", "b"]}, 3, 2),
+        ("404-splat", {"busy": "no", "queue": -1, "queued": 1e300, "queue_length": "7"}, None, None),
+        ("404-splat", [{"busy": True}], None, None),
+        ("trellis", {"status": "running", "busy": True}, 1, None),
+        ("cog", {"status": "BUSY"}, 1, None),
+        ("cog", {"status": "READY"}, 0, None),
+        ("a1111", {"state": {"job_count": 1}}, 1, None),
+        ("runpod", {"jobs": {"inProgress": 2, "inQueue": 5}, "workers": {"idle": 0, "running": 2}}, 2, 5),
+    ],
+)
+def test_a_health_page_may_say_how_many_generations_go_on_and_wait(
+    server: ScriptedServer, protocol: str, page: object, busy: int | None, queue: int | None
+) -> None:
+    asked = preset(protocol)
+    server.script[asked.block.health.path.partition("?")[0]] = [Answer(body=json.dumps(page).encode())]
+    endpoint = Endpoint(0, server.url, "one", "port 1")
+    found = probe(endpoint, asked, Client(endpoint, Timeouts(), connections=1))
+    assert (found.busy, found.queue) == (busy, queue)
+
+
+def test_a_protocol_names_where_its_health_page_says_so(server: ScriptedServer) -> None:
+    page = {"busy": False, "exec_info": {"queue_remaining": 4}}
+    server.script["/prompt"] = [Answer(body=json.dumps(page).encode())]
+    block = {"preset": "comfyui", "health": {"path": "/prompt", "queue": "exec_info.queue_remaining"}}
+    endpoint = Endpoint(0, server.url, "one", "port 1")
+    asked = Protocol(Block.model_validate(presets.expanded(block)))
+    found = probe(endpoint, asked, Client(endpoint, Timeouts(), connections=1))
+    assert (found.busy, found.queue) == (0, 4)

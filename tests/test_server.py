@@ -3,6 +3,7 @@
 import io
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +49,24 @@ def splats_of(content: bytes) -> np.ndarray:
 
 
 def test_it_answers_health_and_version(url: str) -> None:
-    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy"}
+    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy", "busy": False, "queue": 0}
     assert requests.get(f"{url}/version", timeout=5).json()["version"]
+
+
+def test_its_health_says_whether_it_generates_and_how_many_wait(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = threading.Event()
+    monkeypatch.setattr("runner.server.app._generate", lambda *_: hold.wait(20) and b"")
+    asking = [threading.Thread(target=ask, args=(url, b"any")) for _ in range(3)]
+    for one in asking:
+        one.start()
+    until = time.monotonic() + 20
+    while (said := requests.get(f"{url}/health", timeout=5).json())["queue"] < 2 and time.monotonic() < until:
+        pass
+    assert said == {"status": "healthy", "busy": True, "queue": 2}
+    hold.set()
+    for one in asking:
+        one.join()
+    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy", "busy": False, "queue": 0}
 
 
 def test_an_image_becomes_a_splat_ply_sent_in_chunks(url: str) -> None:

@@ -104,6 +104,33 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
     _completes(missing_file, "file")
 
 
+def _add_monitor(parser: argparse.ArgumentParser) -> None:
+    config = parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="the YAML file; its prompts need not be there (default: none)"
+    )
+    _completes(config, "file")
+    parser.add_argument(
+        "--endpoint",
+        action="append",
+        metavar="URL",
+        help="look at this one, not at CONFIG's; repeatable (default: CONFIG's)",
+    )
+    folder = parser.add_argument(
+        "--folder", metavar="DIR", help="the output folder whose run is shown (default: CONFIG's, or results)"
+    )
+    _completes(folder, "directory")
+    parser.add_argument("--once", action="store_true", help="look once: 1 if an endpoint is down, else 0")
+    parser.add_argument("--json", action="store_true", help="one JSON object a look, on one line, instead of a table")
+    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="look every S seconds (default: 2)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the YAML, such as protocol=404-mesh; repeatable (default: what the YAML says)",
+    )
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=10006, metavar="N", help="the port to listen on; 0: any free one (default: 10006)"
@@ -227,6 +254,7 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ("check", "servers", "check a config, every endpoint's health and its protocol", _add_check, texts.CHECK),
     ("protocols", "servers", "list the kinds of servers known by name", _add_protocols, texts.PROTOCOLS),
     ("status", "folders", "count what is saved, failed and missing in a folder", _add_status, texts.STATUS),
+    ("monitor", "monitoring", "watch the endpoints, and the run that goes on with them", _add_monitor, texts.MONITOR),
     ("serve", "servers", "run the reference generation server", _add_serve, texts.SERVE),
     ("init", "beginning", "write a commented config to start from", _add_init, texts.INIT),
     ("schema", "beginning", "print the config's JSON schema, for editors", _add_nothing, texts.SCHEMA),

@@ -117,6 +117,8 @@ class HealthBlock(Section):
         {}, alias="json", description="JSON path → the value, or a list of values, that a healthy one has."
     )
     version: str | None = Field(None, pattern=r"^/", description="The page that says its version.")
+    busy: str | None = Field(None, min_length=1, description="JSON path of how many it generates, for monitor.")
+    queue: str | None = Field(None, min_length=1, description="JSON path of how many wait in it, for monitor.")
 
 
 class Clocks(Section):

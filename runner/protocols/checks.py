@@ -55,6 +55,8 @@ def _paths(block: Block) -> Iterator[tuple[str, str]]:
     yield from (("protocol.error", path) for path in block.error)
     yield from (("protocol.fail_when.path", rule.path) for rule in block.fail_when)
     yield from (("protocol.health.json", path) for path in (block.health.document if block.health else ()))
+    for name in ("busy", "queue"):
+        yield from ((f"protocol.health.{name}", path) for path in [getattr(block.health, name, None)] if path)
     yield from (("protocol.upload.save", path) for path in (block.upload.save.values() if block.upload else ()))
     if block.poll:
         yield from (("protocol.poll.state", path) for path in [block.poll.state] if path)

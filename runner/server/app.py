@@ -28,10 +28,11 @@ def build_app(*, seconds: float = 0.0) -> FastAPI:
     """
     app = FastAPI(title="runner reference server", version=VERSION)
     gpu = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generation")
+    asked: set[object] = set()
 
     @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "healthy"}
+    async def health() -> dict[str, object]:
+        return {"status": "healthy", "busy": bool(asked), "queue": max(0, len(asked) - 1)}
 
     @app.get("/version")
     async def version() -> dict[str, str]:
@@ -40,10 +41,14 @@ def build_app(*, seconds: float = 0.0) -> FastAPI:
     @app.post("/generate")
     async def generation(prompt_image_file: UploadFile, seed: int = Form(42)) -> StreamingResponse:
         content = await prompt_image_file.read()
+        one = object()
+        asked.add(one)
         try:
             ply = await asyncio.get_running_loop().run_in_executor(gpu, _generate, content, seed, seconds)
         except BadImage as error:
             raise HTTPException(422, detail=str(error)) from error
+        finally:
+            asked.discard(one)
         return StreamingResponse(_chunks(ply), media_type="application/octet-stream")
 
     return app
