@@ -8,12 +8,12 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from runner.config import config_from, json_schema, load_config, merged
+from runner.config import config_from, json_schema, load_config
 from runner.errors import UsageError
 from runner.prompts import read_prompts
 from runner.protocols import presets
 from runner.settings import RunConfig
-from runner.yamlfile import assigned
+from runner.yamlfile import assigned, merged
 
 LEAST = "endpoints: [http://127.0.0.1:10006]\nprompts: prompts.txt\n"
 

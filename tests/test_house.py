@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
-    "version errors headers records clock deadline stop redact sections yamlfile parts formats protocols settings "
+    "version errors headers records clock deadline stop redact sections yamlfile formats protocols settings "
     "mistakes prompts lanes retry client health recognition storage ledger resume limits schedule engine report "
     "access watching config progress worker journal metrics notice batch runs status monitor generator cli"
 ).split()
