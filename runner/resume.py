@@ -78,6 +78,9 @@ def standing(
         if own is not None and vouches(key, fingerprints.of(kept), own):
             found.done.append(index)
             continue
+        if key.decode(errors="surrogatepass") not in history.saved:
+            found.pending.append(index)  # without a record of the prompt: a million may be missing
+            continue
         prompt = prompts[index]
         saved = history.saved.get(prompt.key)
         if saved is None or not _there(saved, stamp, digest) or not satisfies(saved.format, verify):

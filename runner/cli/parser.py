@@ -70,6 +70,26 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument(
+        "--discard", action="store_true", help="remove damaged files, so that the next run makes them again"
+    )
+
+
+def _add_prune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run")
+    parser.add_argument("--yes", action="store_true", help="remove them; without it they are only listed")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=("earlier", "unknown", "temp"),
+        help="only results of earlier prompts, files that the ledger does not know, or temp files; repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=10006, metavar="N", help="default: 10006")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
@@ -151,7 +171,9 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
         "",
     ),
     ("protocols", "servers", "list the kinds of servers known by name, or print one as YAML", _add_protocols, ""),
-    ("status", "folders", "count what is saved, failed, missing and unknown in an output folder", _add_status, ""),
+    ("status", "folders", "say how an output folder stands, by whom, and why", _add_status, texts.STATUS_EXAMPLES),
+    ("verify", "folders", "read every result again: size, SHA-256, structure", _add_verify, texts.VERIFY_EXAMPLES),
+    ("prune", "folders", "list or remove files that belong to no prompt", _add_prune, texts.PRUNE_EXAMPLES),
     ("serve", "servers", "run the reference generation server (image to 3D splat, on the CPU)", _add_serve, ""),
     ("init", "beginning", "write a commented config to start from", _add_init, ""),
     ("schema", "beginning", "print the config's JSON schema, for editors", _add_nothing, ""),

@@ -34,3 +34,31 @@ example:
   runner generate --prompts-file prompts.txt --endpoint http://127.0.0.1:10006 \\
                   --endpoint http://127.0.0.1:10007 --seed 42 --output-folder results
 """
+
+STATUS_EXAMPLES = """\
+examples:
+  runner status results
+  runner status results --missing-file todo.txt
+  runner status results --json | jq .causes
+
+exit codes: 0 every prompt has its result, 1 not every one, 2 no output folder of a run
+"""
+
+VERIFY_EXAMPLES = """\
+examples:
+  runner verify results
+  runner verify results --discard && echo whole || runner run runner.yaml
+
+exit codes: 0 all are whole, 1 not all, 2 no output folder of a run, 75 (--discard) a run is at work in it
+"""
+
+PRUNE_EXAMPLES = """\
+examples:
+  runner prune results                   list them, and remove nothing
+  runner prune results --yes             remove them
+  runner prune results --only temp --yes
+
+A file that is named like a result of one of the current prompts stays, whatever the ledger says; so do folders,
+hidden files and what the config names. The current prompts are those of the last run in the folder.
+exit codes: 0 done, 1 one could not be removed, 2 the prompts can't be read, 75 (--yes) a run is at work in it
+"""

@@ -1,7 +1,22 @@
 """Fold outcomes into the truth about a run, and say it. Knows neither pool nor run."""
 
+from runner.report.causes import Cause, Causes, causes_of
 from runner.report.paces import Slow
 from runner.report.tally import Tally
-from runner.report.text import answer_json, endpoint_table, summary_json, table, verdict, why
+from runner.report.text import answer_json, endpoint_table, in_words, plain, summary_json, table, verdict, why
 
-__all__ = ["Slow", "Tally", "answer_json", "endpoint_table", "summary_json", "table", "verdict", "why"]
+__all__ = [
+    "Cause",
+    "Causes",
+    "Slow",
+    "Tally",
+    "answer_json",
+    "causes_of",
+    "endpoint_table",
+    "in_words",
+    "plain",
+    "summary_json",
+    "table",
+    "verdict",
+    "why",
+]
