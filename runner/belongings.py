@@ -26,7 +26,7 @@ def sorted_out(files: Iterable[str], prompts: Prompts, history: History) -> Belo
     """Tell the files of a folder apart by what the ledger says."""
     left = set(files)
     count = len(left)
-    for key, _ in prompts.encoded():
+    for key, _ in prompts.encoded() if left else ():
         if history.place(key) is not None:
             left.difference_update(history.files_of(key.decode(errors="surrogatepass")))
     current = count - len(left)

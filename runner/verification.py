@@ -12,7 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -21,7 +21,7 @@ from runner import formats
 from runner.errors import ResultError
 from runner.ledger import LEDGER, LOCK, History, Result, SavedFile, lines_at, locked, replay, results_at, whole_result
 from runner.limits import processors
-from runner.storage import STATE
+from runner.storage import STATE, refusals
 from runner.traces import expect_ledger, holder
 
 State = Literal["damaged", "missing", "unreadable"]
@@ -31,13 +31,19 @@ _BLOCK = 1024 * 1024
 _SHORT_BYTES = 256 * 1024
 """A file up to this size is read once, for its hash and its structure."""
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""To open a pipe that has a result's name would else wait for its other end."""
+
 _BATCH = 64
 _BATCH_BYTES = 8_000_000
 """A thread takes so many files at a time, or so many bytes: to hand over a tiny one costs more than to read it."""
 
 _THREADS = (2, 8)
 _SETTLE_S = 1.0
-"""A run writes a ledger line just before its file gets its name: what looks wrong then may be right a moment later."""
+"""A run writes a ledger line just before its file gets its name: what looks wrong may be right a moment later."""
+
+_JUST_S = 5.0
+"""A ledger that was written so lately may be that of a run on another machine."""
 
 _LOOKS = 3
 """So often what looks wrong is looked at again, while a run is at work."""
@@ -93,7 +99,7 @@ def verify(path: Path, *, tell: Tell, observe: Observe, discard: bool = False) -
     with ExitStack() as held:
         if discard:
             held.enter_context(locked(path / STATE / LOCK))
-        found = _Look(path, tell, observe).all()
+        found = _Look(path, tell, observe, is_held=discard).all()
         if discard:
             _discard(path, found)
     found.verified.seconds = round(time.monotonic() - begun, 1)
@@ -103,18 +109,18 @@ def verify(path: Path, *, tell: Tell, observe: Observe, discard: bool = False) -
 class _Look:
     """One look at all results: first at each as the ledger begins, then again at those that seem wrong."""
 
-    def __init__(self, path: Path, tell: Tell, observe: Observe) -> None:
+    def __init__(self, path: Path, tell: Tell, observe: Observe, *, is_held: bool) -> None:
         self._path = path
         self._ledger = path / STATE / LEDGER
         self._tell = tell
         self._observe = observe
-        self._size_bytes = -1
+        self._is_held = is_held
         self._doubtful = array("Q")
         self.verified = Verified()
         self.to_discard: list[Flaw] = []
 
     def all(self) -> _Look:
-        self._size_bytes = _size(self._ledger)
+        at_work = self._is_at_work()
         history = replay(self._ledger)
         self.verified.unreadable_lines = history.unreadable
         places = history.places()
@@ -122,7 +128,7 @@ class _Look:
         results = self._counted(results_at(self._ledger, places))
         for looked, (result, flaws) in enumerate(_checked(self._path, results), 1):
             self._observe(looked, len(places))
-            if flaws and (_any_damaged(flaws) or self._is_changing(self._size_bytes)):
+            if flaws and (at_work or _any_damaged(flaws)):
                 self._doubtful.append(result.place)
             else:
                 self._count(result, flaws)
@@ -139,20 +145,25 @@ class _Look:
             else:
                 yield result
 
-    def _is_changing(self, size_bytes: int) -> bool:
-        return holder(self._path / STATE) not in (None, os.getpid()) or _size(self._ledger) != size_bytes
+    def _is_at_work(self) -> bool:
+        """Tell whether a run is, here or on another machine, as far as the ledger shows."""
+        if holder(self._path / STATE) not in (None, os.getpid()):
+            return True
+        with suppress(OSError):
+            return abs(time.time() - os.stat(self._ledger).st_mtime) < _JUST_S and not self._is_held
+        return False
 
     def _look_again(self, *, last: bool) -> None:
         """Look at what seems wrong by the ledger's last word on each, for a run may be replacing it."""
-        if self._is_changing(self._size_bytes):
+        at_work = self._is_at_work()
+        if at_work:
             time.sleep(_SETTLE_S)
-        self._size_bytes = _size(self._ledger)
         history = replay(self._ledger)
         results = self._counted(self._last_words(history))
         self._doubtful = array("Q")
         damaged: list[tuple[Result, list[Flaw]]] = []
         for result, flaws in _checked(self._path, results):
-            if flaws and not last and self._is_changing(self._size_bytes):
+            if flaws and at_work and not last:
                 self._doubtful.append(result.place)
             elif _any_damaged(flaws):
                 damaged.append((result, flaws))
@@ -210,28 +221,32 @@ def _with_owner(flaw: Flaw, owner: str) -> Flaw:
     return Flaw(flaw.key, flaw.file, "damaged", f"it is the result of {owner} now")
 
 
-def _size(path: Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
-
-
 def _checked(folder: Path, results: Iterable[Result]) -> Iterator[tuple[Result, list[Flaw]]]:
     """Check results on several threads, as reading and hashing run side by side; yield each with its flaws."""
     stop = threading.Event()
     threads = max(_THREADS[0], min(_THREADS[1], processors()))
     waiting: deque[tuple[list[Result], Future[list[list[Flaw]]]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with _opened(folder) as within, ThreadPoolExecutor(threads) as pool:
         try:
             for batch in _batches(results):
-                waiting.append((batch, pool.submit(_flaws_of_all, folder, batch, stop)))
+                waiting.append((batch, pool.submit(_flaws_of_all, within, batch, stop)))
                 if len(waiting) > 2 * threads:
                     yield from _done(*waiting.popleft())
             while waiting:
                 yield from _done(*waiting.popleft())
         finally:
             stop.set()
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open a folder: a path would be walked anew for each of a million files."""
+    with refusals(f"the output folder {folder} can't be read"):
+        within = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield within
+    finally:
+        os.close(within)
 
 
 def _done(batch: list[Result], found: Future[list[list[Flaw]]]) -> Iterator[tuple[Result, list[Flaw]]]:
@@ -251,14 +266,14 @@ def _batches(results: Iterable[Result]) -> Iterator[list[Result]]:
         yield batch
 
 
-def _flaws_of_all(folder: Path, batch: list[Result], stop: threading.Event) -> list[list[Flaw]]:
-    return [_flaws_of(folder, result, stop) for result in batch]
+def _flaws_of_all(within: int, batch: list[Result], stop: threading.Event) -> list[list[Flaw]]:
+    return [_flaws_of(within, result, stop) for result in batch]
 
 
-def _flaws_of(folder: Path, result: Result, stop: threading.Event) -> list[Flaw]:
+def _flaws_of(within: int, result: Result, stop: threading.Event) -> list[Flaw]:
     found = []
     for file in result.files:
-        if (wrong := _wrong_with(folder, file, stop)) is not None:
+        if (wrong := _wrong_with(within, file, stop)) is not None:
             found.append(Flaw(result.key, file.name, *wrong))
     return found
 
@@ -269,13 +284,13 @@ class _Wrong(NamedTuple):
     seen: tuple[int, ...] = ()
 
 
-def _wrong_with(folder: Path, said: SavedFile, stop: threading.Event) -> _Wrong | None:
+def _wrong_with(within: int, said: SavedFile, stop: threading.Event) -> _Wrong | None:
     """Say what is wrong with a file; None if nothing is."""
     if not is_result_name(said.name):
         return _Wrong("damaged", "the ledger was edited: no result has such a name")
     try:
-        descriptor = os.open(folder / said.name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its other end
-    except (FileNotFoundError, NotADirectoryError):
+        descriptor = os.open(said.name, _READ, dir_fd=within)
+    except FileNotFoundError:
         return _Wrong("missing", "there is no such file")
     except OSError as error:
         return _Wrong("unreadable", f"it can't be read: {error.strerror or error}")

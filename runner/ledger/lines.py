@@ -13,7 +13,7 @@ from runner.ledger.history import _PLAIN, _READ_BYTES, Recorded, _recorded
 from runner.storage import refusals
 
 _NUMBER = rb"[0-9.e+-]{1,30}"
-_TEXT = rb'"(?:[^"\\]|\\.)*"'
+_TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _REST = re.compile(
     rb'"endpoint":"([^"\\]*)","seed":(?:-?[0-9]{1,20}|null),"protocol":%b,"sha256":(?:"([0-9a-f]{64})"|null),'
     rb'"image_s":%b,"save_s":%b,"seconds":%b,"finished_at":"([^"\\]*)","error":(null|%b),'
@@ -47,7 +47,7 @@ class Result(NamedTuple):
 class End(NamedTuple):
     """How a prompt ended, for counting: ``endpoint`` in UTF-8, ``size_bytes`` of all its files, ``error`` as JSON.
 
-    ``generate_s`` is that of the last attempt, None if there was none.
+    ``generate_s`` is that of the last attempt of a saved one, None if there was none.
     """
 
     key: bytes
@@ -146,18 +146,16 @@ def _digest(said: Mapping[str, Any]) -> str | None:
 
 
 def _quick_end(line: bytes) -> End | None:
-    failed = None
-    if found := _PLAIN.match(line):
-        key, size_bytes = found[1], int(found[4])
-    elif failed := _FAILED.match(line):
-        key, size_bytes = failed[1], 0
-    else:
+    begin = _PLAIN.match(line) or _FAILED.match(line)
+    if begin is None or _SEVERAL in line:
         return None
-    rest = _REST.search(line)
-    if rest is None or _SEVERAL in line:
+    rest = _REST.search(line, begin.end())
+    if rest is None:
         return None
-    error = rest[4] if rest[4] != b"null" else b'""'
-    return End(key, failed is None, rest[1], rest[3], size_bytes, _generated(line), error)
+    endpoint, _, finished_at, error = rest.groups()
+    if begin.re is _FAILED:
+        return End(begin[1], False, endpoint, finished_at, 0, None, error if error != b"null" else b'""')
+    return End(begin[1], True, endpoint, finished_at, int(begin[4]), _generated(line), b'""')
 
 
 def _generated(line: bytes) -> float | None:
@@ -178,7 +176,7 @@ def _slow_end(line: bytes) -> End | None:
         return None
     try:
         said = json.loads(line)
-        last = said["attempts"][-1]["generate_s"] if said["attempts"] else None
+        last = said["attempts"][-1]["generate_s"] if said["attempts"] and found.outcome == "saved" else None
         sizes = [found.size_bytes or 0, *(int(one["size_bytes"]) for one in found.more)]
         return End(
             found.key.encode(errors="surrogatepass"),
