@@ -159,8 +159,8 @@ class _Look:
         if at_work:
             time.sleep(_SETTLE_S)
         history = replay(self._ledger)
-        results = self._counted(self._last_words(history))
-        self._doubtful = array("Q")
+        doubtful, self._doubtful = self._doubtful, array("Q")
+        results = self._counted(self._last_words(history, doubtful))
         damaged: list[tuple[Result, list[Flaw]]] = []
         for result, flaws in _checked(self._path, results):
             if flaws and at_work and not last:
@@ -178,10 +178,10 @@ class _Look:
             self._count(result, told)
             self.to_discard += [flaw for flaw in told if flaw.state == "damaged" and flaw.seen]
 
-    def _last_words(self, history: History) -> Iterator[Result | None]:
+    def _last_words(self, history: History, doubtful: array[int]) -> Iterator[Result | None]:
         """Yield what the ledger says now of the results that seem wrong; None where it says nothing any more."""
         places: set[int] = set()
-        for result in results_at(self._ledger, self._doubtful):
+        for result in results_at(self._ledger, doubtful):
             place = history.place(result.key.encode(errors="surrogatepass")) if result else None
             if place is None:
                 yield None
@@ -294,22 +294,23 @@ def _wrong_with(within: int, said: SavedFile, stop: threading.Event) -> _Wrong |
         return _Wrong("missing", "there is no such file")
     except OSError as error:
         return _Wrong("unreadable", f"it can't be read: {error.strerror or error}")
-    with open(descriptor, "rb", buffering=0) as file:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return _Wrong("missing", "what has its name is no file")
+    with open(descriptor, "rb") as file:
         try:
-            return _wrong_inside(file, said, stop)
+            return _wrong_inside(file, status, said, stop)
         except OSError as error:
             return _Wrong("unreadable", f"it can't be read: {error.strerror or error}")
 
 
-def _wrong_inside(file: io.FileIO, said: SavedFile, stop: threading.Event) -> _Wrong | None:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        return _Wrong("missing", "what has its name is no file")
+def _wrong_inside(file: BinaryIO, status: os.stat_result, said: SavedFile, stop: threading.Event) -> _Wrong | None:
     seen = _seen(status)
     if status.st_size != said.size_bytes:
         return _Wrong("damaged", f"it has {status.st_size} bytes, not {said.size_bytes}", seen)
     is_short = status.st_size <= _SHORT_BYTES
-    body: BinaryIO = io.BytesIO(file.read(_SHORT_BYTES + 1)) if is_short else io.BufferedReader(file)
+    body = io.BytesIO(file.read(_SHORT_BYTES + 1)) if is_short else file
     if said.sha256 is not None and _sha256(body, stop) != said.sha256:
         return _Wrong("damaged", "its content is not what was saved (another SHA-256)", seen)
     if said.format not in formats.FORMATS:

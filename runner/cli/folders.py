@@ -337,7 +337,13 @@ def _print_object(fields: Iterable[tuple[str, Any]]) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Return JSON that a person can read; a name that is no Unicode has its bytes escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def _write_missing(path: str, lines: Iterable[str], chosen: config.Config) -> None:

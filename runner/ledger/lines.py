@@ -23,7 +23,6 @@ _REST = re.compile(
 
 _FAILED = re.compile(rb'{"key":"([^"\\]*)","outcome":"failed","')
 _GENERATED = b'"generate_s":'
-_SEVERAL = b'"more":['
 _TAIL_BYTES = 1024 * 1024
 
 
@@ -120,8 +119,8 @@ def last_run_named(path: Path) -> str | None:
 
 def _quick_result(place: int, line: bytes) -> Result | None:
     found = _PLAIN.match(line)
-    if found is None or _SEVERAL in line:
-        return None
+    if found is None:
+        return None  # as the first of several results, which has another name
     rest = _REST.search(line, found.end())
     if rest is None or rest[2] is None:
         return None
@@ -147,7 +146,7 @@ def _digest(said: Mapping[str, Any]) -> str | None:
 
 def _quick_end(line: bytes) -> End | None:
     begin = _PLAIN.match(line) or _FAILED.match(line)
-    if begin is None or _SEVERAL in line:
+    if begin is None:
         return None
     rest = _REST.search(line, begin.end())
     if rest is None:
