@@ -218,15 +218,26 @@ def test_a_name_that_no_result_has_is_neither_read_nor_removed(here: Path, said:
 
 def test_torn_and_foreign_lines_are_counted_and_passed_over(here: Path, said: Said) -> None:
     folder = Folder(here, "chair", "lamp")
-    folder.save("lamp")
     file = folder.save("chair")
-    lines = folder.ledger.read_bytes().splitlines(keepends=True)
-    glued = lines[1][: lines[1].index(b'"sha256"')] + lines[0][lines[0].index(b'"sha256"') :][:90] + b"}\n"
-    folder.ledger.write_bytes(b"nonsense\n" + lines[0] + glued.replace(b'"size_bytes"', b'"size_bytes"'))
+    folder.save("lamp", PLY.replace(b"\0", b"\1"))
+    chair, lamp = folder.ledger.read_bytes().splitlines(keepends=True)
+    torn = chair[: chair.index(b'"sha256"') + 12]
+    folder.ledger.write_bytes(b"nonsense\n" + lamp + torn + lamp)  # what follows a torn line holds another's hash
     found = said(folder, "--discard")
-    assert (found["files"], found["whole"], found["removed"]) == (1, 1, [])
+    assert (found["files"], found["whole"], found["flaws"], found["removed"]) == (1, 1, [], [])
     assert found["unreadable_lines"] == 2
     assert file.exists()
+
+
+def test_a_file_that_changed_after_it_was_read_is_not_discarded(here: Path) -> None:
+    folder = Folder(here, "chair")
+    file = folder.save("chair")
+    file.write_bytes(b"torn")
+    found = verify(
+        folder.path, tell=lambda flaw: file.write_bytes(PLY) and None, observe=lambda done, total: None, discard=True
+    )
+    assert (found.removed, found.left) == ([], [("chair.ply", "it has changed meanwhile")])
+    assert file.read_bytes() == PLY
 
 
 def test_what_is_no_output_folder_is_exit_2_in_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
