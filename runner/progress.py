@@ -29,7 +29,7 @@ class Board:
 
     def __init__(self, state: Path, run: str, redact: Callable[[str], str]) -> None:
         self._path = state / PROGRESS
-        self._part = state / f".{PROGRESS}.part"
+        self._part = state / f".{PROGRESS}.00000000.part"
         self._run = run
         self._redact = redact
         self._next = 0.0

@@ -78,6 +78,9 @@ def standing(
         if own is not None and vouches(key, fingerprints.of(kept), own):
             found.done.append(index)
             continue
+        if _is_missing(key.decode(errors="surrogatepass"), history, stamp):
+            found.pending.append(index)
+            continue
         prompt = prompts[index]
         saved = history.saved.get(prompt.key)
         if saved is None or not _there(saved, stamp, digest) or not satisfies(saved.format, verify):
@@ -96,6 +99,14 @@ def standing(
     jobs = _jobs(prompts, history, seed=seed, protocol=protocol)
     found.jobs = {index: job for index, job in jobs.items() if index not in done}
     return found
+
+
+def _is_missing(key: str, history: History, stamp: Callable[[str], Stamp | None]) -> bool:
+    """Tell at once of most prompts without a result that they have none: a million may be missing."""
+    if key not in history.saved:
+        return True
+    name = history.file(key)
+    return name is not None and stamp(name) is None
 
 
 def _jobs(prompts: Prompts, history: History, *, seed: int, protocol: str) -> dict[int, tuple[str, Job]]:

@@ -30,7 +30,9 @@ FILE_MODE = 0o664
 """Results and state are never world-writable; the umask takes away more."""
 _FOLDER_MODE = 0o775
 _BLOCK = 1024 * 1024
-_PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
+PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
+"""What temp files are called, of results and of state."""
+
 _SHORT_BYTES = 256 * 1024
 """A result up to this size is read back in one piece."""
 
@@ -74,6 +76,13 @@ class OutputFolder:
                     status = entry.stat()
                     stamps[entry.name] = Stamp(status.st_size, status.st_mtime_ns)
         return stamps
+
+    def names(self) -> Iterator[str]:
+        """Yield the name of every visible file; none if there is no folder. Raises StorageError."""
+        with refusals(f"the output folder {self.path} can't be read"), suppress(FileNotFoundError):
+            for entry in os.scandir(self.path):
+                if not entry.name.startswith(".") and entry.is_file():
+                    yield entry.name
 
     def stamp(self, name: str) -> Stamp | None:
         """Return the stamp of one visible file; None if there is none. Raises StorageError."""
@@ -133,7 +142,7 @@ class OutputFolder:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
         with refusals(f"the unfinished files in {self.path} can't be removed"):
             hidden = [entry for entry in os.scandir(self.path) if entry.name[0] == "."]
-            stale = [entry.path for entry in hidden if _PART.match(entry.name) and entry.is_file()]
+            stale = [entry.path for entry in hidden if PART.match(entry.name) and entry.is_file()]
             for path in stale:
                 os.unlink(path)
         return len(stale)

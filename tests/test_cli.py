@@ -404,9 +404,9 @@ def test_status_finds_the_list_of_stdin_after_the_folder_was_moved_and_keeps_it_
     runner("generate", "--prompts-file", "-", "--endpoint", server.url, given=lines)
     (here / "results").rename(here / "moved")
     done = runner("status", "moved")
-    assert (done.returncode, done.stdout) == (
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
         0,
-        "moved: 2 total, 2 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n",
+        "moved: 2 total, 2 saved, 0 failed, 0 missing, 0 earlier, 0 unknown",
     )
     assert (here / "moved" / ".runner" / "prompts.txt").stat().st_mode & 0o077 == 0
 
@@ -416,8 +416,9 @@ def test_a_run_of_the_missing_ones_leaves_the_others_known(listed, runner: Run, 
     (here / "results" / "b.ply").unlink()
     runner("status", "results", "--missing-file", "todo.txt")
     runner("run", "run.yaml", "--prompts-file", "todo.txt", "--output-folder", "results")
-    said = runner("status", "results").stdout
-    assert said == "results: 1 total, 1 saved, 0 failed, 0 missing, 2 earlier, 0 unknown\n"
+    said = runner("status", "results").stdout.splitlines()
+    assert said[0] == "results: 1 total, 1 saved, 0 failed, 0 missing, 2 earlier, 0 unknown"
+    assert not [line for line in said if line.startswith(("missing:", "failed:", "unknown:"))]
 
 
 def test_no_missing_file_is_written_where_it_would_number_the_results_anew(listed, runner: Run, here: Path) -> None:
@@ -533,9 +534,9 @@ def test_plain_images_are_written_as_the_file_to_do_is_called(
 def test_json_lines_of_stdin_are_kept_with_the_folder(server: ScriptedServer, runner: Run, here: Path) -> None:
     runner("generate", "--prompts-file", "-", "--endpoint", server.url, given=rich_list(server))
     done = runner("status", "results")
-    assert (done.returncode, done.stdout) == (
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
         0,
-        "results: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n",
+        "results: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown",
     )
     assert (here / "results" / ".runner" / "prompts.jsonl").stat().st_mode & 0o077 == 0
 

@@ -1,4 +1,4 @@
-"""``status``: what is in an output folder."""
+"""``status``, ``verify`` and ``prune``: what is in an output folder, whether it is whole, and what may go."""
 
 from __future__ import annotations
 
@@ -6,53 +6,120 @@ import json
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from runner import config
+from runner import config, pruning
+from runner.cli import standing
+from runner.cli.output import counting
 from runner.errors import UsageError
-
-_SHOWN = 20
+from runner.report import plain
+from runner.status import Status, status_of
+from runner.verification import Flaw
+from runner.verification import verify as verify_all
 
 
 def status(arguments: Namespace) -> int:
     """Print how an output folder stands; 0 only if every prompt has its result."""
-    from runner.status import status_of
-
     found = status_of(Path(arguments.folder))
     if arguments.missing_file == "-":
-        sys.stdout.write(found.to_do())
-        return 0 if not found.failed and not found.missing else 1
+        sys.stdout.writelines(found.lines_to_do())
+        return _all_there(found)
     if arguments.missing_file:
-        _write_missing(arguments.missing_file, found.to_do(arguments.missing_file), found.config)
-    counts = {
-        "total": found.total,
-        "saved": found.saved,
-        "failed": len(found.failed),
-        "missing": len(found.missing),
-        "earlier": len(found.earlier),
-        "unknown": len(found.unknown),
-    }
+        _write_missing(arguments.missing_file, found.lines_to_do(arguments.missing_file), found.config)
     if arguments.json:
-        failures = [{"key": prompt.key, "prompt": said.prompt, "error": said.error} for prompt, said in found.failed]
-        print(json.dumps(counts | {"failures": failures, "unknown_files": found.unknown}, ensure_ascii=False))
+        _print_object(standing.status_fields(arguments.folder, found))
     else:
-        print(f"{arguments.folder}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
-        _print_some("failed", [f"{prompt.key}: {said.error}" for prompt, said in found.failed])
-        _print_some("missing", [prompt.key for prompt in found.missing])
-        _print_some("unknown", found.unknown)
+        for line in standing.status_lines(arguments.folder, found):
+            print(line)
+    return _all_there(found)
+
+
+def verify(arguments: Namespace) -> int:
+    """Read every result again and name each that is not whole; 0 only if all are."""
+    listing = _Listing(arguments.folder) if arguments.json else None
+    with counting("result") as shown:
+
+        def tell(flaw: Flaw) -> None:
+            if listing:
+                listing.add({"key": flaw.key, "file": flaw.file, "state": flaw.state, "wrong": flaw.wrong})
+            else:
+                shown.say(f"{flaw.state:<10}  {plain(flaw.file)}: {plain(flaw.wrong)}")
+
+        found = verify_all(Path(arguments.folder), tell=tell, observe=shown.observe, discard=arguments.discard)
+    if listing:
+        listing.close(standing.verify_fields(found))
+    else:
+        for line in standing.verify_lines(arguments.folder, found, discarded=arguments.discard):
+            print(line)
+    return 0 if found.success else 1
+
+
+def prune(arguments: Namespace) -> int:
+    """List the files that belong to no prompt, and remove them if asked to; 1 if one could not be removed."""
+    path = Path(arguments.folder)
+    only = tuple(arguments.only or pruning.KINDS)
+    if arguments.yes:
+        found = pruning.prune(path, only, despite_doubt="earlier" in (arguments.only or ()))
+    else:
+        found = pruning.strays_of(path, only)
+    if arguments.json:
+        _print_object(standing.prune_fields(arguments.folder, found))
+    else:
+        for line in standing.prune_lines(arguments.folder, found, done=arguments.yes):
+            print(line)
+    return 1 if found.left else 0
+
+
+def _all_there(found: Status) -> int:
     return 0 if not found.failed and not found.missing else 1
 
 
-def _print_some(title: str, lines: list[str]) -> None:
-    if lines:
-        print(f"{title}:")
-        for line in lines[:_SHOWN]:
-            print(f"  {line}")
-        if len(lines) > _SHOWN:
-            print(f"  … and {len(lines) - _SHOWN} more (--json lists all)")
+class _Listing:
+    """One JSON object that begins with what is not whole, written as it is found: nobody keeps a million names."""
+
+    def __init__(self, folder: str) -> None:
+        self._before = f'{{"folder": {_json(folder)}, "flaws": ['
+
+    def add(self, flaw: Mapping[str, Any]) -> None:
+        sys.stdout.write(self._before + _json(flaw))
+        self._before = ", "
+
+    def close(self, fields: Iterable[tuple[str, Any]]) -> None:
+        begun = "" if self._before == ", " else self._before
+        rest = "".join(f", {_json(name)}: {_json(value)}" for name, value in fields)
+        sys.stdout.write(f"{begun}]{rest}}}\n")
 
 
-def _write_missing(path: str, text: str, chosen: config.Config) -> None:
+def _print_object(fields: Iterable[tuple[str, Any]]) -> None:
+    """Print one JSON object on one line; what an iterator gives becomes a list, one by one."""
+    mark = "{"
+    for name, value in fields:
+        sys.stdout.write(f"{mark}{_json(name)}: ")
+        mark = ", "
+        if isinstance(value, Iterator):
+            sys.stdout.write("[")
+            for number, one in enumerate(value):
+                sys.stdout.write((", " if number else "") + _json(one))
+            sys.stdout.write("]")
+        else:
+            sys.stdout.write(_json(value))
+    sys.stdout.write("}\n")
+
+
+def _json(value: Any) -> str:
+    """Return JSON that a person can read; a name that is no Unicode has its bytes escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
+def _write_missing(path: str, lines: Iterable[str], chosen: config.Config) -> None:
     """Write the list whole or not at all, and never over one of the run's own inputs."""
     for source in chosen.prompts:
         source = os.path.join(chosen.base, source)
@@ -63,8 +130,11 @@ def _write_missing(path: str, text: str, chosen: config.Config) -> None:
     part = path if special else f"{path}.part"
     try:
         with open(part, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+            file.writelines(lines)
         if not special:
             os.replace(part, path)
     except OSError as error:
+        if not special:
+            with suppress(OSError):
+                os.unlink(part)
         raise UsageError(f"--missing-file {path}: can't be written: {error.strerror}") from error

@@ -101,6 +101,53 @@ class Progress:
         )
 
 
+class Counting:
+    """Shows how many of a known number are done: a bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._on_terminal = sys.stderr.isatty()
+        self._bar: tqdm[Any] | None = None
+
+    def observe(self, done: int, total: int) -> None:
+        """Take note of how many are done."""
+        if not self._on_terminal:
+            return
+        with suppress(OSError, ValueError):
+            if self._bar is None:
+                self._bar = tqdm(
+                    total=total,
+                    unit=self._unit,
+                    bar_format=_BAR,
+                    dynamic_ncols=True,
+                    file=sys.stderr,
+                )
+            self._bar.update(done - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """Print a line on stdout, above the bar if there is one."""
+        if self._bar is None:
+            print(line)
+        else:
+            tqdm.write(line, file=sys.stdout)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            with suppress(OSError, ValueError):
+                self._bar.close()
+
+
+@contextmanager
+def counting(unit: str) -> Iterator[Counting]:
+    """Give what shows how far something is, as long as it goes on."""
+    shown = Counting(unit)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
 def progress_line(tally: Tally) -> str:
     """Say in one line how far a run is.
 

@@ -131,6 +131,27 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument(
+        "--discard", action="store_true", help="remove damaged files, so that the next run makes them again"
+    )
+
+
+def _add_prune(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument("--yes", action="store_true", help="remove them; without it they are only listed")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=("earlier", "unknown", "temp"),
+        help="only results of earlier prompts, files that the ledger does not know, or temp files; repeatable "
+        "(default: all three)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=10006, metavar="N", help="the port to listen on; 0: any free one (default: 10006)"
@@ -253,7 +274,9 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ("plan", "running", "show which prompt goes to which endpoint", _add_plan, texts.PLAN),
     ("check", "servers", "check a config, every endpoint's health and its protocol", _add_check, texts.CHECK),
     ("protocols", "servers", "list the kinds of servers known by name", _add_protocols, texts.PROTOCOLS),
-    ("status", "folders", "count what is saved, failed and missing in a folder", _add_status, texts.STATUS),
+    ("status", "folders", "say how an output folder stands, by whom, and why", _add_status, texts.STATUS),
+    ("verify", "folders", "read every result again: size, SHA-256, structure", _add_verify, texts.VERIFY),
+    ("prune", "folders", "list or remove files that belong to no prompt", _add_prune, texts.PRUNE),
     ("monitor", "monitoring", "watch the endpoints, and the run that goes on with them", _add_monitor, texts.MONITOR),
     ("serve", "servers", "run the reference generation server", _add_serve, texts.SERVE),
     ("init", "beginning", "write a commented config to start from", _add_init, texts.INIT),

@@ -22,10 +22,39 @@ from typing import Any
 from runner.errors import LockedError
 from runner.ledger.history import FIRST as _FIRST
 from runner.ledger.history import History, Recorded, replay
+from runner.ledger.lines import (
+    End,
+    Result,
+    SavedFile,
+    ends_at,
+    last_run_named,
+    lines_at,
+    recorded_at,
+    results_at,
+    whole_result,
+)
 from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
 
-__all__ = ["LEDGER", "LOCK", "History", "Ledger", "Recorded", "holder", "locked", "replay"]
+__all__ = [
+    "LEDGER",
+    "LOCK",
+    "End",
+    "History",
+    "Ledger",
+    "Recorded",
+    "Result",
+    "SavedFile",
+    "ends_at",
+    "holder",
+    "last_run_named",
+    "lines_at",
+    "locked",
+    "recorded_at",
+    "replay",
+    "results_at",
+    "whole_result",
+]
 
 LEDGER = "ledger.jsonl"
 LOCK = "lock"

@@ -122,6 +122,19 @@ class History:
             yield self.file(key)
             yield from self._more.get(row, ())
 
+    def places(self) -> array[int]:
+        """Return where the lines of all saved results begin, ascending."""
+        return array("Q", sorted(map(self._offset, self._rows.values())))
+
+    def place(self, key: bytes) -> int | None:
+        """Return where the line of a saved result begins; None if there is none. ``key`` is in UTF-8."""
+        row = self._rows.get(key)
+        return None if row is None else self._offset(row)
+
+    def place_of_failure(self, key: bytes) -> int | None:
+        """Return where the line of a failure begins, if no result was saved after it. ``key`` is in UTF-8."""
+        return self._failed.get(key)
+
     def file(self, key: str) -> str | None:
         """Return the name of the file of a saved result; None if there is none."""
         row = self._rows.get(key.encode(errors="surrogatepass"))

@@ -117,3 +117,26 @@ def endpoint_table(summary: Summary) -> str:
             for one in summary.endpoints
         ],
     )
+
+
+def plain(text: str) -> str:
+    """Return a text from outside as a terminal may have it: on one line, with nothing in it that moves a cursor.
+
+    >>> print(plain("chair\\x1b[2J"))
+    chair\\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def in_words(seconds: float) -> str:
+    """Say how long something takes or is ago, as a person would.
+
+    >>> [in_words(s) for s in (0.4, 59, 61, 7300, 200_000)]
+    ['0 s', '59 s', '1 min', '2 h', '2 days']
+    """
+    for unit, length_s in (("days", 86400 * 2), ("h", 3600), ("min", 60)):
+        if seconds >= length_s:
+            return f"{seconds // (86400 if unit == 'days' else length_s):.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,240 @@
+"""What ``status``, ``verify`` and ``prune`` say of an output folder, as text and as the fields of a JSON object.
+
+Whatever came from outside, such as keys and errors, is made safe for a terminal here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from runner.clock import utc_age_s
+from runner.pruning import Pruned, Stray
+from runner.report import Cause, in_words, plain, table, why
+from runner.status import LastRun, Status
+from runner.verification import Verified
+
+_SHOWN = 20
+_NAMED = 5
+
+
+def _counts(found: Status) -> dict[str, int]:
+    return {
+        "total": found.total,
+        "saved": found.saved,
+        "failed": len(found.failed),
+        "missing": len(found.missing),
+        "earlier": len(found.earlier),
+        "unknown": len(found.unknown),
+    }
+
+
+def status_fields(folder: str, found: Status) -> Iterator[tuple[str, Any]]:
+    """Yield what ``status --json`` says, name by name."""
+    yield from _counts(found).items()
+    yield "folder", folder
+    yield "endpoints", [asdict(share) | {"last_saved_at": share.last_saved_at or None} for share in found.shares]
+    yield "causes", [_cause_fields(cause) for cause in found.causes]
+    last = found.last_run
+    yield "last_run", asdict(last) | {"age_s": round(utc_age_s(last.began_at))} if last else None
+    saved_at = found.last_result_at
+    yield "last_result", {"at": saved_at, "age_s": round(utc_age_s(saved_at))} if saved_at else None
+    yield "running", {**found.progress, **_pace(found.progress)} if found.progress else None
+    yield "free_bytes", found.free_bytes
+    yield "unreadable_lines", found.unreadable_lines
+    yield "failures", ({"key": key, "prompt": prompt, "error": error} for key, prompt, error in found.failures())
+    yield "unknown_files", found.unknown
+
+
+def _cause_fields(cause: Cause) -> dict[str, Any]:
+    return {
+        "cause": cause.text,
+        "count": cause.count,
+        "key": cause.key,
+        "error": cause.error,
+        "endpoints": list(cause.endpoints),
+    }
+
+
+def _pace(progress: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return how many prompts a minute end, and in how many seconds none is pending; None while nobody can say."""
+    try:
+        ended, seconds = progress["saved"] + progress["failed"], float(progress["seconds"])
+        a_minute = 60 * ended / seconds
+        return {"a_minute": round(a_minute, 1), "eta_s": round(60 * progress["pending"] / a_minute)}
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # it has just begun
+        return {"a_minute": None, "eta_s": None}
+
+
+def status_lines(folder: str, found: Status) -> Iterator[str]:
+    """Yield what ``status`` says, for a person to read in five seconds."""
+    yield f"{plain(folder)}: " + ", ".join(f"{count} {name}" for name, count in _counts(found).items())
+    yield from _run_lines(found)
+    if found.shares:
+        yield ""
+        yield _share_table(found)
+    if found.causes:
+        yield ""
+        yield "failed:"
+        yield from (f"  {_cause_text(cause)}" for cause in found.causes[:_SHOWN])
+        yield from _and_more(len(found.causes) - _SHOWN, "causes (--json lists all)")
+    if found.missing:
+        keys = (found.prompts[index].key for index in found.missing[:_NAMED])
+        yield _named("missing", keys, len(found.missing), "--missing-file F writes all")
+    if found.unknown:
+        yield _named("unknown", found.unknown[:_NAMED], len(found.unknown), "--json lists all")
+
+
+def _run_lines(found: Status) -> Iterator[str]:
+    if found.progress:
+        yield _progress_line(found.progress)
+    parts = [_last_run_text(found.last_run)] if found.last_run and found.last_run.ended else []
+    if found.last_result_at:
+        parts.append(f"last result {_ago(found.last_result_at)}")
+    parts.append(f"{found.free_bytes / 1e9:.1f} GB free")
+    if found.unreadable_lines:
+        parts.append(f"{found.unreadable_lines} unreadable lines in the ledger")
+    yield "; ".join(parts)
+
+
+def _last_run_text(last: LastRun) -> str:
+    began = f"last run began {_ago(last.began_at)}"
+    if last.ended == "killed":
+        return f"{began} and left no summary (killed?)"
+    took = f" after {in_words(last.seconds)}" if last.seconds is not None else ""
+    if last.ended == "done":
+        return f"{began}, done{took}"
+    return f"{began}, stopped{took}: {plain(last.error or why(last.stopped))}"
+
+
+def _progress_line(progress: Mapping[str, Any]) -> str:
+    said = {name: progress.get(name) for name in ("total", "saved", "skipped", "failed", "pending")}
+    counts = ", ".join(f"{plain(str(count))} {name}" for name, count in said.items())
+    pace = _pace(progress)
+    eta = "unknown" if pace["eta_s"] is None else in_words(pace["eta_s"])
+    rate = "" if pace["a_minute"] is None else f"; {pace['a_minute']}/min"
+    return f"a run is going on (pid {plain(str(progress.get('pid')))}): {counts}{rate}, ETA {eta}"
+
+
+def _share_table(found: Status) -> str:
+    shown = found.shares[:_SHOWN]
+    rows = [
+        [
+            plain(one.name),
+            one.saved,
+            one.failed,
+            round(one.bytes / 1e6, 1),
+            "-" if one.median_s is None else f"{one.median_s:.1f}",
+            _ago(one.last_saved_at) if one.last_saved_at else "-",
+        ]
+        for one in shown
+    ]
+    text = table(["endpoint", "saved", "failed", "MB", "median s", "last saved"], rows)
+    return "\n".join([text, *_and_more(len(found.shares) - _SHOWN, "endpoints (--json lists all)")])
+
+
+def _cause_text(cause: Cause) -> str:
+    where = ", ".join(map(plain, cause.endpoints[:_NAMED]))
+    more = f" and {len(cause.endpoints) - _NAMED} more" if len(cause.endpoints) > _NAMED else ""
+    example = plain(cause.key) if cause.count == 1 else f"such as {plain(cause.key)}"
+    return f"{cause.count}× {plain(cause.error)} ({example}; {where}{more})"
+
+
+def _named(title: str, names: Iterable[str], count: int, rest: str) -> str:
+    more = f" and {count - _NAMED} more ({rest})" if count > _NAMED else ""
+    return f"{title}: " + ", ".join(map(plain, names)) + more
+
+
+def _and_more(count: int, what: str) -> Iterator[str]:
+    if count > 0:
+        yield f"  … and {count} more {what}"
+
+
+def _ago(then: str) -> str:
+    return f"{in_words(utc_age_s(then))} ago"
+
+
+def verify_fields(found: Verified) -> Iterator[tuple[str, Any]]:
+    """Yield what ``verify --json`` says beside the flaws."""
+    yield from (
+        (name, value) for name, value in asdict(found).items() if name not in ("removed", "left", "unreadable_lines")
+    )
+    yield "unreadable_lines", found.unreadable_lines
+    yield "removed", found.removed
+    yield "not_removed", [{"file": name, "why": reason} for name, reason in found.left]
+
+
+def verify_lines(folder: str, found: Verified, *, discarded: bool) -> Iterator[str]:
+    """Yield what ``verify`` says in the end."""
+    if discarded:
+        yield f"removed {len(found.removed)} damaged files; the next run makes them again"
+        yield from (f"not removed: {plain(name)}: {plain(reason)}" for name, reason in found.left)
+    if found.unreadable_lines:
+        yield f"{found.unreadable_lines} unreadable lines in the ledger were passed over"
+    states = {"whole": found.whole, "damaged": found.damaged, "missing": found.missing}
+    if found.unreadable:
+        states["unreadable"] = found.unreadable
+    counts = ", ".join(f"{count} {name}" for name, count in states.items())
+    size = f"{found.bytes / 1e6:.1f} MB" if found.bytes < 1e9 else f"{found.bytes / 1e9:.1f} GB"
+    yield f"{plain(folder)}: {found.files} files: {counts} ({size} in {found.seconds:.1f} s)"
+    if found.damaged and not discarded:
+        yield f"To have the damaged ones made again: runner verify {plain(folder)} --discard, then run again"
+
+
+def prune_fields(folder: str, found: Pruned) -> Iterator[tuple[str, Any]]:
+    """Yield what ``prune --json`` says, name by name."""
+    removed = {stray.name for stray in found.removed}
+    yield "folder", folder
+    yield "lists", found.sources
+    yield "count", len(found.strays)
+    yield "bytes", sum(stray.size_bytes for stray in found.strays)
+    yield "removed", len(removed)
+    yield "removed_bytes", sum(stray.size_bytes for stray in found.removed)
+    yield "kept", found.kept
+    yield "spared", found.spared
+    yield "running", found.at_work
+    yield "doubt", found.doubt
+    yield "not_removed", [{"file": name, "why": reason} for name, reason in found.left]
+    yield (
+        "files",
+        (
+            {"name": one.name, "kind": one.kind, "size_bytes": one.size_bytes, "removed": one.name in removed}
+            for one in found.strays
+        ),
+    )
+
+
+def prune_lines(folder: str, found: Pruned, *, done: bool) -> Iterator[str]:
+    """Yield what ``prune`` says."""
+    removed = set(found.removed)
+    for stray in found.strays:
+        verb = "removed  " if stray in removed else ""
+        yield f"{verb}{stray.kind:<7}  {stray.size_bytes:>12}  {plain(stray.name)}"
+    yield from (f"not removed: {plain(name)}: {plain(reason)}" for name, reason in found.left)
+    if found.spared:
+        yield (
+            f"{found.spared} unknown files are left alone: they may be yours, for {plain(folder)} holds "
+            f"{plain(str(found.shared_with))} too; remove them by hand"
+        )
+    if found.at_work:
+        yield "a run is going on: its temp files are not listed"
+    yield f"{plain(folder)}: {_total(found.removed if done else found.strays)}{' removed' if done else ''}"
+    if not done and found.strays:
+        lists = ", ".join(map(plain, found.sources))
+        yield f"Going by the prompts of {lists}. Nothing was removed; --yes removes them"
+    if not done and found.doubt:
+        yield f"warning: {plain(found.doubt)}"
+
+
+def _total(strays: Sequence[Stray]) -> str:
+    if not strays:
+        return "no files that belong to no prompt"
+    counts = Counter(stray.kind for stray in strays)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return f"{len(strays)} files that belong to no prompt ({kinds}), {_megabytes(strays)}"
+
+
+def _megabytes(strays: Sequence[Stray]) -> str:
+    return f"{sum(stray.size_bytes for stray in strays) / 1e6:.1f} MB"

@@ -1,0 +1,298 @@
+"""Which files of an output folder belong to no prompt, and how they are removed.
+
+This room alone deletes what it has not made, so in doubt it leaves a file where it is. It goes by the prompts list
+of the folder's last run; a list that is gone, empty, or empty in part removes nothing. Whatever is named like a
+result of a prompt of that list stays, whatever the ledger says, and so does every file that the config names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from runner.batch import history_of, read_all
+from runner.belongings import sorted_out
+from runner.config import Config
+from runner.errors import UsageError
+from runner.ledger import LOCK, holder, locked
+from runner.prompts import Prompts, local_image
+from runner.storage import PART, STATE, OutputFolder, refusals
+from runner.traces import config_in
+
+Kind = Literal["earlier", "unknown", "temp"]
+KINDS: tuple[Kind, ...] = ("earlier", "unknown", "temp")
+
+_FEW = 20
+"""More earlier results than these, and more than there are current ones: the list may be only a part of the whole."""
+
+_PRODUCTS = frozenset(["report.html"])
+"""What other commands write beside the results."""
+
+_WORKED_IN = re.compile(r".*\.ya?ml|makefile|\.git", re.IGNORECASE)
+"""Names that no result has, but that folders have in which somebody works."""
+
+_MEMBER = re.compile(r"(.+)-[0-9]+", re.DOTALL)
+"""What one of several results is called, without its extension."""
+
+
+class Stray(NamedTuple):
+    """A file that belongs to no prompt; ``name`` is relative to the folder, ``seen`` tells it from a later one."""
+
+    name: str
+    kind: Kind
+    size_bytes: int
+    seen: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Pruned:
+    """The files that belong to no prompt, and what became of them.
+
+    ``sources`` are the lists that this goes by, ``kept`` counts the visible files that stay. ``shared_with``: the
+    folder holds this too, so its unknown files (``spared``) may be somebody's, and are not among the strays.
+    ``at_work``: a run is going on; temp files are its own then. ``doubt`` says why the list may be the wrong one.
+    """
+
+    strays: list[Stray]
+    sources: list[str]
+    kept: int
+    spared: int = 0
+    shared_with: str | None = None
+    at_work: bool = False
+    doubt: str | None = None
+    removed: list[Stray] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+    """What could not be removed, and why."""
+
+
+def prune(path: Path, only: Collection[Kind] = KINDS, *, despite_doubt: bool = False) -> Pruned:
+    """Remove the files of a folder that belong to no prompt, and return what was done.
+
+    Raises UsageError if the list of prompts can't be relied on, LockedError, StorageError; then nothing was removed.
+    """
+    config_in(path)
+    with locked(path / STATE / LOCK):
+        found = strays_of(path, only)
+        if found.doubt and not despite_doubt:
+            raise UsageError(f"{found.doubt} Nothing was removed.")
+        with _opened(path) as within, _opened(path / STATE) as state:
+            for stray in found.strays:
+                why = _removed(stray, state if stray.name.startswith(f"{STATE}/") else within)
+                if why is None:
+                    found.removed.append(stray)
+                else:
+                    found.left.append((stray.name, why))
+    return found
+
+
+def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
+    """Return the files of a folder that belong to no prompt. Only reads. Raises UsageError, StorageError."""
+    config = config_in(path)
+    prompts = _prompts(path, config)
+    folder = OutputFolder(path)
+    at_work = holder(folder.state) not in (None, os.getpid())
+    names = {*folder.names()}
+    inputs = _inputs(path, config, prompts)
+    shared_with = _shared_with(path, inputs & names)
+    earlier, unknown = _of_nobody(names, config, prompts, inputs)
+    found = {
+        "earlier": earlier,
+        "unknown": () if shared_with else unknown,
+        "temp": () if at_work else [*_temps(path)],
+    }
+    return Pruned(
+        strays=[stray for kind in KINDS if kind in only for stray in _strays(path, kind, found[kind])],
+        sources=[_shown_source(path, source) for source in config.prompts],
+        kept=len(names) - len(earlier) - len(unknown),
+        spared=len(unknown) if shared_with and "unknown" in only else 0,
+        shared_with=shared_with,
+        at_work=at_work,
+        doubt=_doubt(path, config, len(prompts), len(earlier), len(names)) if "earlier" in only else None,
+    )
+
+
+def _prompts(path: Path, config: Config) -> Prompts:
+    """Return the prompts of the last run. Raises UsageError if any of its lists can't be read, or holds none now."""
+    try:
+        prompts = read_all(config)
+        for source in config.prompts:
+            settings = config.settings.model_copy(update={"prompts": [source]})
+            if not len(read_all(replace(config, settings=settings)) if len(config.prompts) > 1 else prompts):
+                raise UsageError(f"{source} holds no prompts")
+    except UsageError as error:
+        raise UsageError(
+            f"{path}: without the prompts of its last run nobody can tell which files belong to none, so nothing is "
+            f"removed: {error.problems[0]}"
+        ) from error
+    return prompts
+
+
+def _of_nobody(
+    names: set[str], config: Config, prompts: Prompts, inputs: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Return the files of earlier prompts and those the ledger does not know, as far as there is no doubt."""
+    found = sorted_out(names, prompts, history_of(config))
+    is_claimed = _claims([*found.earlier, *found.unknown], prompts)
+    named = {*_PRODUCTS, *_named(config)}
+
+    def is_free(name: str) -> bool:  # a log has older parts, with a number behind its name
+        return name not in inputs and not any(name == one or name.startswith(f"{one}.") for one in named)
+
+    earlier = [name for name in found.earlier if is_free(name) and not is_claimed(name, [_stem(name)])]
+    unknown = [name for name in found.unknown if is_free(name) and not is_claimed(name, _stems(name))]
+    return earlier, unknown
+
+
+def _claims(names: Iterable[str], prompts: Prompts) -> Callable[[str, Iterable[str]], bool]:
+    """Return what tells whether one of a file's stems is the key of a prompt, or that with a number behind it."""
+    wanted = {one for name in names for stem in _stems(name) for one in _keys(stem)}
+    folded = (_folded(key.decode(errors="surrogatepass")) for key, _ in prompts.encoded()) if wanted else ()
+    keys = {key for key in folded if key in wanted}
+    return lambda name, stems: any(key in keys for stem in stems for key in _keys(stem))
+
+
+def _stem(name: str) -> str:
+    """Return a file's name without its extension.
+
+    >>> _stem("a.b.ply")
+    'a.b'
+    """
+    return name.rpartition(".")[0] or name
+
+
+def _stems(name: str) -> Iterator[str]:
+    """Yield all that a file's key may be, if nobody knows what is its extension.
+
+    >>> [*_stems("a.b.ply")]
+    ['a.b.ply', 'a', 'a.b']
+    """
+    yield name
+    yield from (name[: dot.start()] for dot in re.finditer(r"\.", name) if dot.start())
+
+
+def _keys(stem: str) -> Iterator[str]:
+    """Yield the keys whose result may be called so.
+
+    >>> [*_keys("Chair-2")]
+    ['chair-2', 'chair']
+    """
+    yield _folded(stem)
+    if member := _MEMBER.fullmatch(stem):
+        yield _folded(member[1])
+
+
+def _folded(name: str) -> str:
+    """Return a name as disks may see it that know neither case nor how an accent is written."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def _inputs(path: Path, config: Config, prompts: Prompts) -> set[str]:
+    """Return the names of the lists and images of the last run that lie in the folder itself."""
+    is_here = _Here(path)
+    sources = [os.path.join(config.base, source) for source in config.prompts]
+    images = (image for _, kept in prompts.encoded() if (image := local_image(kept)))
+    return {os.path.basename(file) for files in (sources, images) for file in files if is_here(file)}
+
+
+class _Here:
+    """Tells whether a file lies in a folder, whatever links lead there; a list mostly names few folders."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.path.realpath(path)
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, file: str) -> bool:
+        folder = os.path.dirname(file)
+        if folder not in self._known:
+            self._known[folder] = "\0" not in folder and os.path.realpath(folder) == self._path
+        return self._known[folder]
+
+
+def _named(config: Config) -> set[str]:
+    """Return the names of all files that the config may mean: certificates, logs and the like."""
+    texts = _texts(config.settings.model_dump(mode="json"))
+    return {os.path.basename(text) for text in texts if ("." in text or "/" in text) and "://" not in text} - {""}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
+
+
+def _shared_with(path: Path, inputs: Collection[str]) -> str | None:
+    """Return what lies in the folder that shows that it is not for results alone."""
+    with refusals(f"the output folder {path} can't be read"):
+        signs = [name for name in os.listdir(path) if _WORKED_IN.fullmatch(name)]
+    return min([*signs, *inputs], default=None)
+
+
+def _doubt(path: Path, config: Config, prompts: int, earlier: int, files: int) -> str | None:
+    """Say why the list may be only a part of the whole; None if it looks right."""
+    if earlier <= max(_FEW, files - earlier):
+        return None
+    lists = ", ".join(_shown_source(path, source) for source in config.prompts)
+    return (
+        f"{path}: {earlier} of its {files} files are results of prompts that are not in {lists} ({prompts} prompts), "
+        "the list of the last run; if that was a part of your list, run the whole list again first (nothing is made "
+        "twice); if these may go, say --only earlier."
+    )
+
+
+def _shown_source(path: Path, source: str) -> str:
+    """Return a list as a person knows it: the kept one by its place in the folder."""
+    return source if os.path.isabs(source) or "://" in source else os.path.join(path, STATE, source)
+
+
+def _temps(path: Path) -> Iterator[str]:
+    """Yield the temp files of results and of state, relative to the folder."""
+    for folder, prefix in ((path, ""), (path / STATE, f"{STATE}/")):
+        with refusals(f"{folder} can't be read"):
+            found = [one for one in os.scandir(folder) if PART.match(one.name) and one.is_file(follow_symlinks=False)]
+        yield from (f"{prefix}{one.name}" for one in found)
+
+
+def _strays(path: Path, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:
+    for name in sorted(names):
+        try:
+            status = os.lstat(path / name)
+        except FileNotFoundError:  # somebody was quicker
+            continue
+        yield Stray(name, kind, status.st_size, _seen(status))
+
+
+def _seen(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a folder: what is removed is removed from there, wherever its path leads by then."""
+    with refusals(f"{path} can't be read"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _removed(stray: Stray, within: int) -> str | None:
+    """Remove a file, of a link only the link; say why if it can't be, or if it is another by now."""
+    name = os.path.basename(stray.name)
+    try:
+        if _seen(os.stat(name, dir_fd=within, follow_symlinks=False)) != stray.seen:
+            return "it has changed meanwhile"
+        os.unlink(name, dir_fd=within)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

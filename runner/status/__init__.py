@@ -1,0 +1,158 @@
+"""How an output folder stands: what is saved, failed, missing, and what is not ours; by whom, why, and since when."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.batch import history_of, read_all, standing_of
+from runner.belongings import sorted_out
+from runner.config import Config
+from runner.errors import UsageError
+from runner.ledger import LEDGER, ends_at, recorded_at
+from runner.progress import read_progress
+from runner.prompts import FORMATS, Prompts, needs_json, written
+from runner.report import Cause, Causes
+from runner.resume import Standing
+from runner.status.lastly import LastRun, last_run
+from runner.status.shares import Share, Shares
+from runner.storage import STATE, OutputFolder
+from runner.traces import config_in
+
+__all__ = ["LastRun", "Share", "Status", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The prompts of the last run's config, as prompts files and folder stand now.
+
+    ``failed`` and ``missing`` are indices into ``prompts``: the former ended without a result, the latter never
+    ended, or their file is gone or was made with other parameters. ``earlier`` are results that the ledger knows, of
+    prompts no longer in the list; ``unknown`` files it does not know. ``shares`` and ``causes`` are of the saved and
+    failed prompts. ``progress`` is what a run that is going on says of itself.
+    """
+
+    config: Config
+    prompts: Prompts
+    saved: int
+    failed: array[int]
+    missing: array[int]
+    earlier: list[str]
+    unknown: list[str]
+    shares: list[Share]
+    causes: list[Cause]
+    last_run: LastRun | None
+    progress: Mapping[str, Any] | None
+    free_bytes: int
+    unreadable_lines: int
+    failure_places: array[int]
+    """Where in the ledger the failures stand."""
+
+    @property
+    def total(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def last_result_at(self) -> str | None:
+        """When the latest of the results was saved, UTC; None if there are none."""
+        return max((share.last_saved_at for share in self.shares), default="") or None
+
+    def failures(self) -> Iterator[tuple[str, str, str | None]]:
+        """Yield key, prompt and error of each failed prompt, as the ledger has them, the oldest first."""
+        for said in recorded_at(self.config.output_folder / STATE / LEDGER, self.failure_places):
+            yield said.key, said.prompt, said.error
+
+    def to_do(self, file: str = "-") -> str:
+        """Return the prompts without a result, in their order, as ``lines_to_do`` does."""
+        return "".join(self.lines_to_do(file))
+
+    def lines_to_do(self, file: str = "-") -> Iterator[str]:
+        """Return the lines of a list of the prompts without a result, in their order, as ``file`` can hold them.
+
+        Plain text if they are all images and no more, else JSON lines.
+        Raises UsageError if its name says that it holds something else, and with ``keys: index-name``: a list of some
+        prompts would number them anew.
+        """
+        if self.config.settings.output.keys == "index-name":
+            raise UsageError(
+                "--missing-file: with output.keys: index-name a list of the missing prompts would number them anew; "
+                "run the same command again instead, it does just these"
+            )
+        kind = FORMATS.get(os.path.splitext(file)[1].lower(), "text")
+        as_json = kind == "jsonl" or needs_json(self._packed())
+        if file != "-" and kind != "jsonl" and (as_json or kind != "text" or file.lower().endswith(".gz")):
+            raise UsageError(f"--missing-file {file}: expected a name that ends in .jsonl{_OR_TXT[as_json]}")
+        return written(self._packed(), as_json=as_json)
+
+    def _packed(self) -> Iterator[str]:
+        return map(self.prompts.packed, sorted([*self.failed, *self.missing]))
+
+
+_OR_TXT = {
+    False: " or .txt",
+    True: ", or -: these prompts are more than images, and a plain text can't hold them",
+}
+
+
+def status_of(path: Path) -> Status:
+    """Read a folder's config, prompts, ledger and files; a run may be going on in it. Raises UsageError."""
+    config = config_in(path)
+    folder = OutputFolder(path)
+    progress = read_progress(folder.state)
+    prompts = read_all(config)
+    history = history_of(config)
+    belongings = sorted_out(folder.names(), prompts, history)
+    found = standing_of(config, prompts, history)
+    failed, missing, failures = array("I"), array("I"), array("Q")
+    results = array("Q")
+    is_done = _marks(len(prompts), found)
+    for index, (key, _) in enumerate(prompts.encoded()):
+        if is_done[index]:
+            if (place := history.place(key)) is not None:
+                results.append(place)
+        elif (place := history.place_of_failure(key)) is not None:
+            failed.append(index)
+            failures.append(place)
+        else:
+            missing.append(index)
+    failures = array("Q", sorted(failures))
+    shares, causes = _folded(path, [*results, *failures])
+    return Status(
+        config=config,
+        prompts=prompts,
+        saved=len(found.done),
+        failed=failed,
+        missing=missing,
+        earlier=belongings.earlier,
+        unknown=belongings.unknown,
+        shares=shares,
+        causes=causes,
+        last_run=last_run(path, progress),
+        progress=progress,
+        free_bytes=folder.free_bytes(),
+        unreadable_lines=history.unreadable,
+        failure_places=failures,
+    )
+
+
+def _marks(total: int, found: Standing) -> bytearray:
+    """Return 1 for each prompt that is done, by its index."""
+    marks = bytearray(total)
+    for index in found.done:
+        marks[index] = 1
+    return marks
+
+
+def _folded(path: Path, places: Iterable[int]) -> tuple[list[Share], list[Cause]]:
+    """Say what each endpoint did of what these lines of the ledger tell, and why prompts failed."""
+    shares, causes = Shares(), Causes()
+    for end in ends_at(path / STATE / LEDGER, sorted(places)):
+        shares.add(end)
+        if not end.is_saved:
+            endpoint, key = (one.decode(errors="replace") for one in (end.endpoint, end.key))
+            causes.add(end.error_text, key=key, endpoint=endpoint)
+    return shares.all(), causes.ranked()

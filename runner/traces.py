@@ -1,0 +1,69 @@
+"""What the runs in an output folder left behind beside ledger and results: config and summary."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.batch import CONFIG, SUMMARY
+from runner.config import Config, load_config
+from runner.errors import UsageError
+from runner.ledger import LEDGER
+from runner.settings import RunConfig
+from runner.storage import STATE
+
+
+def config_in(path: Path) -> Config:
+    """Return the config of the last run in a folder. Raises UsageError if there was none, or it can't be read."""
+    file = path / STATE / CONFIG
+    if not os.path.exists(file):
+        raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{CONFIG}")
+    return load_config(file, {"output_folder": str(path)}, environ=_Unset(os.environ), check=_anything)
+
+
+def expect_ledger(path: Path) -> Path:
+    """Return where a folder's ledger is, or will be. Raises UsageError if no run was ever in the folder."""
+    state = path / STATE
+    if not any(os.path.exists(state / name) for name in (LEDGER, CONFIG)):
+        raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{LEDGER}")
+    return state / LEDGER
+
+
+def last_summary(path: Path) -> Mapping[str, Any]:
+    """Return what the last run that ended in a folder said; {} if there is none, or it can't be read."""
+    return _document(path / STATE / SUMMARY)
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _anything(settings: RunConfig, folder: Path) -> Iterator[str]:
+    """Ask nothing beyond the types: nothing is sent, and what was needed for that may be gone."""
+    yield from ()
+
+
+class _Unset(Mapping[str, str]):
+    """An environment in which an unset variable stands for itself: to look at a folder needs no secrets."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        return self._environ.get(name, f"${{{name}}}")
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
