@@ -78,12 +78,12 @@ echo $$ >&9
 
 printf -v now '%(%s)T' -1
 printf -v oldest '%(%F)T' $((now - 10#$keep_days * 86400))
-for old in "$stem"-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log; do
-    [[ $old < $stem-$oldest.log ]] && rm -f -- "$old"
+for old in "$stem"-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log{,.*}; do
+    [[ ${old:0:${#stem}+11} < $stem-$oldest ]] && rm -f -- "$old"
 done
 
-said_file=$(mktemp) || fail "no temporary file can be made"
-trap 'rm -f -- "$said_file"' EXIT
+told=$(mktemp -d) || fail "no temporary folder can be made"
+trap 'rm -rf -- "$told"' EXIT
 
 # A signal from a terminal goes to the whole group: in a group of its own (-m) the runner hears it only once.
 pid="" heard="" code=""
@@ -96,8 +96,7 @@ trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
 trap 'pass_on HUP' HUP
 set -m
-# shellcheck disable=SC2094  # both only append
-"$runner" run "$config" --log-file "$log" "$@" >>"$log" 2>"$said_file" </dev/null &
+"$runner" run "$config" --log-file "$log" "$@" >"$told/answer" 2>"$told/said" </dev/null &
 pid=$!
 [[ -z $heard ]] || kill "-$heard" "$pid" 2>/dev/null
 while :; do
@@ -108,11 +107,11 @@ while :; do
     [[ -n $heard ]] || break                       # else a signal ended the wait, not the runner
 done
 
-said=$(tail -n 20 -- "$said_file")
-[[ -n $said ]] && printf '%s\n' "$said" >>"$log"
-if ((code != 0)) || [[ -n $said ]]; then
-    [[ -n $said ]] || said=$(tail -n 1 -- "$log")
-    printf '%s: %s (exit code %s; log: %s)\n' "$name" "$said" "$code" "$log" >&2
+said=$(tail -n 20 -- "$told/said")
+if ((code != 0)) && [[ -z $said ]]; then
+    said="$name: $(tail -n 1 -- "$told/answer")"
 fi
+[[ -z $said ]] || printf '%s (exit code %s; log: %s)\n' "$said" "$code" "$log" >&2
+cat -- "$told/said" "$told/answer" >>"$log"
 printf '%(%F %T)T nightly: exit code %s\n' -1 "$code" >>"$log"
 exit "$code"
