@@ -1,6 +1,7 @@
 """The night's script, called as cron calls it: from $HOME, with next to nothing in the environment."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -237,3 +238,11 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 def test_shellcheck_finds_nothing() -> None:
     done = subprocess.run(["shellcheck", SCRIPT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_guide_and_the_units_name_what_is_there() -> None:
+    guide = (REPOSITORY / "docs/operations.md").read_text()
+    texts = [guide, *(unit.read_text() for unit in UNITS.iterdir())]
+    named = {name for text in texts for name in re.findall(r"/opt/runner/([\w./@-]+[\w@])", text)}
+    assert {name for name in named if not list(REPOSITORY.glob(f"{name}*"))} <= {".venv/bin/runner"}
+    assert {"scripts/nightly.sh", "scripts/systemd/runner-nightly@"} <= named
