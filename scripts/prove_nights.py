@@ -37,7 +37,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUIDE = REPOSITORY / "docs/operations.md"
-NEEDED = ("unshare", "nsenter", "mount", "ip", "git", "make", "useradd", "flock")
+NEEDED = ("unshare", "nsenter", "mount", "ip", "git", "make", "useradd", "flock", "setpriv")
 SYSTEMD = "/lib/systemd/systemd"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -100,7 +100,15 @@ class Machine:
         self._begun = time.monotonic()
         join = f'echo $$ >"{cgroup}/cgroup.procs"; ' if cgroup else ""
         own = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net", "--cgroup"]
-        command = ["bash", "-c", join + 'exec unshare "$@"', "_", *own, "--propagation", "private"]
+        command = [
+            "bash",
+            "-c",
+            join + 'exec setpriv --pdeathsig KILL unshare "$@"',
+            "_",
+            *own,
+            "--propagation",
+            "private",
+        ]
         command += ["bash", "-c", SET_UP, "_", str(folder), str(REPOSITORY), first, SYSTEM_PATH]
         self._log = open(folder.with_suffix(".log"), "w+b")  # noqa: SIM115 - closed in stop()
         self._outside = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
@@ -340,16 +348,43 @@ def by_systemd(where: Path, flags: str) -> Proof:
         proof.claim("the timer is listed as the guide says", f"{UNIT}.timer" in built.sh(shown.splitlines()[0]))
         built.sh(f"systemctl disable --now {UNIT}.timer")
         _check_results(built, proof)
+        _stop_one(built, proof)
     return proof
+
+
+def _stop_one(built: Machine, proof: Proof) -> None:
+    """Begin another config, as the guide says, and stop it while its first four generations are going on."""
+    config = json.loads(built.path("/srv/runner/night.yaml").read_text())
+    built.path("/srv/runner/another.yaml").write_text(json.dumps(config | {"output_folder": "another"}))
+    another = UNIT.replace("@night", "@another")
+    log = built.path("/srv/runner/another/.runner/run.log")
+    built.sh(f"systemctl start --no-block {another}.service")
+    wait_for("four generations", lambda: log.exists() and log.read_text().count("→ endpoint port") >= ENDPOINTS, 20)
+    built.sh(f"systemctl stop {another}.service")
+    state = _state(built, f"{another}.service")
+    code = state["ExecMainStatus"]
+    summary = json.loads((log.parent / "summary.json").read_text())
+    built.say(f"a night that was stopped: exit code {code}, {summary['saved']} saved, {summary['pending']} pending")
+    proof.claim(
+        "a night that is stopped ends with 143, and is no failure", (state["Result"], code) == ("success", "143")
+    )
+    proof.claim(
+        "what it had in flight was finished, the rest is pending",
+        summary["saved"] in range(4, 9) and not summary["failed"],
+    )
 
 
 def _ended(built: Machine, before: str) -> dict[str, str]:
     """Return the state of the unit, if it has ended since; else nothing."""
-    names = "ActiveState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic,InvocationID"
-    lines = built.sh(f"systemctl show {UNIT}.service -p {names}").splitlines()
-    state = dict(line.split("=", 1) for line in lines)
+    state = _state(built, f"{UNIT}.service")
     ended = state["ExecMainExitTimestampMonotonic"] not in ("0", "", before) and state["ActiveState"] != "activating"
     return state if ended else {}
+
+
+def _state(built: Machine, unit: str) -> dict[str, str]:
+    names = "ActiveState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic,InvocationID"
+    lines = built.sh(f"systemctl show {unit} -p {names}").splitlines()
+    return dict(line.split("=", 1) for line in lines)
 
 
 def _night(built: Machine, number: int, code: int, log: str, said: str) -> Night:
