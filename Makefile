@@ -69,7 +69,7 @@ crash-test: .venv/all ## Kill runs N times (20) at random moments; check that no
 crash-jobs: .venv/all ## The same with servers that take jobs; check that none is generated twice
 	@$(BIN)/python scripts/crash_jobs.py --kills $(if $(filter command,$(origin N)),$(N),30) $(ARGS)
 
-nights: .venv/all ## Prove that cron and a systemd timer finish a list over three nights (as root; 4 minutes)
+nights: .venv/all ## Prove that cron and a systemd timer finish a list over three nights (as root; 3 minutes)
 	@$(BIN)/python scripts/prove_nights.py $(ARGS)
 
 test-servers: .venv/all ## Run against real server packages, installed into .servers (1.2 GB); ARGS=cog for one of them
