@@ -239,7 +239,7 @@ def as_root(line: str) -> str:
 
 def prepared(built: Machine) -> None:
     """Install as the guide says, and lay the config, its images and its servers ready."""
-    install, secrets, try_it = guide_blocks("sh")[:3]
+    install, secrets, try_it = guide_blocks("console")[:3]
     for line in install.splitlines():
         built.sh(as_root(line).replace("REPOSITORY", "/mnt/source"), outside_network=True)
     built.say("cloned and installed")
@@ -322,7 +322,7 @@ def by_systemd(where: Path, flags: str) -> Proof:
     proof = Proof()
     with machine("systemd", where, SYSTEMD) as built:
         prepared(built)
-        install, shown = (block for block in guide_blocks("sh") if "systemctl" in block)
+        install, shown = (block for block in guide_blocks("console") if "systemctl" in block)
         (drop_in,) = guide_blocks("ini")
         drop_in, replaced = re.subn(r"(?m)^OnCalendar=.+$", f"OnCalendar={CALENDAR}", drop_in)
         proof.claim("the guide replaces OnCalendar once", replaced == 1)

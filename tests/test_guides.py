@@ -28,10 +28,6 @@ PAGES = {page.name: page.read_text() for page in sorted(DOCS.glob("*.md"))}
 KNOWN_LATER = [
     "runner verify",
     "runner prune",
-    "docs/operations.md",
-    "scripts/commit.py",
-    "scripts/generator.py",
-    "scripts/example_multi_port.py",
 ]
 """What the guides speak of and others are building; to be emptied as it comes."""
 

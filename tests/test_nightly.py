@@ -249,6 +249,6 @@ def test_shellcheck_finds_nothing() -> None:
 def test_the_guide_and_the_units_name_what_is_there() -> None:
     guide = (REPOSITORY / "docs/operations.md").read_text()
     texts = [guide, *(unit.read_text() for unit in UNITS.iterdir())]
-    named = {name for text in texts for name in re.findall(r"/opt/runner/([\w./@-]+[\w@])", text)}
+    named = {name for text in texts for name in re.findall(r"/opt/runner/([\w./-]+\w)", text)}
     assert {name for name in named if not list(REPOSITORY.glob(f"{name}*"))} <= {".venv/bin/runner"}
-    assert {"scripts/nightly.sh", "scripts/systemd/runner-nightly@"} <= named
+    assert {"scripts/nightly.sh", "scripts/systemd"} <= named
