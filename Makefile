@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format docs run plan check-config status monitor start-servers stop-servers bench outages crash-test crash-jobs test-servers clean
+.PHONY: help demo demo-smoke test check format docs run plan check-config status monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ crash-test: .venv/all ## Kill runs N times (20) at random moments; check that no
 
 crash-jobs: .venv/all ## The same with servers that take jobs; check that none is generated twice
 	@$(BIN)/python scripts/crash_jobs.py --kills $(if $(filter command,$(origin N)),$(N),30) $(ARGS)
+
+nights: .venv/all ## Prove that cron and a systemd timer finish a list over three nights (as root; 3 minutes)
+	@$(BIN)/python scripts/prove_nights.py $(ARGS)
 
 test-servers: .venv/all ## Run against real server packages, installed into .servers (1.2 GB); ARGS=cog for one of them
 	@$(BIN)/python scripts/test_servers.py $(ARGS)

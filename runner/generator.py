@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from runner.config import config_from
+from runner.errors import UsageError
 from runner.journal import log
 from runner.prompts import prompts_from
 from runner.records import Summary
 from runner.runs import run
 from runner.stop import Stop
+
+
+class PromptItem(Protocol):
+    """What the ancestor calls a prompt item: an image, and the name of its result or None."""
+
+    @property
+    def image_url(self) -> str: ...
+    @property
+    def stem(self) -> str | None: ...
+
+
+Given = str | Mapping[str, Any] | PromptItem
+"""A prompt from Python: an image (a text, if the protocol takes these), the fields of a list's entry, or an item."""
 
 
 class Generator:
@@ -44,14 +59,18 @@ class Generator:
             name="Generator",
         )
 
-    def run(self, image_urls: Iterable[str], *, stop: Stop | None = None) -> Summary:
-        """Generate for every URL, block until all are done, and return the summary; what is saved is skipped."""
+    def run(self, image_urls: Iterable[Given], *, stop: Stop | None = None) -> Summary:
+        """Generate for every URL, block until all are done, and return the summary; what is saved is skipped.
+
+        In the place of URLs there may be mappings with the fields of a prompts file, or objects with ``image_url``
+        and ``stem``, which names the result.
+        """
         handler = _Echo(self._echo) if self._echo else logging.NullHandler()
         log.addHandler(handler)
         try:
             protocol = self._config.protocol
             prompts = prompts_from(
-                image_urls,
+                map(_entry, image_urls),
                 base=Path.cwd(),
                 keys=self._config.settings.output.keys,
                 where="image_urls",
@@ -62,7 +81,7 @@ class Generator:
         finally:
             log.removeHandler(handler)
 
-    async def generate_all(self, image_urls: Iterable[str]) -> Summary:
+    async def generate_all(self, image_urls: Iterable[Given]) -> Summary:
         """Do as ``run`` does, without blocking the event loop.
 
         When the task is cancelled, nothing new is started; what is in flight is finished and saved first.
@@ -75,6 +94,17 @@ class Generator:
             stop.ask("cancelled")
             await working
             raise
+
+
+def _entry(given: Given) -> str | Mapping[str, Any]:
+    if isinstance(given, str | Mapping):
+        return given
+    try:
+        return {"image_url": given.image_url, "stem": given.stem}
+    except AttributeError as error:
+        raise UsageError(
+            f"image_urls: expected URLs, or objects with image_url and stem, got {type(given).__name__}"
+        ) from error
 
 
 class _Echo(logging.Handler):

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from test_guides import KNOWN_LATER
 
 from runner.cli import main
 from runner.cli.parser import arguments_of, build_parser, commands_of
@@ -113,7 +112,7 @@ def test_every_command_has_a_whole_page(command: str) -> None:
     for line in [*parser.description.splitlines(), *parser.epilog.splitlines(), f"usage: {parser.usage}"]:
         assert len(line) <= 80, line
     for page in re.findall(r"docs/[\w-]+\.md", parser.epilog):
-        assert (REPOSITORY / page).exists() or page in KNOWN_LATER, page
+        assert (REPOSITORY / page).exists(), page
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -25,14 +25,6 @@ from runner.cli.parser import build_parser, commands_of
 DOCS = REPOSITORY / "docs"
 PAGES = {page.name: page.read_text() for page in sorted(DOCS.glob("*.md"))}
 
-KNOWN_LATER = [
-    "docs/operations.md",
-    "scripts/commit.py",
-    "scripts/generator.py",
-    "scripts/example_multi_port.py",
-]
-"""What the guides speak of and others are building; to be emptied as it comes."""
-
 OF_OTHERS = [
     "Connection refused", "certificate verify failed", "No space left on device", "Permission denied",
     ".bin", "nvidia-smi",
@@ -64,10 +56,6 @@ def commands_in(line: str) -> list[list[str]]:
         if words and os.path.basename(words[0]) == "runner":
             found.append(words[1:])
     return found
-
-
-def is_later(words: list[str]) -> bool:
-    return " ".join(["runner", *words[:1]]) in KNOWN_LATER
 
 
 def anchors(page: str) -> set[str]:
@@ -148,8 +136,7 @@ def reader(four: list[ScriptedServer], here: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_the_commands_of_the_guides_work(page: str, block: str, reader: Reader) -> None:
     for line in lines_of(block):
-        if not any(is_later(words) for words in commands_in(line)):
-            reader.do(line)
+        reader.do(line)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
@@ -204,14 +191,13 @@ def test_every_command_that_is_named_is_one_that_the_parser_takes(
     inline = re.findall(r"`(runner [^`]+)`", re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL))
     named = [words for line in inline for words in commands_in(line)]
     bare = {words[0] for words in named if len(words) == 1} - {"COMMAND", "--version", "--help"}
-    assert all(word in commands_of(build_parser()) or is_later([word]) for word in bare), bare
+    assert all(word in commands_of(build_parser()) for word in bare), bare
     whole = [words for words in named if len(words) > 1 and words[0] != "COMMAND"]
     for words in [*whole, *(words for line in shown for words in commands_in(line))]:
-        if not is_later(words):
-            try:
-                build_parser().parse_args(words)
-            except SystemExit as end:
-                assert end.code == 0, f"{' '.join(words)}: {capsys.readouterr().err}"
+        try:
+            build_parser().parse_args(words)
+        except SystemExit as end:
+            assert end.code == 0, f"{' '.join(words)}: {capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -221,7 +207,7 @@ def test_every_target_and_script_that_is_named_exists(page: str) -> None:
     for target in re.findall(r"\bmake ([a-z][a-z-]+)", "\n".join(code)):
         assert target in targets, target
     for path in re.findall(r"\b((?:scripts|configs|tests|benchmarks)/[\w./-]*\w)", "\n".join(code)):
-        assert (REPOSITORY / path).exists() or path in KNOWN_LATER or path == "benchmarks/out", path
+        assert (REPOSITORY / path).exists() or path == "benchmarks/out", path
 
 
 @pytest.mark.parametrize("page", [*PAGES, "../README.md"])
@@ -232,8 +218,6 @@ def test_every_link_leads_somewhere(page: str) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = (DOCS / page).parent / path if path else DOCS / page
-        if os.path.relpath(target, REPOSITORY) in KNOWN_LATER:
-            continue
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), link
 
@@ -276,9 +260,3 @@ def test_the_reference_names_every_option_and_says_what_it_does() -> None:
 
 def test_the_quick_reference_is_one_page() -> None:
     assert len(PAGES["quick-reference.md"].splitlines()) <= 70
-
-
-def test_nothing_is_called_later_that_is_there_already() -> None:
-    names = commands_of(build_parser())
-    there = [one for one in KNOWN_LATER if (REPOSITORY / one).exists() or one.removeprefix("runner ") in names]
-    assert there == [], "take these out of KNOWN_LATER"

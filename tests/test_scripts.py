@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, results_of
 from PIL import Image
-from server import splat_ply
+from server import ScriptedServer, splat_ply
 
 STAND_IN = (
     "import sys, os, http.server as h; print('on gpu', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); "
@@ -157,3 +157,16 @@ def test_the_demos_images_are_those_the_script_draws(tmp_path: Path) -> None:
     drawn = {file.name for file in tmp_path.glob("*.png")}
     assert drawn == {file.name for file in (REPOSITORY / "configs/images").glob("*.png")}
     assert len(drawn) == 12
+
+
+def test_the_example_runs_over_several_servers(
+    servers: Callable[..., list[ScriptedServer]], here: Path, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, REPOSITORY / "scripts/example_multi_port.py", "--output-folder", "out"]
+    for server in servers(3):
+        command += ["--endpoint", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": 4 saved, 0 failed, 0.") == 3
+    assert "12 saved and 0 skipped of 12 in " in done.stdout
+    assert len(results_of(here / "out")) == 12

@@ -9,11 +9,11 @@ import os
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, groupby, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Literal, overload
+from typing import IO, Any, Literal, overload
 
 from runner.errors import UsageError
 from runner.prompts.complaints import SHOWN, Complaints, at
@@ -22,7 +22,7 @@ from runner.prompts.identity import Fingerprints, fingerprint, identity, shown
 from runner.prompts.images import Home
 from runner.prompts.naming import key_of
 from runner.prompts.packing import encode, key_in, local_image, needs_json, prompt_of, written
-from runner.prompts.sources import FORMATS, Entry, Fetch, Sources, lines_of, texts_of
+from runner.prompts.sources import FORMATS, Entry, Fetch, Sources, fields_of, lines_of, texts_of
 from runner.records import Prompt
 
 __all__ = [
@@ -178,7 +178,7 @@ def read_prompts(
 
 
 def prompts_from(
-    given: Iterable[str],
+    given: Iterable[str | Mapping[str, Any]],
     *,
     base: Path,
     keys: Keys = "name",
@@ -186,13 +186,28 @@ def prompts_from(
     what: What = "image",
     several: bool = False,
 ) -> Prompts:
-    """Make prompts of image URLs and paths, or texts, given from Python; the rules are those of a text file."""
+    """Make prompts of image URLs and paths, or texts, given from Python; the rules are those of a text file.
+
+    Or all of them are mappings, with the fields of a line of JSON lines.
+    """
     complaints = Complaints()
-    if what == "text":
-        entries = texts_of(given, where, complaints, comment=None)
+    rest = iter(given)
+    first = list(islice(rest, 1))
+    entries: Iterator[Entry]
+    if first and isinstance(first[0], Mapping):
+        entries = fields_of(chain(first, rest), where, Home.of(base), what, complaints)
+    elif what == "text":
+        entries = texts_of(_only_texts(chain(first, rest), where), where, complaints, comment=None)
     else:
-        entries = lines_of(given, where, Home.of(base), complaints)
+        entries = lines_of(_only_texts(chain(first, rest), where), where, Home.of(base), complaints)
     return _collected(entries, keys, complaints, several=several)
+
+
+def _only_texts(given: Iterable[str | Mapping[str, Any]], where: str) -> Iterator[str]:
+    for one in given:
+        if not isinstance(one, str):
+            raise UsageError(f"{where}: expected only texts, or only entries with fields, got both")
+        yield one
 
 
 def _collected(entries: Iterable[Entry], keys: Keys, complaints: Complaints, *, several: bool) -> Prompts:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -203,6 +203,21 @@ def texts_of(
             complaints.add(f"{at(where, number_from_1)}: expected a text, got one with a zero character (NUL)")
         else:
             yield where, number_from_1, packed("", text, params={}), key_of_text(text)
+
+
+def fields_of(
+    given: Iterable[str | Mapping[str, Any]], where: str, home: Home, what: What, complaints: Complaints
+) -> Iterator[Entry]:
+    """Yield prompts that are mappings with the fields of a list."""
+
+    def rows() -> Iterator[Row]:
+        for number_from_1, fields in enumerate(given, 1):
+            if isinstance(fields, Mapping):
+                yield number_from_1, fields
+            else:
+                complaints.add(f"{at(where, number_from_1)}: expected an entry with fields as the first, got a text")
+
+    yield from _entries(rows(), where, Reader(what, home), complaints)
 
 
 def _entries(rows: Iterable[Row], place: str, reader: Reader, complaints: Complaints) -> Iterator[Entry]:

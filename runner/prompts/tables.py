@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 from runner.errors import UsageError
@@ -17,7 +17,7 @@ from runner.redact import public_url
 
 _DIGITS = 4000
 
-Row = tuple[int, dict[str, Any]]
+Row = tuple[int, Mapping[str, Any]]
 
 
 def csv_rows(lines: Iterable[str], place: str, delimiter: str, complaints: Complaints) -> Iterator[Row]:
