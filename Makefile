@@ -8,7 +8,7 @@ FOLDER ?= results
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format docs run plan check-config status monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers clean
+.PHONY: help demo demo-smoke test check format docs run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ check-config: .venv/server ## Check CONFIG and ask its endpoints how they are
 
 status: .venv/server ## Count what is saved, failed and missing in FOLDER
 	@$(BIN)/runner status $(FOLDER) $(ARGS)
+
+report: .venv/server ## Say how the last run in FOLDER went
+	@$(BIN)/runner report $(FOLDER) $(ARGS)
 
 monitor: .venv/server ## Watch the endpoints of CONFIG, and the run that goes on with them
 	@$(BIN)/runner monitor $(CONFIG) $(ARGS)

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from runner.batch import CONFIG, SUMMARY
 from runner.config import Config, load_config
 from runner.errors import UsageError
 from runner.ledger import LEDGER
+from runner.records import Summary
 from runner.settings import RunConfig
 from runner.storage import STATE
 
@@ -35,6 +38,19 @@ def expect_ledger(path: Path) -> Path:
 def last_summary(path: Path) -> Mapping[str, Any]:
     """Return what the last run that ended in a folder said; {} if there is none, or it can't be read."""
     return _document(path / STATE / SUMMARY)
+
+
+def summary_in(path: Path) -> Summary:
+    """Return the summary of the last run that ended in a folder. Raises UsageError if there is none."""
+    file = path / STATE / SUMMARY
+    if not file.exists():
+        raise UsageError(f"{path} has no {STATE}/{SUMMARY}: no run has ended in it; see runner status {path}")
+    try:
+        return TypeAdapter(Summary).validate_python(dict(_document(file)))
+    except ValidationError as error:
+        raise UsageError(
+            f"{file} is no summary of a run; the next run writes it anew, runner status {path} goes by the ledger"
+        ) from error
 
 
 def _document(path: Path) -> Mapping[str, Any]:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from folders import PLY, Folder
+from server import Answer, ScriptedServer
 
+from runner import run
 from runner.cli import main
+from runner.config import config_from
 from runner.ledger import History, ends_at, replay
 from runner.prompts import Prompts
 from runner.report import Causes, causes_of, in_words, plain
@@ -263,3 +266,27 @@ def test_the_line_of_a_result_is_found_by_its_key(here: Path) -> None:
     assert [*history.places()] == sorted(
         filter(lambda one: one is not None, map(history.place, (b"a", b"b", b"old")))
     )
+
+
+def test_the_report_says_how_the_last_run_went(server: ScriptedServer, here: Path, capsys: Any) -> None:
+    (here / "prompts.txt").write_text("".join(f"{server.image(key)}\n" for key in "abc"))
+    server.script["b"] = [Answer(status=422, body=b"no \x1b[31mobject")]
+    options = {"endpoints": [server.url], "prompts": ["prompts.txt"], "output_folder": "out"}
+    run(config_from(options))
+    assert main(["report", "out"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].startswith("out: 1 of 3 prompts failed (first: b: ")
+    assert "2 saved, 0 skipped, 1 failed, 0 pending" in said and f"127.0.0.1:{server.port}" in said
+    assert "1× " in said and "The same command tries just these again." in said and "\x1b" not in said
+    assert main(["report", "out", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["saved"], told["exit_code"], told["causes"][0]["count"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("text", [None, "{half", "[]", '{"total": "many"}'])
+def test_a_folder_without_a_summary_has_no_report(here: Path, capsys: Any, text: str | None) -> None:
+    (here / "out" / ".runner").mkdir(parents=True)
+    if text is not None:
+        (here / "out" / ".runner" / "summary.json").write_text(text)
+    assert main(["report", "out"]) == 2
+    assert "out" in capsys.readouterr().err

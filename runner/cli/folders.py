@@ -1,4 +1,4 @@
-"""``status``, ``verify`` and ``prune``: what is in an output folder, whether it is whole, and what may go."""
+"""``status``, ``report``, ``verify`` and ``prune``: what is in an output folder, whether it is whole, what may go."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from runner.cli.output import counting
 from runner.errors import UsageError
 from runner.report import plain
 from runner.status import Status, status_of
+from runner.traces import summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
 
@@ -35,6 +36,17 @@ def status(arguments: Namespace) -> int:
         for line in standing.status_lines(arguments.folder, found):
             print(line)
     return _all_there(found)
+
+
+def report(arguments: Namespace) -> int:
+    """Print how the last run in a folder went."""
+    summary = summary_in(Path(arguments.folder))
+    if arguments.format == "json":
+        _print_object(standing.report_fields(summary))
+    else:
+        for line in standing.report_lines(summary):
+            print(line)
+    return 0
 
 
 def verify(arguments: Namespace) -> int:

@@ -131,6 +131,13 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json: one object with all of it (default: text)"
+    )
+
+
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_folder(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
@@ -275,6 +282,7 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ("check", "servers", "check a config, every endpoint's health and its protocol", _add_check, texts.CHECK),
     ("protocols", "servers", "list the kinds of servers known by name", _add_protocols, texts.PROTOCOLS),
     ("status", "folders", "say how an output folder stands, by whom, and why", _add_status, texts.STATUS),
+    ("report", "folders", "say how the last run in a folder went", _add_report, texts.REPORT),
     ("verify", "folders", "read every result again: size, SHA-256, structure", _add_verify, texts.VERIFY),
     ("prune", "folders", "list or remove files that belong to no prompt", _add_prune, texts.PRUNE),
     ("monitor", "monitoring", "watch the endpoints, and the run that goes on with them", _add_monitor, texts.MONITOR),

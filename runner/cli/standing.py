@@ -1,4 +1,4 @@
-"""What ``status``, ``verify`` and ``prune`` say of an output folder, as text and as the fields of a JSON object.
+"""What ``status``, ``report``, ``verify`` and ``prune`` say of a folder, as text and as the fields of a JSON object.
 
 Whatever came from outside, such as keys and errors, is made safe for a terminal here.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from runner.clock import utc_age_s
 from runner.pruning import Pruned, Stray
-from runner.report import Cause, in_words, plain, table, why
+from runner.records import Summary
+from runner.report import Cause, causes_of, endpoint_table, in_words, plain, table, verdict, why
 from runner.status import LastRun, Status
 from runner.verification import Verified
 
@@ -154,6 +155,42 @@ def _and_more(count: int, what: str) -> Iterator[str]:
 
 def _ago(then: str) -> str:
     return f"{in_words(utc_age_s(then))} ago"
+
+
+def report_fields(summary: Summary) -> Iterator[tuple[str, Any]]:
+    """Yield what ``report --format json`` says: the summary, and why prompts failed."""
+    yield "success", summary.success
+    yield "exit_code", summary.exit_code
+    yield from asdict(summary).items()
+    yield "causes", [_cause_fields(cause) for cause in _causes(summary)]
+
+
+def report_lines(summary: Summary) -> Iterator[str]:
+    """Yield how the last run went, for a person to read."""
+    yield f"{plain(summary.output_folder)}: {plain(verdict(summary))}"
+    began = f"began {_ago(summary.started_at)}, " if summary.started_at else ""
+    rate = f", {60 * summary.saved / summary.seconds:.1f} results a minute" if summary.saved else ""
+    yield f"{began}took {in_words(summary.seconds)}: {summary.saved} saved, {summary.skipped} skipped, " + (
+        f"{summary.failed} failed, {summary.pending} pending{rate}"
+    )
+    if summary.endpoints:
+        yield ""
+        yield _endpoints(summary)
+    if causes := _causes(summary):
+        yield ""
+        yield "failed:"
+        yield from (f"  {_cause_text(cause)}" for cause in causes[:_SHOWN])
+        yield from _and_more(len(causes) - _SHOWN, "causes (--format json lists all)")
+        yield "The same command tries just these again."
+
+
+def _endpoints(summary: Summary) -> str:
+    named = (replace(one, name=plain(one.name)) for one in summary.endpoints)
+    return endpoint_table(replace(summary, endpoints=tuple(named)))
+
+
+def _causes(summary: Summary) -> list[Cause]:
+    return causes_of((one.key, one.endpoint, one.error) for one in summary.failures)
 
 
 def verify_fields(found: Verified) -> Iterator[tuple[str, Any]]:

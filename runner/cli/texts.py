@@ -207,6 +207,21 @@ runner status results --missing-file todo.txt
     see_also="docs/config.md (results on disk), docs/troubleshooting.md\n",
 )
 
+REPORT = Page(
+    synopsis="FOLDER [--format text|json]",
+    about="""\
+Say how the last run in an output folder went: its verdict, what each endpoint
+did, and why prompts failed.
+""",
+    files="FOLDER/.runner/summary.json  is read\n",
+    exit_status="0    printed\n2    wrong usage, or no run has ended in FOLDER\n",
+    examples="""\
+runner report results
+runner report results --format json
+""",
+    see_also="docs/operations.md, docs/config.md (results on disk)\n",
+)
+
 VERIFY = Page(
     synopsis="FOLDER [--json] [--discard]",
     about="""\
