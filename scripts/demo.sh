@@ -34,7 +34,7 @@ N=4 PORT=10006 SERVER_COMMAND="$python -m runner serve --port {port} --seconds $
     scripts/start_multi_port.sh || exit 1
 
 echo "== runner run configs/demo.yaml"
-"$python" -m runner run configs/demo.yaml
+"$python" -m runner run configs/demo.yaml --log-level info
 code=$?
 
 echo "== Results"
