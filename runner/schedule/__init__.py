@@ -3,12 +3,6 @@
 One lock guards it all. Prompts wait in the backlog of their lane; while an endpoint is out the others adopt its
 prompts, by modulo over those that serve, and give back what they have not begun when it returns. A task is a prompt
 in the hands of a thread, or one that waits for another attempt: never a sleeping thread.
-
-Blame: a failure that is certainly the endpoint's (nothing reached it) uses up none of a prompt's attempts. One that
-may be either's is charged to the prompt, and counts against the endpoint unless that prompt had failed before. If the
-endpoint then goes out, its charges are taken back, once for each prompt and endpoint. A prompt whose attempts are
-used up while its last endpoint is in doubt is held until that endpoint has shown, by a result or by its health, whose
-fault it was.
 """
 
 from __future__ import annotations
@@ -22,28 +16,25 @@ from statistics import median
 from typing import Any
 
 from runner import settings
-from runner.errors import AttemptError, BusyError, ImageError
+from runner.errors import BusyError, ImageError
 from runner.health import Breaker, Health
-from runner.lanes import lane_of, next_choice
+from runner.lanes import lane_of
 from runner.records import (
-    Back,
     Event,
     Failed,
     Job,
     Met,
-    Out,
     Outcome,
     Prompt,
-    Retrying,
     Saving,
     Started,
     Task,
     Verdict,
 )
-from runner.retry import back_off, wait_before_next
+from runner.schedule.blame import Blame
 from runner.schedule.flights import Flights
 from runner.schedule.gate import Away, Gate, Rule, Stopped
-from runner.schedule.lane import LOOK_AGAIN_S, Lane, Load, Step
+from runner.schedule.lane import LOOK_AGAIN_S, Lane, Load, Step, wake_all
 from runner.schedule.queues import Queues
 from runner.schedule.window import Window
 from runner.stop import Stop
@@ -95,20 +86,17 @@ class Schedule:
         self._steal = steal
         self._flights = Flights() if hedge else None
         self._look_again_s = LOOK_AGAIN_S * max(1.0, len(lanes) / _LANES_A_SECOND) if steal or hedge else inf
-        self._retry = retry
         self._health = health
         self._clock = clock
         self._lock = threading.Lock()
         self._load_size = load_size
         self._window = Window(ends_at, lanes, usual_s or {}, load_size=load_size)
         self._queues = Queues(lanes, prompts, failover=failover, steal=steal, wake=self._wake)
-        self._open = sum(len(lane.backlog) for lane in lanes)
+        self._blame = Blame(lanes, self._queues, stop, failover=failover, retry=retry, clock=clock)
         self._meet_until = clock() + MEET_S
-        self._down_s = 0.0
         self._looked_at = clock()
-        self._seen_alive = False
         self._unmet = 0
-        idle_too = (steal or hedge) and self._open
+        idle_too = (steal or hedge) and self._blame.open
         self._to_start = [lane for lane in lanes if lane.backlog or idle_too]
         for lane in lanes:
             lane.breaker = Breaker(health)
@@ -127,7 +115,7 @@ class Schedule:
             while True:
                 if looks:
                     lane.looking = False
-                if self.stop.asked or not self._open:
+                if self.stop.asked or not self._blame.open:
                     return Step.END
                 step = self.step(lane, self._clock())
                 if not isinstance(step, float):
@@ -168,7 +156,7 @@ class Schedule:
                     self._queues.decline(lane)
                 elif not self._queues.hand_over(lane, task, now := self._clock()):
                     self._queues.give_back(lane, task, now)
-            self._wake_all()
+            wake_all(self.lanes)
             return []
 
     def abandon(self, lane: Lane, load: Sequence[Task], outcomes: Sequence[Outcome]) -> list[Event]:
@@ -177,7 +165,7 @@ class Schedule:
             lane.taken -= len(load)
             events: list[Event] = []
             for task, outcome in zip(load, outcomes, strict=True):
-                events += [self._dropped(task, outcome)] if self._landed(task) else self._end(outcome)
+                events += [self._dropped(task, outcome)] if self._landed(task) else self._blame.end(outcome)
             return events
 
     def probed(self, lane: Lane, found: Health) -> list[Event]:
@@ -219,18 +207,18 @@ class Schedule:
             now = self._clock()
             passed_s, self._looked_at = now - self._looked_at, now
             if not self._in_use(now):
-                self._down_s += passed_s
-            patience_s = max(self._health.all_down_s, 0 if self._seen_alive else self._health.wait_ready_s)
+                self._blame.down_s += passed_s
+            patience_s = max(self._health.all_down_s, 0 if self._blame.seen_alive else self._health.wait_ready_s)
             at_work = any(lane.taken for lane in self.lanes)
-            if self._open and not at_work and not self._in_use(now) and self._down_s >= patience_s:
+            if self._blame.open and not at_work and not self._in_use(now) and self._blame.down_s >= patience_s:
                 self.stop.ask("down")
-            if self._open and self._window.is_over(self.lanes, now, shared=self._steal):
+            if self._blame.open and self._window.is_over(self.lanes, now, shared=self._steal):
                 self.stop.ask("window")
             if self._window.ends_at < inf:
                 for lane in self.lanes:  # what those take that have made nothing themselves, the others tell
                     self._rule(lane)
             if self.stop.asked:
-                self._wake_all()
+                wake_all(self.lanes)
                 for lane in self.lanes:
                     lane.gate.look()
 
@@ -248,7 +236,7 @@ class Schedule:
     @property
     def done(self) -> bool:
         """Tell whether every prompt has ended; hands may still wait for a health page."""
-        return not self._open
+        return not self._blame.open
 
     @property
     def outdone(self) -> bool:
@@ -320,11 +308,11 @@ class Schedule:
             task.asked.append(lane.endpoint.index)
             self._time(lane, verdict.outcome)
             first = self._flights is None or self._flights.win(lane, task)
-            last = self._end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
-            return [*self._succeeded(lane), *last]
+            last = self._blame.end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
+            return [*self._blame.succeeded(lane), *last]
         if elsewhere:
             return self._outdone(lane, task, verdict)
-        return self._failed(lane, task, verdict, counts=counts)
+        return self._blame.failed(lane, task, verdict, counts=counts)
 
     def _probe(self, lane: Lane) -> Step:
         lane.probing = True
@@ -349,9 +337,9 @@ class Schedule:
         if self._winner(task) is None and not self.stop.now and not isinstance(error, ImageError):
             task.asked.append(lane.endpoint.index)
             if isinstance(error, BusyError):
-                self._cool(lane, task, error)
+                self._blame.cool(lane, task, error)
             elif error.blame == "endpoint":
-                events = self._charge(lane, task, error)
+                events = self._blame.charge(lane, task, error)
         return [self._dropped(task, verdict.outcome), *events]
 
     def _winner(self, task: Task) -> str | None:
@@ -393,10 +381,10 @@ class Schedule:
         if not lane.held:
             return []
         if found.alive:  # then the prompts are to blame
-            return self._succeeded(lane)
+            return self._blame.succeeded(lane)
         lane.last_error = found.status
         lane.breaker.open(now)
-        return self._went_out(lane)
+        return self._blame.went_out(lane)
 
     def _meet(self, lane: Lane, found: Health, now: float) -> list[Event]:
         lane.met = True
@@ -408,147 +396,13 @@ class Schedule:
         if found.refused and lane.breaker.state == "in":
             lane.last_error = found.status
             lane.breaker.open(now)
-            events += self._went_out(lane)
-        return events
-
-    def _failed(self, lane: Lane, task: Task, verdict: Failed, *, counts: bool = True) -> list[Event]:
-        error = verdict.error
-        events: list[Event] = []
-        cut = self.stop.asked and isinstance(error, ImageError) and error.again
-        if self.stop.now or cut:
-            return self._end(self._interrupted(verdict))
-        if isinstance(error, ImageError):
-            wait_s = wait_before_next(error, task.image_attempts, self._retry)
-            target: Lane | None = lane
-        else:
-            task.asked.append(lane.endpoint.index)
-            if error.blame == "prompt":
-                answered = self._succeeded(lane) if error.status is not None else []
-                return [*answered, *self._end(verdict.outcome)]
-            if isinstance(error, BusyError):
-                wait_s, target = self._cool(lane, task, error, counts=counts)
-            else:
-                events = self._charge(lane, task, error, counts=counts)
-                wait_s, target = self._after_charge(lane, task, error)
-        if wait_s is None or target is None:
-            if error.blame == "endpoint" and error.again and lane.breaker.state == "in" and lane.breaker.failures:
-                lane.held.append((task, verdict.outcome))
-                self._wake_all()
-                return events
-            return [*events, *self._end(verdict.outcome)]
-        if self.stop.asked:
-            return [*events, *self._end(self._interrupted(verdict))]
-        if target.breaker.state != "in":
-            target = self._queues.target(target, task, self._clock())
-        self._queues.put(target, task, self._clock() + wait_s)
-        number = task.image_attempts if isinstance(error, ImageError) else len(task.attempts)
-        return [Retrying(task.prompt, lane.endpoint, str(error), number, wait_s, target.endpoint), *events]
-
-    def _cool(self, lane: Lane, task: Task, error: BusyError, *, counts: bool = True) -> tuple[float, Lane]:
-        """Let a full endpoint be for a while, once a batch; return the wait and the lane for the task."""
-        now = self._clock()
-        if error.wait_s == 0:
-            return 0.0, lane
-        if counts:
-            lane.breaker.cool(now, error.wait_s)
-        lane.last_error = str(error)
-        self._wake_all()
-        target = self._queues.target(lane, task, self._clock())
-        return max(0.0, target.breaker.cool_until - now), target
-
-    def _charge(self, lane: Lane, task: Task, error: AttemptError, *, counts: bool = True) -> list[Event]:
-        """Lay a failure at the endpoint's door, and at the prompt's where it may be its fault."""
-        lane.last_error = str(error)
-        suspect = bool(task.charged or task.forgiven)
-        if error.reached:
-            task.charged.append(lane.endpoint.index)
-            lane.unsettled.append(task)
-        opened = lane.breaker.fail(self._clock(), counts=counts and not (error.reached and suspect))
-        if opened:
-            return self._went_out(lane)
-        if lane.breaker.state == "out":
-            self._forgive(lane)
-        self._wake_all()
-        return []
-
-    def _after_charge(self, lane: Lane, task: Task, error: AttemptError) -> tuple[float | None, Lane | None]:
-        """Return when and where the task has another attempt; None if it has none."""
-        used = len(task.charged)
-        if used >= self._retry.attempts:
-            return None, None
-        if not error.again:
-            return self._elsewhere(task)
-        target = self._queues.target(lane, task, self._clock())
-        if target is not lane and not error.reached:
-            return 0.0, target
-        return back_off(max(used, 1), self._retry), target
-
-    def _elsewhere(self, task: Task) -> tuple[float | None, Lane | None]:
-        """Return when and where a task that has a final answer may be asked for again: where it was not yet."""
-        fresh = [one for one in self._queues.serving() if one not in task.asked] if self._failover else []
-        choice = next_choice(task.prompt.index, len(self.lanes), task.asked, fresh)
-        return (None, None) if choice is None else (0.0, self.lanes[choice])
-
-    def _went_out(self, lane: Lane) -> list[Event]:
-        """Do what follows when an endpoint goes out: take back its charges, and deal its prompts to the others."""
-        self._forgive(lane)
-        held, lane.held = lane.held, []  # it has forgiven them before
-        events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
-        before = len(lane.backlog) + len(lane.adopted) + len(lane.again)
-        self._queues.redeal(self._clock())
-        moved = before - len(lane.backlog) - len(lane.adopted) - len(lane.again)
-        self._wake_all()
-        return [Out(lane.endpoint, lane.last_error, moved), *events]
-
-    def _forgive(self, lane: Lane) -> None:
-        """Take back what was charged for failures of this endpoint, once for each prompt."""
-        index, now = lane.endpoint.index, self._clock()
-        for task in lane.unsettled:
-            if index not in task.forgiven:
-                task.forgiven.add(index)
-                task.charged[:] = [one for one in task.charged if one != index]
-        lane.unsettled.clear()
-        for one in self.lanes:
-            freed = [held for held in one.held if len(held[0].charged) < self._retry.attempts]
-            if freed:
-                one.held = [held for held in one.held if held not in freed]
-                for task, _ in freed:
-                    self._queues.put(self._queues.target(one, task, now), task, now)
-
-    def _succeeded(self, lane: Lane) -> list[Event]:
-        """Take note that the endpoint does what it should: what failed before was the prompts' fault."""
-        out_s = self._clock() - lane.breaker.out_since
-        back = lane.breaker.succeed()
-        self._seen_alive = True
-        self._down_s = 0.0
-        lane.unsettled.clear()
-        held, lane.held = lane.held, []
-        events: list[Event] = [event for _, outcome in held for event in self._end(outcome)]
-        if back:
-            lane.last_error = ""
-            self._queues.redeal(self._clock())
-            self._wake_all()
-            events.append(Back(lane.endpoint, out_s))
+            events += self._blame.went_out(lane)
         return events
 
     def _wake(self, lane: Lane) -> None:
         if not lane.started:
             self._to_start.append(lane)
         lane.work.notify_all()
-
-    def _wake_all(self) -> None:
-        for lane in self.lanes:
-            lane.work.notify_all()
-
-    def _end(self, event: Saving | Outcome) -> list[Event]:
-        """Count a prompt as ended."""
-        self._open -= 1
-        if not self._open:
-            self._wake_all()
-        return [event]
-
-    def _interrupted(self, verdict: Failed) -> Outcome:
-        return replace(verdict.outcome, outcome="interrupted", blame=None, error=f"stopped ({self.stop.reason})")
 
     def _in_use(self, now: float) -> bool:
         """Tell whether an endpoint that is in works on a prompt, or can take one of those that are left.

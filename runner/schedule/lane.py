@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -87,3 +88,9 @@ class Lane:
     def stuck(self, now: float) -> bool:
         """Tell whether nothing came of what it has in hand for longer than it should take."""
         return self.taken > 0 and now - self.moved_at > OVERDUE * self.pace_s + LOOK_AGAIN_S
+
+
+def wake_all(lanes: Iterable[Lane]) -> None:
+    """Let the hands of these lanes look for something to do. The schedule's lock is held."""
+    for lane in lanes:
+        lane.work.notify_all()
