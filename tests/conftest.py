@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from server import ScriptedServer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -47,6 +48,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def listed(server: ScriptedServer, here: Path) -> Callable[..., str]:
+    """Writes prompts.txt and run.yaml for these names; returns the config's name."""
+
+    def write(*names: str, **options: Any) -> str:
+        (here / "prompts.txt").write_text("".join(f"{server.image(name)}\n" for name in names))
+        document = {"endpoints": [server.url], "prompts": "prompts.txt", "retry": {"backoff_s": 0.01}} | options
+        (here / "run.yaml").write_text(yaml.safe_dump(document))
+        return "run.yaml"
+
+    return write
 
 
 @pytest.fixture

@@ -29,19 +29,6 @@ Start = Callable[..., subprocess.Popen[str]]
 KEYS = ["success", "total", "saved", "skipped", "failed", "pending", "seconds", "output_folder"]
 
 
-@pytest.fixture
-def listed(server: ScriptedServer, here: Path) -> Callable[..., str]:
-    """Writes prompts.txt and run.yaml for these names; returns the config's name."""
-
-    def write(*names: str, **options: Any) -> str:
-        (here / "prompts.txt").write_text("".join(f"{server.image(name)}\n" for name in names))
-        document = {"endpoints": [server.url], "prompts": "prompts.txt", "retry": {"backoff_s": 0.01}} | options
-        (here / "run.yaml").write_text(yaml.safe_dump(document))
-        return "run.yaml"
-
-    return write
-
-
 def answer(done: Completed) -> dict[str, Any]:
     """stdout is one line of JSON and nothing else."""
     assert done.stdout.count("\n") == 1 and done.stdout.endswith("\n")

@@ -7,24 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from server import Answer, ScriptedServer
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def listed(server: ScriptedServer, here: Path) -> Callable[..., str]:
-    """Writes prompts.txt and run.yaml for these names; returns the config's name."""
-
-    def write(*names: str, **options: Any) -> str:
-        (here / "prompts.txt").write_text("".join(f"{server.image(name)}\n" for name in names))
-        document = {"endpoints": [server.url], "prompts": "prompts.txt", "retry": {"backoff_s": 0.01}} | options
-        (here / "run.yaml").write_text(yaml.safe_dump(document))
-        return "run.yaml"
-
-    return write
 
 
 def test_a_good_night_says_nothing_but_its_answer(server: ScriptedServer, listed, runner: Run, here: Path) -> None:
