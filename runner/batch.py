@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import TypeGuard
@@ -66,6 +66,8 @@ class _Run:
     words: journal.Words
     ends_at: float
     """When the time window is over, on the monotonic clock."""
+    inputs: frozenset[str] = frozenset()
+    """The names of prompts' images that lie where results go: none of them is replaced by one."""
     notices: deque[str] = field(default_factory=deque)
     """What other threads have to say; the main thread says it."""
 
@@ -77,18 +79,18 @@ def run(
     overwrite: bool = False,
     stop: Stop | None = None,
     observe: Observe | None = None,
-    ends_at: float = inf,
+    ends_at: float | None = None,
     usual_s: Mapping[str, float] | None = None,
 ) -> Summary:
     """Run one list of prompts, as ``runner.run`` tells.
 
-    Nothing is begun that can't end before ``ends_at`` (on the monotonic clock), nor in the window of the config
-    itself. ``usual_s``: what a generation took lately on each endpoint, by its name.
+    Nothing is begun that can't end before ``ends_at`` (on the monotonic clock; None: in the config's window, from now
+    on). ``usual_s``: what a result took lately on each endpoint, by its name.
     """
-    ends_at = min(ends_at, window_end(config.settings))
+    ends_at = window_end(config.settings) if ends_at is None else ends_at
     prompts = read_all(config) if prompts is None else prompts
     folder, words = OutputFolder(config.output_folder), journal.Words(config.endpoints)
-    this = _Run(_run_name(), config, folder, stop or Stop(), words, ends_at)
+    this = _Run(_run_name(), config, folder, stop or Stop(), words, ends_at, _inputs_among_results(config, prompts))
     this.folder.prepare()
     with (
         ledger.locked(this.folder.state / ledger.LOCK),
@@ -115,8 +117,12 @@ def run(
 def window_end(settings: RunConfig) -> float:
     """Return when the time window that begins now is over, on the monotonic clock; infinity if there is none."""
     lasts_s = inf if settings.max_runtime_s is None else settings.max_runtime_s
-    until_s = inf if settings.until is None else seconds_until(settings.until)
-    return time.monotonic() + min(lasts_s, until_s)
+    return min(time.monotonic() + lasts_s, until(settings))
+
+
+def until(settings: RunConfig) -> float:
+    """Return when it is next what ``until`` says, on the monotonic clock; infinity if it says nothing."""
+    return inf if settings.until is None else time.monotonic() + seconds_until(settings.until)
 
 
 def read_all(config: Config) -> Prompts:
@@ -248,7 +254,7 @@ def _work(
         with _open_ledger(this) as lines, _opened(this, schedule, processes) as work:
             for events in engine.work_through(schedule, work):
                 with journal.together():
-                    for event in _written(events, lines):
+                    for event in _written([_sparing(this, one) for one in events], lines):
                         slow = tally.add(event)
                         this.words.tell(event)
                         if slow:
@@ -283,6 +289,29 @@ def _work(
 def _tell_notices(this: _Run) -> None:
     while this.notices:
         journal.log.warning(this.notices.popleft())
+
+
+def _inputs_among_results(config: Config, prompts: Prompts) -> frozenset[str]:
+    """Return the names of those images of prompts that lie in the output folder."""
+    folders = {os.path.join(one, "") for one in (config.output_folder, os.path.realpath(config.output_folder))}
+    within = [folder.encode(errors="surrogatepass") for folder in folders]
+    found = [index for index, (_, packed) in enumerate(prompts.encoded()) if any(one in packed for one in within)]
+    return frozenset(os.path.basename(prompts[index].image) for index in found)
+
+
+def _sparing(this: _Run, event: Event) -> Event:
+    """Turn a result that would replace the image of a prompt into a failure, and drop it."""
+    if (
+        not this.inputs
+        or not isinstance(event, Saving)
+        or this.inputs.isdisjoint(map(os.path.basename, event.part.targets))
+    ):
+        return event
+    event.part.drop()
+    name = event.outcome.file or event.outcome.key
+    error = f"its result {name} would replace the image {name} of a prompt; choose another output_folder"
+    nothing = {"file": None, "format": None, "size_bytes": None, "mtime_ns": None, "sha256": None}
+    return replace(event.outcome, outcome="failed", blame="prompt", error=error, more=(), **nothing)  # type: ignore[arg-type]
 
 
 def _written(events: Sequence[Event], lines: ledger.Ledger) -> Iterator[Event]:
@@ -388,12 +417,20 @@ def _check_limits(this: _Run, tally: report.Tally) -> None:
 def _keep_config(this: _Run, prompts: Prompts) -> None:
     """Write the resolved config; with prompts that can't be read a second time, the list as well."""
     snapshot = None
-    if any(source == "-" or "://" in source for source in this.config.prompts):
+    if not len(prompts) and (this.folder.state / CONFIG).exists():
+        return  # nothing was asked for; what was before says more of the folder
+    if any(source == "-" or "://" in source or _is_stream(this.config, source) for source in this.config.prompts):
         as_json = needs_json(packed for _, packed in prompts.named())
         snapshot = [RICH_PROMPTS if as_json else PROMPTS]  # beside the config, wherever the folder is moved
         lines = written((packed for _, packed in prompts.named()), as_json=as_json)
         this.folder.write(snapshot[0], lines, mode=0o600)
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
+
+
+def _is_stream(config: Config, source: str) -> bool:
+    """Tell whether a source is a pipe or a device, which can't be read a second time."""
+    path = os.path.join(config.base, source)
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def near(path: Path | str) -> str:

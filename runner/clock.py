@@ -32,12 +32,14 @@ def utc_age_s(then: str) -> float:
 def seconds_until(time_of_day: str, now: datetime | None = None) -> float:
     """Return the seconds until it is ``HH:MM`` (or ``HH:MM:SS``) next on the clock on the wall, more than 0.
 
+    A night may have 23 or 25 hours, and an hour of it may come twice.
+
     >>> seconds_until("06:30", datetime(2026, 1, 31, 22, 0)) / 3600
     8.5
     """
-    now = now or datetime.now()
+    at = time.time() if now is None else now.timestamp()
+    today = datetime.fromtimestamp(at)
     hours, minutes, seconds = (int(part) for part in f"{time_of_day}:0".split(":")[:3])
-    then = now.replace(hour=hours, minute=minutes, second=seconds, microsecond=0)
-    if then <= now:
-        then += timedelta(days=1)
-    return then.timestamp() - now.timestamp()  # of local times: a night may have 23 or 25 hours
+    then = today.replace(hour=hours, minute=minutes, second=seconds, microsecond=0)
+    days = [(then + timedelta(days=day)).replace(fold=fold) for day in (0, 1) for fold in (0, 1)]
+    return min(one.timestamp() for one in days if one.timestamp() > at) - at

@@ -213,10 +213,11 @@ class Task:
 
     Who has it writes the upper part; ``image_attempts`` counts those in a row that failed, ``excused`` tells that an
     old connection was its excuse once, ``jobs`` what endpoints (by name) have taken on for it and not ended,
-    ``alone`` that it is not to share a batch, ``mark`` tells its files from those of others. The lower part belongs
-    to the schedule, and is one for all tasks of a prompt: ``losses`` holds the number of each worker process
-    that died with it, ``charged`` the index of an endpoint for each attempt that is used up, ``forgiven`` the
-    endpoints whose failures turned out to be their own, ``asked`` all that were asked, in this order.
+    ``alone`` that it is not to share a batch, ``mark`` tells its files from those of others, ``recalled`` that an
+    earlier run had asked for it. The lower part belongs to the schedule, and is one for all tasks of a prompt:
+    ``losses`` holds the number of each worker process that died with it, ``charged`` the index of an endpoint for
+    each attempt that is used up, ``forgiven`` the endpoints whose failures turned out to be their own, ``asked`` all
+    that were asked, in this order.
     """
 
     prompt: Prompt
@@ -229,6 +230,7 @@ class Task:
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: bool = False
     mark: int = field(default_factory=itertools.count().__next__)
+    recalled: bool = False
 
     losses: list[int] = field(default_factory=list)
     charged: list[int] = field(default_factory=list)
@@ -258,7 +260,10 @@ class Retrying:
 
 
 class Waiting(Protocol):
-    """A file that ``keep`` gives its name, or ``drop`` removes."""
+    """A file, or several, that ``keep`` gives their names, ``targets``, or ``drop`` removes."""
+
+    @property
+    def targets(self) -> tuple[str, ...]: ...
 
     def keep(self) -> None: ...
 
@@ -325,7 +330,8 @@ class EndpointTotals:
     """What one endpoint did in this run. ``busy_s``: seconds it generated for us; ``outages``: times it was out.
 
     ``retries``: attempts after which another was made; ``median_s``: what one of its latest generations took;
-    ``slow``: twice what the others take, or more; ``out``: it was out when the run ended.
+    ``slow``: twice what the others take, or more; ``out``: it was out when the run ended; ``result_s``: what one of
+    its latest results took, to its last byte.
     """
 
     name: str
@@ -340,6 +346,7 @@ class EndpointTotals:
     slow: bool = False
     retries: int = 0
     out: bool = False
+    result_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from runner import batch, notice, report
@@ -26,8 +27,6 @@ from runner.stop import Stop
 if TYPE_CHECKING:
     from runner.metrics import Metrics
 
-_ENDS_ALL = ("window", "down")
-
 
 def run(
     config: Config,
@@ -36,25 +35,34 @@ def run(
     overwrite: bool = False,
     stop: Stop | None = None,
     observe: Observe | None = None,
+    ends_at: float | None = None,
 ) -> Summary:
     """Bring every prompt to a verified result on disk, as far as it goes, and return the truth about it.
 
     ``prompts`` spares reading the config's own, or stands in for its ``-``. Prompts whose result is there already are
     skipped; ``overwrite`` makes those again that were made with other parameters. The log goes to the logger
     ``runner``, to ``run.log`` and to ``log.file``. ``observe`` is called on the calling thread with the counts so far
-    and every event. Before anything is sent it may raise UsageError, LockedError (another run holds the folder) or
-    StorageError; of several ``runs`` such an error is that one's, in ``Summary.runs``. When the disk refuses later
-    on, ``Summary.error`` says so.
+    and every event. ``ends_at`` (on the monotonic clock) is the end of a window that has begun before. Before
+    anything is sent it may raise UsageError, LockedError (another run holds the folder) or StorageError; of several
+    ``runs`` such an error is that one's, in ``Summary.runs``. When the disk refuses later on, ``Summary.error`` says
+    so.
     """
-    with _log_file(config), telling(config):
+    ends_at = batch.window_end(config.settings) if ends_at is None else ends_at
+    with telling(config), _log_file(config):
         watcher = _Watcher(config, observe)
         if config.parts:
-            summary = _several(config, watcher, overwrite=overwrite, stop=stop or Stop())
+            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop or Stop())
         else:
-            with watcher.watching(config) as observing:
-                summary = batch.run(config, prompts=prompts, overwrite=overwrite, stop=stop, observe=observing)
-                watcher.ended(config, summary)
-        return replace(summary, warnings=tuple(_tell(config, summary)))
+            summary = batch.run(
+                config,
+                prompts=prompts,
+                overwrite=overwrite,
+                stop=stop,
+                observe=watcher.observing(config),
+                ends_at=ends_at,
+            )
+            watcher.ended(config, summary)
+        return replace(summary, warnings=(*watcher.problems, *_tell(config, summary)))
 
 
 @contextmanager
@@ -63,7 +71,10 @@ def telling(config: Config) -> Iterator[None]:
     try:
         yield
     except RunnerError as error:
-        _tell(config, _refused(config, error))
+        refused = _refused(config, error)
+        if not config.parts and not isinstance(error, LockedError):  # else it is another's to tell
+            _Watcher(config, None).ended(config, refused)
+        _tell(config, refused)
         raise
 
 
@@ -88,23 +99,18 @@ class _Watcher:
 
             self._metrics = Metrics(config.textfile, every_s=config.settings.metrics.every_s)
 
-    @contextmanager
-    def watching(self, part: Config) -> Iterator[Observe]:
-        """Give what observes one run. If it can't begin, the metrics say so, but for one that is another's."""
-        try:
-            yield self._observing(part)
-        except LockedError:
-            raise
-        except RunnerError as error:
-            self.ended(part, _refused(part, error))
-            raise
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong with the metrics."""
+        return [self._metrics.problem] if self._metrics and self._metrics.problem else []
 
     def ended(self, part: Config, summary: Summary) -> None:
         """Take note of how a run ended."""
         if self._metrics:
             self._metrics.end(part.settings.output_folder, summary, exit_code=summary.exit_code)
 
-    def _observing(self, part: Config) -> Observe:
+    def observing(self, part: Config) -> Observe:
+        """Return what observes one run."""
         observe, metrics, batch_name = self._observe or _nobody, self._metrics, part.settings.output_folder
         if not metrics:
             return observe
@@ -125,42 +131,51 @@ def _nobody(tally: report.Tally, event: Event | None) -> None:
     """Observe nothing."""
 
 
-def _several(config: Config, watcher: _Watcher, *, overwrite: bool, stop: Stop) -> Summary:
+def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bool, stop: Stop) -> Summary:
     begun = time.monotonic()
-    ends_at = batch.window_end(config.settings)
+    untils = [
+        batch.until(part.settings) for part in config.parts
+    ]  # as the night begins: later it would be the next day's
     done: list[Summary] = []
+    closed: str | None = None
+    usual_s: dict[str, dict[str, float]] = {}
     for number, part in enumerate(config.parts, 1):
         if stop.asked or any(one.stopped == "bug" for one in done):
             done.append(_not_begun(part, stop.reason or "bug"))
             continue
         log.info("Run %d of %d: %s", number, len(config.parts), batch.near(part.output_folder))
         inner = Stop(around=stop)
-        if reason := _over(done, ends_at):
-            inner.ask(reason)  # it is counted, and nothing is begun
+        closed = closed or ("window" if time.monotonic() >= ends_at else None)
+        if closed:
+            inner.ask(closed)  # it is counted, and nothing is begun
+        kind = part.protocol.name
+        lasts_s = inf if part.settings.max_runtime_s is None else part.settings.max_runtime_s
+        own_end = min(time.monotonic() + lasts_s, untils[number - 1])
         try:
-            with watcher.watching(part) as observing:
-                usual_s = _usual_s(done)
-                found = batch.run(
-                    part, overwrite=overwrite, stop=inner, observe=observing, ends_at=ends_at, usual_s=usual_s
-                )
-                watcher.ended(part, found)
+            found = batch.run(
+                part,
+                overwrite=overwrite,
+                stop=inner,
+                observe=watcher.observing(part),
+                ends_at=min(ends_at, own_end),
+                usual_s=usual_s.get(kind),
+            )
+            watcher.ended(part, found)
         except RunnerError as error:
             log.error("%s", error)
             found = _refused(part, error)
+            if not isinstance(error, LockedError):  # else it is another's to tell
+                watcher.ended(part, found)
         done.append(found)
+        usual_s.setdefault(kind, {}).update(_usual_s(found))
+        if found.stopped == "down" or (found.stopped == "window" and own_end >= ends_at):
+            closed = closed or found.stopped
     return report.together(done, seconds=time.monotonic() - begun, output_folder=_common(config))
 
 
-def _over(done: list[Summary], ends_at: float) -> str | None:
-    """Return why nothing can be begun any more; None if something can."""
-    if time.monotonic() >= ends_at:
-        return "window"
-    return next((one.stopped for one in done if one.stopped in _ENDS_ALL and one.pending), None)
-
-
-def _usual_s(done: list[Summary]) -> Mapping[str, float]:
-    """Return what a generation took on each endpoint so far, in seconds, by the endpoint's name."""
-    return {one.name: one.median_s for summary in done for one in summary.endpoints if one.median_s is not None}
+def _usual_s(found: Summary) -> Mapping[str, float]:
+    """Return what a result took lately on each endpoint, in seconds, by the endpoint's name."""
+    return {one.name: one.result_s for one in found.endpoints if one.result_s is not None}
 
 
 def _not_begun(part: Config, why: str) -> Summary:

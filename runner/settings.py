@@ -47,12 +47,6 @@ _TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?")
 
 
 def _time_of_day(given: Any) -> Any:
-    """Take ``6:30`` as well: YAML reads that as a number of minutes, and ``6:30:00`` as one of seconds."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        if 0 <= given < 24 * 60:
-            given = f"{given // 60:02}:{given % 60:02}"
-        elif 3600 <= given < 24 * 3600:
-            given = f"{given // 3600:02}:{given // 60 % 60:02}:{given % 60:02}"
     if given is not None and not (isinstance(given, str) and _TIME_OF_DAY.fullmatch(given)):
         raise ValueError(f'expected a time of day such as "06:30", got {json.dumps(given, default=str)}')
     return given

@@ -38,7 +38,7 @@ class Stop:
     def ask(self, reason: str, *, within_s: float = inf) -> None:
         """Begin nothing new; finish what is in flight, if that takes no longer than ``within_s``."""
         self._leave_at = min(self._leave_at, time.monotonic() + within_s)
-        self._reason = self._reason or reason
+        self._reason = self._reason or self.reason or reason
         self._asked = True
 
     def leave(self, reason: str) -> None:

@@ -284,6 +284,10 @@ class Part:
     path: str
     target: str
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,)
+
     def keep(self) -> None:
         """Give the file its name, replacing an older result. Raises StorageError, and then nothing is left of it."""
         try:
@@ -302,6 +306,10 @@ class Parts:
     """The settled results of one prompt that has several."""
 
     parts: tuple[Part, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(part.target for part in self.parts)
 
     def keep(self) -> None:
         """Give each its name, in their order. Raises StorageError, and then those without a name are gone."""

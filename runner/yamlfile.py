@@ -79,7 +79,7 @@ def assigned(assignment: str) -> dict[str, Any]:
     """
     name, equals, text = assignment.partition("=")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML") from error
     if not equals or not name.strip():
@@ -131,7 +131,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML's safe loader, except that a key given twice is an error instead of the last one winning."""
+    """PyYAML's safe loader, except that a key given twice is an error instead of the last one winning.
+
+    And ``6:30`` is a text, as in YAML 1.2, not 390.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -144,6 +147,25 @@ class _UniqueKeys(yaml.SafeLoader):
                     )
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _without_base_60() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
+    """Return what tells plain scalars apart, without numbers such as ``6:30``."""
+    tags = {"tag:yaml.org,2002:int": _INT, "tag:yaml.org,2002:float": _FLOAT}
+    return {
+        first: [(tag, tags.get(tag, pattern)) for tag, pattern in resolvers]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_INT = re.compile(r"^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+)$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+"""What PyYAML takes for numbers (YAML 1.1), but for those in base 60."""
+
+_UniqueKeys.yaml_implicit_resolvers = _without_base_60()
 
 
 class _Expander:

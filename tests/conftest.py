@@ -22,6 +22,8 @@ QUICK = {"retry": {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}}
 class Nowhere:
     """A result that nobody needs a file for."""
 
+    targets = ()
+
     def keep(self) -> None:
         pass
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trimesh
-from conftest import QUICK, ledger_of, results_of
+from conftest import QUICK, REPOSITORY, ledger_of, results_of
 from server import IMAGE, Answer, ScriptedServer, splat_ply
 
 from runner import load_config, run
@@ -624,3 +624,50 @@ def test_a_system_that_gives_no_more_threads_ends_the_run_and_fails_no_prompt(
     summary = run(config_for([server], names(3), tmp_path))
     assert (summary.saved, summary.failed, summary.pending, summary.exit_code) == (0, 0, 3, 1)
     assert summary.error and summary.error.startswith("this system lets the run start no more threads")
+
+
+@pytest.mark.parametrize("by", ["name", "link"])
+def test_a_result_never_replaces_the_image_of_a_prompt(server: ScriptedServer, tmp_path: Path, by: str) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    picture = (REPOSITORY / "configs" / "images" / "apple.png").read_bytes()
+    for name in ("a", "b"):
+        (images / f"{name}.png").write_bytes(picture)
+    server.script["a"] = [Answer(body=(REPOSITORY / "configs" / "images" / "cactus.png").read_bytes())]
+    folder = images
+    if by == "link":
+        folder = tmp_path / "link"
+        folder.symlink_to(images)
+    config = config_from(
+        {
+            "endpoints": [server.url],
+            "prompts": [str(images)],
+            "output_folder": str(folder),
+            "output": {"verify": "auto"},
+        }
+    )
+    summary = run(config)
+    assert (summary.saved, summary.failed, summary.exit_code) == (1, 1, 1)
+    assert "its result a.png would replace the image a.png of a prompt" in summary.failures[0].error
+    assert server.asked("a") == 1
+    assert results_of(images) == {"a.png": picture, "b.png": picture, "b.ply": splat_ply()}
+    assert [line["outcome"] for line in ledger_of(images) if line["key"] == "a"] == ["failed"]
+    assert not [one for one in images.iterdir() if one.name.endswith(".part")]
+
+
+def test_an_empty_list_does_not_hide_what_the_folder_is_of(server: ScriptedServer, tmp_path: Path) -> None:
+    run(config_for([server], names(2), tmp_path))
+    (tmp_path / "none.txt").write_text("")
+    run(config_for([server], names(2), tmp_path, prompts=[str(tmp_path / "none.txt")]))
+    kept = (tmp_path / "results" / ".runner" / "config.yaml").read_text()
+    assert "prompts.txt" in kept and "none.txt" not in kept
+
+
+def test_a_list_from_a_pipe_is_kept(server: ScriptedServer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    text = "".join(f"{server.image(name)}\n" for name in names(2))
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text(text))
+    writer.start()
+    run(config_for([server], names(2), tmp_path, prompts=[str(tmp_path / "pipe")]))
+    writer.join()
+    assert (tmp_path / "results" / ".runner" / "prompts.txt").read_text() == text

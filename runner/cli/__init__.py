@@ -5,18 +5,21 @@ Only here something is printed. Heavy rooms are imported when a command needs th
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from runner.cli.parser import build_parser
 from runner.errors import RunnerError, UsageError
 
 _BUG = 3
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def entry() -> None:
@@ -52,28 +55,43 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError("the current folder does not exist any more")
         return int(getattr(import_module(f"runner.cli.{arguments.room}"), arguments.command)(arguments))
     except RunnerError as error:
-        print(f"runner: error: {error}", file=sys.stderr)
+        _say(f"runner: error: {error}")
         if arguments.command in ("run", "generate"):
             _answer(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("runner: interrupted", file=sys.stderr)
+        _say("runner: interrupted")
         if arguments.command in ("run", "generate"):
             _answer("interrupted; nothing was sent")
         return 130
     except BrokenPipeError:
         return 141
-    except Exception:  # noqa: BLE001 - the last border: a bug gets its traceback and its exit code
-        traceback.print_exc()
-        print("runner: this is a bug in runner; please report it with the lines above", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "runner":
+            raise
+        _say(f"runner: error: {error.name} is not installed for {sys.executable}: pip install multiport-runner")
+        return 2
+    except Exception as error:  # noqa: BLE001 - the last border: a bug gets its traceback and its exit code
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:  # of stdout: all else is said by its room
+            _say(f"runner: error: stdout can't be written: {error.strerror}")
+            return 1
+        with suppress(OSError):
+            traceback.print_exc()
+        _say("runner: this is a bug in runner; please report it with the lines above")
         if arguments.command in ("run", "generate"):
             _answer("a bug in runner: see the traceback on stderr")
         return _BUG
 
 
+def _say(text: str) -> None:
+    """Say it on stderr; if nobody can hear it, the exit code still tells the truth."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr)
+
+
 def _answer(error: str) -> None:
     """Print the JSON line of a run that never began."""
-    from runner import report
+    from runner.cli.output import print_answer
     from runner.records import Summary
 
-    print(report.answer_json(Summary(0, 0, 0, 0, 0, 0.0, "", error=error)))
+    print_answer(Summary(0, 0, 0, 0, 0, 0.0, "", error=error))

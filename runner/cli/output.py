@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -11,9 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from runner import settings
+from runner import report, settings
 from runner.journal import LOG_FORMAT, Held, JsonLines, log
-from runner.records import Event, Outcome
+from runner.records import Event, Outcome, Summary
 from runner.report import Tally
 
 LINE_EVERY_S = 30.0
@@ -38,7 +39,7 @@ def logging_to_stderr(level: int, chosen: settings.Log) -> Iterator[None]:
     """Send the log to stderr, above the progress bar if there is one."""
     handler = _Stderr(level)
     if chosen.format == "json":
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines(ascii_only=True))  # whatever a terminal can show
     else:
         handler.setFormatter(logging.Formatter(LOG_FORMAT) if level <= logging.DEBUG else _Plain())
     log.setLevel(min(level, logging.INFO))
@@ -48,6 +49,17 @@ def logging_to_stderr(level: int, chosen: settings.Log) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+def print_answer(summary: Summary) -> None:
+    """Print the line of JSON, in what stdout can say; the exit code tells the truth even to who has closed it."""
+    answer = report.answer_json(summary)
+    try:
+        answer.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        answer = json.dumps(json.loads(answer))
+    with suppress(OSError, ValueError):
+        print(answer, flush=True)
 
 
 class Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -40,10 +41,11 @@ def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
     if arguments.dry_run:
         _print_plans(chosen, overwrite=arguments.overwrite)
         return 0
-    from runner.cli.output import SILENT, Progress, level_of, logging_to_stderr
+    from runner.cli.output import SILENT, Progress, level_of, logging_to_stderr, print_answer
 
     how = chosen.settings.log
     level = level_of(how, silent=silent)
+    ends_at = batch.window_end(chosen.settings)
     stop = Stop()
     with (
         logging_to_stderr(level, how),
@@ -54,22 +56,32 @@ def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
             prompts = None if chosen.parts else batch.read_all(chosen)
         with _signals(stop, chosen.grace_s):
             summary = runs.run(
-                chosen, prompts=prompts, overwrite=arguments.overwrite, stop=stop, observe=progress.observe
+                chosen,
+                prompts=prompts,
+                overwrite=arguments.overwrite,
+                stop=stop,
+                observe=progress.observe,
+                ends_at=ends_at,
             )
-        progress.close()
-        with suppress(OSError):
-            if level <= logging.INFO and summary.total and how.format == "text":
-                print(report.endpoint_table(summary), file=sys.stderr)
-            if level == SILENT and (wrong := report.alarm(summary)):
-                print(f"runner: {chosen.name}: {' '.join(wrong.split())}", file=sys.stderr)
-    with suppress(OSError):  # the exit code tells the truth even to who has closed stdout
-        print(report.answer_json(summary), flush=True)
+            progress.close()
+            with suppress(OSError):
+                if level <= logging.INFO and summary.total and how.format == "text":
+                    print(report.endpoint_table(summary), file=sys.stderr)
+                if level == SILENT and (wrong := report.alarm(summary)):
+                    said = f"runner: {chosen.name}: {' '.join(wrong.split())}"
+                    print(
+                        said if how.format == "text" else json.dumps({"level": "error", "message": said}),
+                        file=sys.stderr,
+                    )
+            print_answer(summary)
     return summary.exit_code
 
 
 @contextmanager
 def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
     """Let the first SIGINT, SIGTERM or SIGHUP end the run in good order, within a grace, and the second at once.
+
+    The third ends the process, whatever it waits for; as after ``kill -9``, nothing is lost or torn.
 
     A SIGHUP that is ignored, as by nohup, stays so.
     """
@@ -80,8 +92,10 @@ def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
         signals.append(signal.Signals(number).name)
         if len(signals) == 1:
             stop.ask(signals[0], within_s=grace_s)
-        else:
+        elif len(signals) == 2:
             stop.leave(signals[0])
+        else:
+            os._exit(128 + signal.Signals[signals[0]])
 
     caught = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

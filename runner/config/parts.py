@@ -41,6 +41,8 @@ def parts_of(document: Mapping[str, Any], overrides: Mapping[str, Any], base: Pa
     parts: list[Part] = []
     for number, entry in enumerate(entries):
         whole = merged(merged(common, entry), overrides)
+        if "-" in _listed(whole.get("prompts")):
+            raise UsageError(f"runs[{number}].prompts: expected files, got -: there is one stdin, and several runs")
         place = f"runs[{number}]" if isinstance(document["runs"], list) else "runs"
         for values in _spread(whole, place, base):
             parts.append(Part(values, place, number))
@@ -61,9 +63,10 @@ def _problems(number: int, entry: Any) -> Iterator[str]:
     for name in (*COMMON, "runs"):
         if name in entry:
             yield f"runs[{number}].{name}: this is the same for all runs; write it beside runs, not in them"
-    sources = entry.get("prompts")
-    if "-" in (sources if isinstance(sources, list) else [sources]):
-        yield f"runs[{number}].prompts: expected files, got -: there is one stdin, and several runs"
+
+
+def _listed(sources: Any) -> list[Any]:
+    return sources if isinstance(sources, list) else [sources]
 
 
 def _spread(whole: dict[str, Any], place: str, base: Path) -> Iterator[dict[str, Any]]:

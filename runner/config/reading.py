@@ -69,6 +69,8 @@ def _config(
     common = {key: value for key, value in whole.items() if key != "runs"}
     settings, wrong = _checked({"prompts": ["-"], **common}, source)
     problems = [*document.problems, *wrong]
+    if "runs" in overrides:
+        problems.append("runs: expected in the YAML, not as a flag; each run is too much for one")
     if "prompts" in overrides:
         problems.append("prompts: the config has runs, each with its own prompts; take --prompts-file away")
     try:

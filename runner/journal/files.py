@@ -96,7 +96,7 @@ class LogFile(Held):
         line = f"{lines}\n".encode(errors="backslashreplace")
         with suppress(OSError):
             if self._size_bytes and self._size_bytes + len(line) > self._limits.max_bytes:
-                self._put_aside()
+                self._try_to_put_aside()
             self._file.write(line)
             self._size_bytes += len(line) if self._is_file else 0
 
@@ -106,9 +106,14 @@ class LogFile(Held):
         self._is_file = stat.S_ISREG(status.st_mode)  # nothing else can be put aside, nor has it a size
         self._size_bytes = status.st_size if self._is_file else 0
 
+    def _try_to_put_aside(self) -> None:
+        """Begin a new file. If that can't be, the old one goes on, and it is not tried again."""
+        try:
+            self._put_aside()
+        except OSError:
+            self._is_file, self._size_bytes = False, 0
+
     def _put_aside(self) -> None:
-        """Begin a new file. If that can't be, the old one goes on."""
-        self._size_bytes = 0  # if it fails, it is not tried again at once
         for number in range(self._limits.keep, 0, -1):
             older = f"{self._path}.{number - 1}" if number > 1 else self._path
             with suppress(FileNotFoundError):
@@ -143,10 +148,14 @@ class _Secretless(logging.Filter):
 class JsonLines(logging.Formatter):
     """One JSON object a line: time (UTC), level, message, and what it is about: event, key, endpoint …"""
 
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__()
+        self._ascii_only = ascii_only
+
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {"time": f"{at}.{int(record.msecs):03}Z", "level": record.levelname.lower()}
         line |= {"message": record.getMessage()} | getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=self._ascii_only, default=str)

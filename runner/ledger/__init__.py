@@ -118,7 +118,7 @@ def locked(path: Path) -> Iterator[None]:
                 "or use another output folder"
             ) from error
         file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}{_since(os.getpid())}\n")
         file.flush()
         try:
             yield
@@ -130,18 +130,37 @@ def locked(path: Path) -> Iterator[None]:
 def holder(state: Path) -> int | None:
     """Return the process of this machine that a run is going on in, by what its lock says; None if there is none.
 
-    It does not try the lock: that could turn away a run that begins at this moment.
+    It does not try the lock: that could turn away a run that begins at this moment. A process that began at another
+    time than the lock says has only got the number of a dead one.
     """
     try:
-        found = re.fullmatch(r"pid ([0-9]{1,9}) on (.*)\n", (state / LOCK).read_text(errors="replace"))
-        if not found or found[2] != socket.gethostname():
-            return None
-        os.kill(int(found[1]), 0)
-    except PermissionError:
-        return int(found[1]) if found else None  # it is somebody else's
-    except (OSError, ValueError):
+        found = _HOLDER.fullmatch((state / LOCK).read_text(errors="replace"))
+    except OSError:
         return None
-    return int(found[1])
+    if not found or found["host"] != socket.gethostname():
+        return None
+    pid = int(found["pid"])
+    if found["since"] and found["since"] != _since(pid):
+        return None
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return pid  # it is somebody else's
+    except (OSError, OverflowError):
+        return None
+    return pid
+
+
+_HOLDER = re.compile(r"pid (?P<pid>[0-9]{1,9}) on (?P<host>[^,\n]*)(?P<since>, since tick [0-9]+)?\n")
+
+
+def _since(pid: int) -> str:
+    """Say when a process began, in clock ticks since the machine did; "" where the system doesn't tell (proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return f", since tick {file.read().rpartition(')')[2].split()[19]}"
+    except (OSError, IndexError):
+        return ""
 
 
 def _shown(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:

@@ -27,7 +27,7 @@ class Metrics:
 
     ``batch`` is how a batch is named there: its output folder as the user wrote it. All of it is for one thread. A
     file that can't be written is worth a warning, once, and ends nothing; a run that is killed leaves the last one.
-    ``clock`` (monotonic) and ``now`` (Unix time) are for tests.
+    ``problem`` is what went wrong with that. ``clock`` (monotonic) and ``now`` (Unix time) are for tests.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Metrics:
         self._due = clock() + every_s
         self._batches: dict[str, Counts] = {}
         self._last: dict[str, Last] = {}
-        self._said = False
+        self.problem = ""
 
     def begin(self, batch: str, endpoints: Sequence[Endpoint]) -> None:
         """Begin to count a batch, from 0, and write."""
@@ -78,9 +78,9 @@ class Metrics:
         try:
             textfile.write(self._path, self._batches, last)
         except OSError as error:
-            if not self._said:
-                log.warning("The metrics can't be written to %s: %s", self._path, error.strerror or error)
-            self._said = True
+            if not self.problem:
+                self.problem = f"The metrics can't be written to {self._path}: {error.strerror or error}"
+                log.warning("%s", self.problem)
         took_s = self._clock() - begun
         self._due = self._clock() + max(self._every_s, took_s / _SHARE)
 

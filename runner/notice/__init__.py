@@ -43,8 +43,13 @@ def notify(
 
 def is_due(settings: Notify, summary: Summary, *, exit_code: int) -> bool:
     """Tell whether an end is one to tell of: a window that is over is no failure."""
-    in_order = exit_code == 0 or (exit_code == 75 and summary.stopped == "window")
-    return settings.when == "always" or not in_order
+    return settings.when == "always" or not _is_in_order(summary, exit_code)
+
+
+def _is_in_order(summary: Summary, exit_code: int) -> bool:
+    if summary.runs:
+        return all(_is_in_order(one, one.exit_code) for one in summary.runs)
+    return exit_code == 0 or (exit_code == 75 and summary.stopped == "window")
 
 
 def message(summary: Summary, *, exit_code: int, name: str, redact: Redact) -> dict[str, Any]:

@@ -110,14 +110,18 @@ class _Tail(threading.Thread):
         super().__init__(name="notify-out", daemon=True)
         self._output = output
         self._tail = b""
+        self._is_cut = False
 
     def run(self) -> None:
         with suppress(OSError, ValueError), self._output:
             while block := self._output.read(_BLOCK):
-                self._tail = (self._tail + block)[-_TAIL_BYTES:]
+                whole = self._tail + block
+                self._is_cut = self._is_cut or len(whole) > _TAIL_BYTES
+                self._tail = whole[-_TAIL_BYTES:]
 
     def last_line(self) -> str:
         """Return the last line with something on it; what the command left in the background may go on printing."""
         self.join(_LAST_WORDS_S)
-        lines = [line for line in self._tail.splitlines() if line.strip()]
+        tail = self._tail.partition(b"\n")[2] if self._is_cut else self._tail  # a secret may be cut at its beginning
+        lines = [line for line in tail.splitlines() if line.strip()]
         return words(lines[-1]) if lines else ""

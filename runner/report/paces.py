@@ -16,7 +16,7 @@ SLOW = 2.0
 NOTICEABLE_S = 0.05
 """A smaller difference is nobody's concern."""
 
-_LATEST = 25
+LATEST = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Paces:
 
     def __init__(self, slots: Mapping[str, int]) -> None:
         self._slots = slots
-        self._taken: dict[str, deque[float]] = {name: deque(maxlen=_LATEST) for name in slots}
+        self._taken: dict[str, deque[float]] = {name: deque(maxlen=LATEST) for name in slots}
         self._counts = dict.fromkeys(self._taken, 0)
         self._medians: dict[str, float] = {}
         self._named: set[str] = set()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from statistics import median
 
 from runner.clock import utc_now
 from runner.records import Back, Endpoint, EndpointTotals, Event, Failure, Out, Outcome, Retrying, Summary
 from runner.redact import public_url
-from runner.report.paces import Paces, Slow
+from runner.report.paces import LATEST, Paces, Slow
 
 FAILURES_KEPT = 1000
 """So many failed prompts are named in the summary; the ledger has them all."""
@@ -31,6 +33,7 @@ class Tally:
         self._begun = time.monotonic()
         self._endpoints = {one.name: EndpointTotals(one.name, public_url(one.url)) for one in endpoints}
         self._failures: list[Failure] = []
+        self._results: dict[str, deque[float]] = {one.name: deque(maxlen=LATEST) for one in endpoints}
         self._paces = Paces({one.name: one.slots for one in endpoints})
 
     @property
@@ -47,7 +50,9 @@ class Tally:
         match event:
             case Outcome(outcome="saved"):
                 self.saved += 1
-                slow = self._paces.add(event.endpoint, event.attempts[-1].generate_s)
+                last = event.attempts[-1]
+                slow = self._paces.add(event.endpoint, last.generate_s)
+                self._results[event.endpoint].append(last.generate_s + last.receive_s)
             case Outcome(outcome="failed"):
                 self.failed += 1
                 self._name(event)
@@ -85,7 +90,9 @@ class Tally:
         """Yield what each endpoint did so far."""
         slow = self._paces.slow()
         for name, totals in self._endpoints.items():
-            yield replace(totals, median_s=self._paces.median_s(name), slow=name in slow)
+            latest = self._results[name]
+            result_s = round(median(latest), 3) if latest else None
+            yield replace(totals, median_s=self._paces.median_s(name), slow=name in slow, result_s=result_s)
 
     def _name(self, outcome: Outcome) -> None:
         if len(self._failures) < FAILURES_KEPT:

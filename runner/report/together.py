@@ -47,4 +47,6 @@ def _added(before: EndpointTotals, one: EndpointTotals) -> EndpointTotals:
         outages=before.outages + one.outages,
         retries=before.retries + one.retries,
         median_s=before.median_s if one.median_s is None else one.median_s,
+        result_s=before.result_s if one.result_s is None else one.result_s,
+        out=one.out or (before.out and not one.attempts),  # a run that asked nobody doesn't know better
     )

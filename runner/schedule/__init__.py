@@ -263,7 +263,8 @@ class Schedule:
         if now < breaker.cool_until:
             return breaker.cool_until - now
         if now >= lane.rule.closes_at:
-            return inf
+            needs_proof = lane.held and not lane.taken and not lane.probing
+            return self._probe(lane) if needs_proof else inf
         if breaker.state == "trial" and lane.taken:
             return inf
         task = self._queues.next_task(lane, now)
@@ -302,7 +303,7 @@ class Schedule:
     def _settled(self, lane: Lane, task: Task, verdict: Verdict, *, counts: bool) -> list[Event]:
         lane.taken -= 1
         lane.moved_at = self._clock()
-        self._window.add(lane, verdict.outcome)
+        self._window.add(lane, verdict.outcome, recalled=task.recalled)
         elsewhere = self._landed(task)
         if isinstance(verdict, Saving):
             task.asked.append(lane.endpoint.index)
@@ -363,6 +364,8 @@ class Schedule:
             unknown=self._window.unknown(lane),
         )
         if rule != lane.rule:
+            if rule.closes_at > lane.rule.closes_at:
+                lane.work.notify_all()
             lane.rule = rule
             lane.gate.obey(rule)
 

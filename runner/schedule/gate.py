@@ -102,9 +102,11 @@ class Gate:
             self.changed.notify_all()
 
     def check(self) -> None:
-        """Raise Stopped if the run should stop: who waits in the slot for its turn need not wait any more."""
+        """Raise Stopped or Away: who waits in the slot for its turn need not wait any more."""
         if self._stop.asked:
             raise Stopped
+        if self._clock() >= self.rule.closes_at:
+            raise Away
 
     def want(self) -> bool:
         """Ask for a task that a hand only holds ready: it will raise Away. Tell whether there is one."""

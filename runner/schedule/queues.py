@@ -49,6 +49,7 @@ class Queues:
                 name, job = recalled[index]
                 task = self._task(index)
                 task.jobs[name] = job
+                task.recalled = True
                 self.put(lanes[name], task, now)
             lane.backlog = deque(waiting)
 
@@ -167,7 +168,8 @@ class Queues:
         for index in serving:
             if self._lanes[index].endpoint.name in task.jobs:  # it is asked for, not generated again
                 return self._lanes[index]
-        ready = [index for index in serving if self._lanes[index].breaker.takes(now)]
+        lanes = self._lanes
+        ready = [index for index in serving if lanes[index].breaker.takes(now) and now < lanes[index].rule.closes_at]
         calm = [index for index in ready if not self._lanes[index].breaker.failures]
         proven = [index for index in calm if self._lanes[index].breaker.proven]
         asked = task.asked or [lane.endpoint.index]

@@ -18,7 +18,7 @@ class Window:
 
     That is from sending the request to the result's last byte. A lane that has made none goes by the medians of the
     others; while nobody has made any, each may try until the end. ``usual_s`` says, by endpoint, what it took
-    before. A load of a batch takes ``load_size`` times that.
+    before. A load of a batch takes so many times that as there are prompts in it, at most ``load_size``.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Window:
         self._medians = {names[name]: taken_s for name, taken_s in usual_s.items() if name in names}
         self._common: float | None = None
 
-    def add(self, lane: Lane, outcome: Outcome) -> None:
-        """Take note of what came of a prompt, and of what a result took."""
+    def add(self, lane: Lane, outcome: Outcome, *, recalled: bool = False) -> None:
+        """Take note of what came of a prompt, and of what a result took, unless an earlier run had asked for it."""
         if self.ends_at == inf:
             return
         self._settled[lane.endpoint.index] += 1
-        if outcome.outcome == "saved" and outcome.attempts:
+        if outcome.outcome == "saved" and outcome.attempts and not recalled:
             last, index = outcome.attempts[-1], lane.endpoint.index
             self._latest[index].append(last.generate_s + last.receive_s)
             self._medians[index] = median(self._latest[index])
@@ -53,7 +53,8 @@ class Window:
             return self.ends_at
         if self._common is None:
             self._common = median(self._medians.values())
-        return self.ends_at - self._load_size * self._medians.get(lane.endpoint.index, self._common)
+        load = min(self._load_size, max(1, lane.load.waiting + lane.taken))
+        return self.ends_at - load * self._medians.get(lane.endpoint.index, self._common)
 
     def is_over(self, lanes: Sequence[Lane], now: float, *, shared: bool) -> bool:
         """Tell whether nothing can be begun any more, and nothing is at work.
@@ -62,7 +63,7 @@ class Window:
         """
         if now >= self.ends_at:
             return True
-        if self.ends_at == inf or any(lane.taken for lane in lanes):
+        if self.ends_at == inf or any(lane.taken or lane.held for lane in lanes):
             return False
         needed = lanes if shared else [lane for lane in lanes if lane.waiting]
         return all(now >= self.closes_at(lane) for lane in needed)
