@@ -14,6 +14,7 @@ from test_run import config_for, names
 
 from runner import run
 from runner.journal import JsonLines, LogFile, log
+from runner.ledger import LOCK, holder, locked
 from runner.progress import PROGRESS, read_progress
 from runner.records import Event
 from runner.report import Tally
@@ -178,3 +179,23 @@ def test_a_log_file_that_can_not_be_is_refused_before_anything_is_sent(
     with pytest.raises(UsageError, match=f"log.file or --log-file {tmp_path / file}: can't be written"):
         run(config_for([server], names(1), tmp_path, log={"file": str(tmp_path / file)}))
     assert not server.received
+
+
+def test_a_log_that_can_not_be_put_aside_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.log.1").mkdir()
+    (tmp_path / "run.log.1" / "something").touch()
+    handler = LogFile(tmp_path / "run.log", Log(max_bytes=1000, keep=1))
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for number in range(30):
+        say(handler, f"{number:0100}")
+    handler.close()
+    assert [int(line) for line in (tmp_path / "run.log").read_text().splitlines()] == list(range(30))
+
+
+def test_a_process_with_the_number_of_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    with locked(tmp_path / LOCK):
+        assert holder(tmp_path) == os.getpid()
+        said = (tmp_path / LOCK).read_text()
+    assert holder(tmp_path) is None
+    (tmp_path / LOCK).write_text(said.replace("since tick ", "since tick 1"))
+    assert holder(tmp_path) is None

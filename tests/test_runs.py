@@ -1,6 +1,7 @@
 """Several runs from one config, one after another."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,87 @@ def test_a_good_night_is_not_told_and_a_list_that_can_not_be_read_is(
     assert done.returncode == 2
     told = json.loads((here / "told.json").read_text())
     assert told["exit_code"] == 2 and "p.txt" in told["text"] and told["success"] is False
+
+
+def test_the_window_of_one_run_is_no_end_for_the_next(server: ScriptedServer, written: Write) -> None:
+    server.generation_s = 0.3
+    entries = own(("a.txt", {"max_runtime_s": 0.5}), ("b.txt", {}))
+    summary = run(load_config(written({"a.txt": "uvwxyz", "b.txt": "rs"}, runs=entries)))
+    assert summary.runs[0].stopped == "window" and summary.runs[0].pending > 0
+    assert summary.runs[1].success and summary.exit_code == 75
+
+
+def test_until_is_that_of_the_day_on_which_the_night_began(
+    server: ScriptedServer, written: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def soon(time_of_day: str) -> float:
+        asked.append(time_of_day)
+        return 0.3
+
+    monkeypatch.setattr("runner.batch.seconds_until", soon)
+    server.generation_s = 0.5
+    entries = own(("a.txt", {}), ("b.txt", {"until": "06:30"}))
+    summary = run(load_config(written({"a.txt": "xyz", "b.txt": "u"}, runs=entries)))
+    assert asked == ["06:30"]
+    assert (summary.runs[0].saved, summary.runs[1].pending) == (3, 1)
+
+
+def test_a_list_for_stdin_beside_runs_is_refused(written: Write) -> None:
+    entries = [{"output_folder": "q1"}, {"output_folder": "q2"}]
+    assert problems(written({}, prompts="-", runs=entries)) == [
+        "runs[0].prompts: expected files, got -: there is one stdin, and several runs"
+    ]
+
+
+def test_runs_are_no_flag(written: Write) -> None:
+    path = written({"a.txt": "a"}, runs=own(("a.txt", {})))
+    assert "the command line: runs: expected in the YAML" in problems(path, {"runs": ["x.txt"]})[0]
+
+
+def test_an_endpoint_stays_out_while_the_next_runs_ask_nobody(servers: Any, written: Write, here: Path) -> None:
+    dead, other = servers(2)
+    dead.die()
+    endpoints = [dead.url, other.url]
+    entries = own(("a.txt", {}), ("b.txt", {}))
+    run(load_config(written({"a.txt": "", "b.txt": "y"}, endpoints=[other.url], runs=entries)))
+    summary = run(load_config(written({"a.txt": "xz", "b.txt": "y"}, endpoints=endpoints, runs=entries)))
+    assert summary.success and [one.out for one in summary.endpoints] == [True, False]
+
+
+def test_a_folder_that_is_held_is_told_although_another_run_met_the_window(
+    server: ScriptedServer, written: Write, here: Path
+) -> None:
+    server.generation_s = 0.3
+    path = written(
+        {"a.txt": "x", "b.txt": "uvwxyz"},
+        max_runtime_s=0.7,
+        notify={"command": "cat > told.json"},
+        runs=own(("a.txt", {}), ("b.txt", {})),
+    )
+    state = here / "out" / "a" / ".runner"
+    state.mkdir(parents=True)
+    with locked(state / LOCK):
+        assert run(load_config(path)).exit_code == 75
+    assert json.loads((here / "told.json").read_text())["exit_code"] == 75
+    (here / "told.json").unlink()
+    assert run(load_config(path)).exit_code == 75
+    assert not (here / "told.json").exists(), "a window that is over is no failure"
+
+
+def test_a_log_that_can_not_be_written_is_told(server: ScriptedServer, written: Write, here: Path) -> None:
+    notify = {"command": "cat > told.json"}
+    path = written({"a.txt": "x"}, notify=notify, log={"file": "no/such/log"}, runs=own(("a.txt", {})))
+    with pytest.raises(UsageError):
+        run(load_config(path))
+    assert "no/such/log" in json.loads((here / "told.json").read_text())["text"]
+
+
+def test_medians_that_a_run_leaves_to_the_next_count_to_the_last_byte(server: ScriptedServer, written: Write) -> None:
+    body = threading.Event()
+    server.script["x"] = [Answer(hold_body=body)]
+    threading.Timer(0.8, body.set).start()
+    path = written({"a.txt": "x", "b.txt": "y"}, max_runtime_s=1.5, runs=own(("a.txt", {}), ("b.txt", {})))
+    summary = run(load_config(path))
+    assert [one.saved for one in summary.runs] == [1, 0] and server.asked("y") == 0

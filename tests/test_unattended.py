@@ -3,7 +3,11 @@
 import json
 import os
 import pty
+import signal
+import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +96,44 @@ def test_several_runs_are_one_line_together(server: ScriptedServer, listed, runn
     done = runner("run", "night.yaml", as_it_is=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("runner: night.yaml: out/b: 1 of 1 prompts failed (first: b: ")
+
+
+def test_the_exit_code_is_true_although_nobody_hears(listed, start: Run, here: Path) -> None:
+    config = listed("a", "a")
+    with open("/dev/full", "w") as full:
+        process = start("run", config, as_it_is=True, stderr=full)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 2 and json.loads(out)["success"] is False
+
+
+def test_the_answer_is_json_in_every_encoding(
+    server: ScriptedServer, listed, start: Run, environment: dict[str, str], here: Path
+) -> None:
+    listed()
+    (here / "prompts.jsonl").write_text(json.dumps({"image": server.image("a"), "key": "é😀"}) + "\n")
+    server.script["a"] = [Answer(status=422)]
+    flags = ["--prompts-file", "prompts.jsonl", "--log-level", "info", "--log-format", "json"]
+    process = start("run", "run.yaml", *flags, as_it_is=True, env=environment | {"PYTHONIOENCODING": "latin-1"})
+    out, err = process.communicate(timeout=30)
+    assert "é😀" in json.loads(out)["error"]
+    assert [json.loads(line) for line in err.splitlines()]
+
+
+def test_a_third_signal_ends_the_process_whatever_it_waits_for(server: ScriptedServer, listed, start: Run) -> None:
+    process = start("run", listed("a", notify={"when": "always", "command": "echo >&3; sleep 60"}), as_it_is=True)
+    while process.poll() is None and not server.received:
+        server.wait_for(requests=1)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    assert process.returncode in (143, -signal.SIGTERM)
+
+
+def test_the_log_as_json_ends_in_json_where_nobody_watches(server: ScriptedServer, listed, runner: Run) -> None:
+    server.script["a"] = [Answer(status=422)]
+    done = runner("run", listed("a", log={"format": "json"}), as_it_is=True)
+    assert json.loads(done.stderr)["level"] == "error"

@@ -18,8 +18,8 @@ from runner.config import load_config
 from runner.errors import StatusError, UsageError
 from runner.health import Health
 from runner.lanes import deal
-from runner.records import Attempt, Endpoint, Failed, Outcome, Prompt, Saving, Task
-from runner.schedule import Away, Lane, Schedule
+from runner.records import Attempt, Endpoint, Failed, Job, Outcome, Prompt, Saving, Task
+from runner.schedule import Away, Lane, Schedule, Step
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry, RunConfig
 from runner.stop import Stop
@@ -288,3 +288,109 @@ def test_a_hand_that_stands_at_the_gate_when_it_closes_gives_its_prompt_back(
     assert summary.stopped == "window"
     assert (summary.saved, summary.pending) == (1, 4), "another can't end in the 0.4 s that are left"
     assert len(server.received) == 1
+
+
+def fail(night: Night, lane: int, error: Any) -> list[Any]:
+    task = night.step(lane)
+    outcome = Outcome(task.prompt.key, task.prompt.index, "x", "failed", f"e{lane}", "f", 1, "p")
+    task.attempts.append(Attempt(1, f"e{lane}", ""))
+    return night.schedule.settle(night.lanes[lane], [task], [Failed(error, outcome)])
+
+
+BROKEN = StatusError("500", again=True, blame="endpoint", status=500)
+
+
+def test_a_prompt_that_waits_for_its_endpoints_proof_is_no_end_of_the_window() -> None:
+    night = Night(1, 1, ends_at=36_000, retry=Retry(attempts=1))
+    assert fail(night, 0, BROKEN) == [] and night.lanes[0].held
+    night.schedule.check()
+    assert not night.stop.asked
+    assert night.step(0) is Step.PROBE
+    night.schedule.probed(night.lanes[0], Health(night.lanes[0].endpoint, False, "down"))
+    night.schedule.check()
+    assert not night.stop.asked and not night.lanes[0].held, "it is forgiven, and waits for the endpoint"
+
+
+def test_a_closed_lane_still_asks_whose_fault_a_failure_was() -> None:
+    night = Night(3, 1, ends_at=100, retry=Retry(attempts=1))
+    night.generate(0, seconds=30)
+    fail(night, 0, BROKEN)
+    night.now = 80
+    assert night.step(0) is Step.PROBE
+    events = night.schedule.probed(night.lanes[0], Health(night.lanes[0].endpoint, True, "healthy", alive=True))
+    assert [event.outcome for event in events] == ["failed"]
+    night.schedule.check()
+    assert night.stop.reason == "window"
+
+
+def test_a_lane_that_opens_again_wakes_its_hands() -> None:
+    night = Night(9, 2, ends_at=100, usual_s={"e0": 60.0})
+    night.schedule.check()
+    night.now = 45
+    assert night.step(1) == inf, "by what the other took before"
+    woken: list[str] = []
+    lane = night.lanes[1]
+    lane.work.notify_all = lambda: woken.append("e1")  # type: ignore[method-assign]
+    task = Task(Prompt(0, "p0", "x"))
+    attempt = Attempt(1, "e0", "", generate_s=5.0)
+    outcome = Outcome("p0", 0, "x", "saved", "e0", "f", 1, "p", attempts=(attempt,))
+    night.lanes[0].taken += 1
+    night.schedule.settle(night.lanes[0], [task], [Saving(outcome, Nowhere())])
+    night.schedule.check()
+    assert woken and isinstance(night.step(1), Task)
+
+
+def test_another_attempt_goes_to_a_lane_that_is_open() -> None:
+    night = Night(12, 3, ends_at=100)
+    night.generate(1, seconds=10)
+    night.generate(2, seconds=50)
+    night.generate(0, seconds=10)
+    night.now = 75
+    night.schedule.check()
+    (event,) = fail(night, 0, BROKEN)
+    assert event.next.name == "e1", "e2 needs 50 s, and there are 25"
+
+
+def test_what_an_earlier_run_had_asked_for_tells_nothing_of_what_a_generation_takes() -> None:
+    night = Night(2, 1, ends_at=100, jobs={0: ("e0", Job("j", {}, "2026-01-01T00:00:00Z"))})
+    night.generate(0, seconds=0.01)
+    assert night.lanes[0].rule.unknown > 0
+
+
+def test_the_last_part_of_a_batch_needs_no_room_for_a_whole_one() -> None:
+    night = Night(2, 1, ends_at=100, load_size=32)
+    night.generate(0, seconds=10)
+    night.now = 89
+    night.schedule.check()
+    assert isinstance(night.step(0), Task)
+
+
+def test_who_waits_for_its_turn_in_the_slot_gives_up_when_the_lane_closes() -> None:
+    night = Night(9, 1, ends_at=100)
+    night.generate(0, seconds=30)
+    gate = night.lanes[0].gate
+    gate.check()
+    night.now = 71
+    with pytest.raises(Away):
+        gate.check()
+
+
+def test_the_reason_around_is_the_reason_within() -> None:
+    night = Stop()
+    inner = Stop(around=night)
+    night.ask("SIGTERM")
+    inner.leave("grace")
+    inner.ask("window")
+    assert inner.reason == "SIGTERM"
+
+
+def test_an_hour_that_comes_twice_ends_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert seconds_until("02:30", datetime(2026, 10, 25, 2, 40)) == 50 * 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()
