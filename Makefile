@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= configs/four-gpus.yaml
-FOLDER ?= results
+FOLDER ?= results/four-gpus
 N ?= 4
 PORT ?= 10006
 
@@ -78,7 +78,7 @@ nights: .venv/all ## Prove that cron and a systemd timer finish a list over thre
 test-servers: .venv/all ## Run against real server packages, installed into .servers (1.2 GB); ARGS=cog for one of them
 	@$(BIN)/python scripts/test_servers.py $(ARGS)
 
-clean: ## Remove what make made, but no results
+clean: stop-servers ## Stop the servers, and remove what make made (demo/ too), but no results of yours
 	rm -rf .venv .servers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out
 
 .venv/bin/python:

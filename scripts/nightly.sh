@@ -22,12 +22,15 @@ fail() {
     exit 2
 }
 
-# Read NAME=VALUE lines. Nothing in them is run; quotes around a value are dropped, as systemd's EnvironmentFile= does.
+# Read NAME=VALUE lines, for the runner alone but for our own variables. Nothing in them is run; quotes around a value
+# are dropped, as systemd's EnvironmentFile= does.
+settings=()
 read_environment() {
     local line name value number=0
     while IFS= read -r line || [[ -n $line ]]; do
         number=$((number + 1))
         line=${line%$'\r'}
+        ((number > 1)) || line=${line#$'\xef\xbb\xbf'}
         line=${line#"${line%%[![:space:]]*}"}
         [[ -z $line || $line == [#\;]* ]] && continue
         line=${line#export }
@@ -35,7 +38,11 @@ read_environment() {
         value=${line#*=}
         [[ $line == *=* && $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || fail "$1: line $number: expected NAME=VALUE"
         [[ $value == \"*\" || $value == \'*\' ]] && ((${#value} > 1)) && value=${value:1:-1}
-        export "$name=$value"
+        case $name in
+        RUNNER | LOG_DIR | KEEP_DAYS) printf -v "$name" %s "$value" ;;
+        PATH | TZ | TMPDIR) export "$name=$value" ;;
+        *) settings+=("$name=$value") ;;
+        esac
     done <"$1"
 }
 
@@ -96,7 +103,7 @@ trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
 trap 'pass_on HUP' HUP
 set -m
-"$runner" run "$config" --log-file "$log" "$@" >"$told/answer" 2>"$told/said" </dev/null &
+env -- "${settings[@]}" "$runner" run "$config" --log-file "$log" "$@" >"$told/answer" 2>"$told/said" </dev/null &
 pid=$!
 [[ -z $heard ]] || kill "-$heard" "$pid" 2>/dev/null
 while :; do
@@ -110,6 +117,7 @@ done
 said=$(tail -n 20 -- "$told/said")
 if ((code != 0)) && [[ -z $said ]]; then
     said="$name: $(tail -n 1 -- "$told/answer")"
+    [[ -s $told/answer ]] || said="$name: the runner was killed, or could not begin"
 fi
 [[ -z $said ]] || printf '%s (exit code %s; log: %s)\n' "$said" "$code" "$log" >&2
 cat -- "$told/said" "$told/answer" >>"$log"

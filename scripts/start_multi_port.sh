@@ -8,7 +8,7 @@
 #   PORT=10006          the first port
 #   SERVER_COMMAND=…    what to start; {port} and {gpu} are filled in
 #   GPUS="0 1 2 3"      CUDA_VISIBLE_DEVICES of each server; default 0, 1, 2 …
-#   RUN_DIR=run         holds PORT.pid and PORT.log
+#   RUN_DIR=run         holds PORT.pid, PORT.since and PORT.log
 #   WAIT_S=300          how long they may take to load their models
 #   HEALTH=/health      the path that answers 200 when a server is ready
 #
@@ -60,6 +60,7 @@ for ((i = 0; i < n; i++)); do
     line=${line//\{gpu\}/$gpu}
     CUDA_VISIBLE_DEVICES=$gpu setsid bash -c "exec $line" >"$run_dir/$port.log" 2>&1 </dev/null &
     echo $! >"$run_dir/$port.pid"
+    ps -o lstart= -p $! >"$run_dir/$port.since"
 done
 
 deadline=$((SECONDS + wait_s))

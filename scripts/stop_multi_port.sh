@@ -16,24 +16,29 @@ else
     for file in "$run_dir"/*.pid; do files+=("$file"); done
 fi
 
-# A pid may belong to somebody else by now: only a process that leads its own session can be one of ours.
-ours() { [[ $1 =~ ^[0-9]+$ ]] && [[ $(ps -o sess= -p "$1" 2>/dev/null | tr -d ' ') == "$1" ]]; }
+# A pid may belong to somebody else by now: ours leads a session of its own, and began when we started it.
+ours() {
+    local pid=$1 since=${2%.pid}.since
+    [[ $pid =~ ^[0-9]+$ && -f $since ]] || return 1
+    [[ $(ps -o sess= -p "$pid" 2>/dev/null | tr -d ' ') == "$pid" ]] || return 1
+    [[ $(ps -o lstart= -p "$pid" 2>/dev/null) == "$(cat "$since")" ]]
+}
 
 stopped=0
 for file in "${files[@]}"; do
     [[ -f $file ]] || continue
     pid=$(cat "$file")
-    ours "$pid" && kill -TERM -- "-$pid" 2>/dev/null
+    ours "$pid" "$file" && kill -TERM -- "-$pid" 2>/dev/null
 done
 for file in "${files[@]}"; do
     [[ -f $file ]] || continue
     pid=$(cat "$file")
     for ((tenths = 0; tenths < grace_s * 10; tenths++)); do
-        ours "$pid" || break
+        ours "$pid" "$file" || break
         sleep 0.1
     done
-    ours "$pid" && kill -KILL -- "-$pid" 2>/dev/null
-    rm -f "$file"
+    ours "$pid" "$file" && kill -KILL -- "-$pid" 2>/dev/null
+    rm -f "$file" "${file%.pid}.since"
     stopped=$((stopped + 1))
 done
 echo "stopped $stopped servers"

@@ -252,3 +252,26 @@ def test_the_guide_and_the_units_name_what_is_there() -> None:
     named = {name for text in texts for name in re.findall(r"/opt/runner/([\w./-]+\w)", text)}
     assert {name for name in named if not list(REPOSITORY.glob(f"{name}*"))} <= {".venv/bin/runner"}
     assert {"scripts/nightly.sh", "scripts/systemd"} <= named
+
+
+def test_variables_of_the_run_never_get_in_the_way_of_the_script(nights: Nights) -> None:
+    nights.stand_in('echo "run|$*|$config|$line|$name|" >>"$RECORD"; exit 0')
+    lines = [
+        "\ufeffconfig=/other.yaml",
+        "line=7",
+        "name=x",
+        "value=y",
+        "number=z",
+        "folder=/nowhere",
+        f"RECORD={nights.home}/record",
+    ]
+    (nights.folder / "nightly.env").write_text("\n".join(lines))
+    assert nights.run() == (0, "")
+    said = (nights.home / "record").read_text()
+    assert said.startswith("run|run my nights/night.yaml --log-file ") and said.endswith("|/other.yaml|7|x|\n")
+
+
+def test_a_runner_that_was_killed_is_said_to_be(nights: Nights) -> None:
+    nights.stand_in("kill -9 $$")
+    code, mail = nights.run()
+    assert code == 137 and "the runner was killed" in mail

@@ -117,11 +117,17 @@ def test_a_server_that_never_gets_healthy_is_given_up(script: Script, tmp_path: 
     assert pids(tmp_path) == []
 
 
-def test_stopping_never_touches_a_process_that_is_not_ours(script: Script, tmp_path: Path) -> None:
-    stranger = subprocess.Popen(["sleep", "60"])
+@pytest.mark.parametrize("since", [None, "Thu Jan  1 00:00:01 1970"])
+@pytest.mark.parametrize("leads", [False, True])
+def test_stopping_never_touches_a_process_that_is_not_ours(
+    script: Script, tmp_path: Path, leads: bool, since: str | None
+) -> None:
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=leads)
     try:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "1.pid").write_text(str(stranger.pid))
+        if since:
+            (tmp_path / "run" / "1.since").write_text(since)
         script("stop_multi_port.sh")
         assert stranger.poll() is None
         assert pids(tmp_path) == []
