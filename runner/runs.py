@@ -140,14 +140,14 @@ def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bo
     closed: str | None = None
     usual_s: dict[str, dict[str, float]] = {}
     for number, part in enumerate(config.parts, 1):
-        if stop.asked or any(one.stopped == "bug" for one in done):
+        if stop.now or any(one.stopped == "bug" for one in done):
             done.append(_not_begun(part, stop.reason or "bug"))
             continue
         log.info("Run %d of %d: %s", number, len(config.parts), batch.near(part.output_folder))
         inner = Stop(around=stop)
         closed = closed or ("window" if time.monotonic() >= ends_at else None)
         if closed:
-            inner.ask(closed)  # it is counted, and nothing is begun
+            inner.ask(closed)  # it is counted, and nothing is begun; so it is after a signal
         kind = part.protocol.name
         lasts_s = inf if part.settings.max_runtime_s is None else part.settings.max_runtime_s
         own_end = min(time.monotonic() + lasts_s, untils[number - 1])

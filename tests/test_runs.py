@@ -213,8 +213,16 @@ def test_a_signal_ends_all_of_them(server: ScriptedServer, written: Write) -> No
     path = written({"a.txt": "uvwxyz", "b.txt": "u"}, runs=own(("a.txt", {}), ("b.txt", {})))
     summary = run(load_config(path), stop=stop, observe=watch)
     assert summary.exit_code == 130
-    assert summary.runs[1].error == "not begun (SIGINT)"
-    assert not (summary.runs[1].total)
+    assert (summary.runs[1].total, summary.runs[1].pending) == (1, 1), "it is counted, and nothing is begun"
+    assert summary.total == 7 and server.asked("u") == 1
+
+
+def test_after_a_second_signal_not_even_the_lists_are_read(server: ScriptedServer, written: Write) -> None:
+    stop = Stop()
+    path = written({"a.txt": "u", "b.txt": "v"}, runs=own(("a.txt", {}), ("b.txt", {})))
+    summary = run(load_config(path), stop=stop, observe=lambda tally, event: stop.leave("SIGINT"))
+    assert summary.exit_code == 130
+    assert (summary.runs[1].error, summary.runs[1].total) == ("not begun (SIGINT)", 0)
 
 
 def test_no_endpoint_for_one_is_none_for_the_next(servers: Any, written: Write) -> None:
