@@ -340,15 +340,16 @@ def test_a_lane_that_opens_again_wakes_its_hands() -> None:
     assert woken and isinstance(night.step(1), Task)
 
 
-def test_another_attempt_goes_to_a_lane_that_is_open() -> None:
+@pytest.mark.parametrize(("slow", "quick"), [(1, 2), (2, 1)])
+def test_another_attempt_goes_to_a_lane_that_is_open(slow: int, quick: int) -> None:
     night = Night(12, 3, ends_at=100)
-    night.generate(1, seconds=10)
-    night.generate(2, seconds=50)
+    night.generate(quick, seconds=10)
+    night.generate(slow, seconds=50)
     night.generate(0, seconds=10)
     night.now = 75
     night.schedule.check()
     (event,) = fail(night, 0, BROKEN)
-    assert event.next.name == "e1", "e2 needs 50 s, and there are 25"
+    assert event.next.name == f"e{quick}", "the other needs 50 s, and there are 25"
 
 
 def test_what_an_earlier_run_had_asked_for_tells_nothing_of_what_a_generation_takes() -> None:
