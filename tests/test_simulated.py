@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -18,13 +18,14 @@ from conftest import Nowhere
 from runner.errors import AttemptError, BusyError, ImageError, StatusError, TransportError
 from runner.health import Health
 from runner.lanes import deal
-from runner.records import Endpoint, Event, Failed, Outcome, Prompt, Saving, Task
+from runner.records import Attempt, Endpoint, Event, Failed, Outcome, Prompt, Saving, Task
 from runner.schedule import Away, Gate, Lane, Schedule, Step, Stopped
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry
 from runner.stop import Stop
 
 SEEDS = 400
+WINDOWS = 80
 MOODS = ["well", "well", "dead", "500", "404", "busy", "reset", "old"]
 
 
@@ -62,7 +63,7 @@ class Condition:
 class Simulation:
     """One random run. ``heals_at``: from then on each endpoint is either well or dead for good."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, window: bool = False) -> None:
         self.chance = random.Random(seed)
         random.seed(seed)  # the back-off draws on it
         pick = self.chance.choice
@@ -74,6 +75,8 @@ class Simulation:
             Lane(Endpoint(index, f"http://h:{index}", f"e{index}", f"port {index}", pick([1, 1, 2, 3])), backlog)
             for index, backlog in enumerate(deal((one.index for one in self.prompts), count))
         ]
+        self.ends_at = 1000.0 + self.chance.uniform(1, 150) if window else inf
+        self.began: dict[str, float] = {}
         health = HealthSettings(failures_to_open=self.chance.randint(1, 3), probe_every_s=pick([1, 15]))
         retry = Retry(attempts=self.chance.randint(1, 4), backoff_s=pick([0, 1.5]))
         self.schedule = Schedule(
@@ -85,6 +88,7 @@ class Simulation:
             hedge=self.chance.random() < 0.5,
             retry=retry,
             health=health,
+            ends_at=self.ends_at,
             clock=lambda: self.now,
         )
         for lane in self.lanes:
@@ -200,6 +204,8 @@ class Simulation:
             return
         gate.standing -= 1
         gate.generating += 1
+        assert self.now < min(gate.rule.closes_at, self.ends_at), "begun too late"
+        self.began[task.prompt.key] = self.now
         task.attempts.append(None)  # type: ignore[arg-type]
         self.then(hand, "hear", 0.0, 0.5, 10.0)
 
@@ -214,7 +220,8 @@ class Simulation:
         lane, task, error, hand.task, hand.error = hand.lane, hand.task, hand.error, None, None
         self.then(hand, "take")
         if error is None:
-            saving = Saving(self.outcome(lane, task, "saved"), Nowhere())
+            attempt = Attempt(1, lane.endpoint.name, "", generate_s=self.now - self.began[task.prompt.key])
+            saving = Saving(replace(self.outcome(lane, task, "saved"), attempts=(attempt,)), Nowhere())
             self.hear_of(self.schedule.settle(lane, [task], [saving]))
         else:
             self.hear_of(self.schedule.settle(lane, [task], [Failed(error, self.outcome(lane, task, "failed"))]))
@@ -272,5 +279,22 @@ def test_every_prompt_ends_once_and_every_run_ends(tenth: int) -> None:
                 assert (
                     not any(lane.waiting or lane.held or simulation.failover for lane in healed) or simulation.poison
                 )
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
+@pytest.mark.parametrize("half", range(2))
+def test_with_a_window_nothing_is_begun_too_late_and_nothing_ends_for_it(half: int) -> None:
+    for seed in range(half, WINDOWS, 2):
+        simulation = Simulation(seed, window=True)
+        try:
+            reason = simulation.run()
+            if reason is None:
+                assert simulation.ended.total() == len(simulation.prompts)
+            elif reason == "window" and simulation.now < simulation.ends_at:
+                lanes = simulation.lanes
+                assert not any(lane.taken or lane.held for lane in lanes), "it ended before its time"
+                assert all(simulation.now >= lane.rule.closes_at for lane in lanes if lane.waiting)
+            assert simulation.now < simulation.ends_at + 6, "all that is in flight has ended"
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
