@@ -73,10 +73,8 @@ def prune(arguments: Namespace) -> int:
     """List the files that belong to no prompt, and remove them if asked to; 1 if one could not be removed."""
     path = Path(arguments.folder)
     only = tuple(arguments.only or pruning.KINDS)
-    if arguments.yes:
-        found = pruning.prune(path, only, despite_doubt="earlier" in (arguments.only or ()))
-    else:
-        found = pruning.strays_of(path, only)
+    sure = arguments.only or ()
+    found = pruning.prune(path, only, sure=sure) if arguments.yes else pruning.strays_of(path, only)
     if arguments.json:
         _print_object(standing.prune_fields(arguments.folder, found))
     else:

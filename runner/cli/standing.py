@@ -232,7 +232,7 @@ def prune_fields(folder: str, found: Pruned) -> Iterator[tuple[str, Any]]:
     yield "kept", found.kept
     yield "spared", found.spared
     yield "running", found.at_work
-    yield "doubt", found.doubt
+    yield "doubt", " ".join(found.objections()) or None
     yield "not_removed", [{"file": name, "why": reason} for name, reason in found.left]
     yield (
         "files",
@@ -257,17 +257,20 @@ def prune_lines(folder: str, found: Pruned, *, done: bool) -> Iterator[str]:
         )
     if found.at_work:
         yield "a run is going on: its temp files are not listed"
-    yield f"{plain(folder)}: {_total(found.removed if done else found.strays)}{' removed' if done else ''}"
+    if done and found.strays and not found.removed:
+        yield f"{plain(folder)}: nothing was removed; {_total(found.strays)} are still there"
+    else:
+        yield f"{plain(folder)}: {_total(found.removed if done else found.strays)}{' removed' if done else ''}"
     if not done and found.strays:
         lists = ", ".join(map(plain, found.sources))
         yield f"Going by the prompts of {lists}. Nothing was removed; --yes removes them"
-    if not done and found.doubt:
-        yield f"warning: {plain(found.doubt)}"
+    if not done:
+        yield from (f"warning: {plain(one)}" for one in found.objections())
 
 
 def _total(strays: Sequence[Stray]) -> str:
     if not strays:
-        return "no files that belong to no prompt"
+        return "no such files"
     counts = Counter(stray.kind for stray in strays)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return f"{len(strays)} files that belong to no prompt ({kinds}), {_megabytes(strays)}"
