@@ -290,3 +290,65 @@ def test_a_folder_without_a_summary_has_no_report(here: Path, capsys: Any, text:
         (here / "out" / ".runner" / "summary.json").write_text(text)
     assert main(["report", "out"]) == 2
     assert "out" in capsys.readouterr().err
+
+
+def refused(capsys: pytest.CaptureFixture[str], name: object) -> str:
+    """Ask for a list of the missing ones there; return what was said against it."""
+    assert main(["status", "results", "--missing-file", str(name)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "--missing-file" in err
+    return err
+
+
+def test_a_missing_file_is_never_written_over_what_a_run_needs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(here, "a", "b")
+    (here / "lists").mkdir()
+    (here / "images").mkdir()
+    (here / "images" / "d.png").write_bytes(b"x")
+    (here / "lists" / "c.txt").write_text("https://h/c.png\n")
+    (here / "night.conf").write_text("x")
+    folder.list("a", "b", prompts=[str(here / one) for one in ("prompts.txt", "lists/*.txt", "images")])
+    folder.ran(name=str(here / "night.conf"), folder=here)
+    folder.save("a")
+    folder.save("old")
+    (here / "link").symlink_to(folder.path / "a.ply")
+    (here / "prompts.txt.part").write_text("mine")
+    before = {file: file.read_bytes() for file in here.rglob("*") if file.is_file()}
+    for name in ("prompts.txt", "lists/c.txt", "lists/new.txt", "./lists/../prompts.txt"):
+        assert "own prompts file" in refused(capsys, name)
+    for name in ("results/.runner/new.txt", "results/.runner/ledger.jsonl", folder.state / "below" / "x.txt"):
+        assert ".runner is the runner's own" in refused(capsys, name)
+    for name in ("results/a.ply", "results/old.ply", "link"):
+        assert "this is a result" in refused(capsys, name)
+    assert "this is a config" in refused(capsys, "night.conf")
+    assert "image of a prompt" in refused(capsys, "images/d.png")
+    assert "can't be written: Is a directory" in refused(capsys, "lists")
+    assert "can't be written: No such file" in refused(capsys, "nowhere/todo.txt")
+    assert {file: file.read_bytes() for file in here.rglob("*") if file.is_file()} == before
+
+
+def test_a_missing_file_goes_beside_the_results_and_over_an_older_one_and_leaves_nothing_else(here: Path) -> None:
+    folder = Folder(here, "a", "b")
+    folder.save("a")
+    (here / "todo.txt.part").write_text("mine")
+    for name in ("results/todo.txt", "results/todo.txt", "todo.txt", "n" * 250 + ".txt"):
+        assert main(["status", "results", "--missing-file", name]) == 1
+        assert (here / name).read_text() == "https://h/b.png\n"
+    assert (here / "todo.txt.part").read_text() == "mine"
+    assert {one.name for one in here.iterdir()} == {
+        "prompts.txt", "results", "todo.txt", "todo.txt.part", "n" * 250 + ".txt"
+    }  # fmt: skip
+    assert folder.files() == {"a.ply", "todo.txt"}
+
+
+def test_a_missing_file_may_be_stdout_by_its_name_or_a_device(here: Path, start: Callable[..., Any]) -> None:
+    Folder(here, "a", "b").save("a")
+    assert main(["status", "results", "--missing-file", "/dev/null"]) == 1
+    out, _ = start("status", "results", "--missing-file", "/dev/stdout").communicate(timeout=60)
+    assert out.startswith("https://h/b.png\nresults: 2 total, 1 saved, 0 failed, 1 missing")
+    with open(here / "said", "w") as said:
+        start("status", "results", "--missing-file", "/dev/stdout", stdout=said).communicate(timeout=60)
+    assert (here / "said").read_text().splitlines()[:1] == ["https://h/b.png"]
+    assert "2 total" in (here / "said").read_text()
