@@ -209,7 +209,11 @@ def verify_lines(folder: str, found: Verified, *, discarded: bool) -> Iterator[s
         yield f"removed {len(found.removed)} damaged files; the next run makes them again"
         yield from (f"not removed: {plain(name)}: {plain(reason)}" for name, reason in found.left)
     if found.unreadable_lines:
-        yield f"{found.unreadable_lines} unreadable lines in the ledger were passed over"
+        yield f"{found.unreadable_lines} unreadable lines in the ledger were passed over; what they said is lost"
+    if found.no_ledger:
+        yield f"{plain(folder)} has no ledger any more: nothing says what its files should be"
+    if found.gone:
+        yield f"{found.gone} results of earlier lists are gone, as after prune"
     states = {"whole": found.whole, "damaged": found.damaged, "missing": found.missing}
     if found.unreadable:
         states["unreadable"] = found.unreadable
