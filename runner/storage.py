@@ -79,8 +79,9 @@ class OutputFolder:
 
     def names(self) -> Iterator[str]:
         """Yield the name of every visible file; none if there is no folder. Raises StorageError."""
-        with refusals(f"the output folder {self.path} can't be read"), suppress(FileNotFoundError):
-            for entry in os.scandir(self.path):
+        refused = f"the output folder {self.path} can't be read"
+        with refusals(refused), suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            for entry in entries:
                 if not entry.name.startswith(".") and entry.is_file():
                     yield entry.name
 

@@ -14,7 +14,8 @@ from runner.cli import main
 from runner.config import config_from
 from runner.ledger import History, ends_at, replay
 from runner.prompts import Prompts
-from runner.report import Causes, causes_of, in_words, plain
+from runner.records import Summary
+from runner.report import Causes, causes_of, in_words, plain, summary_json
 from runner.report.causes import CAUSES_KEPT, REST
 from runner.status import status_of
 
@@ -290,6 +291,62 @@ def test_a_folder_without_a_summary_has_no_report(here: Path, capsys: Any, text:
         (here / "out" / ".runner" / "summary.json").write_text(text)
     assert main(["report", "out"]) == 2
     assert "out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trace", ["ledger.jsonl", "progress.json", "lists.jsonl"])
+def test_a_run_that_was_killed_is_the_last_one_whatever_it_left(
+    here: Path, said: Said, capsys: pytest.CaptureFixture[str], trace: str
+) -> None:
+    folder = Folder(here, "a")
+    (folder.state / "summary.json").write_text(summary_json(Summary(1, 1, 0, 0, 0, 60.0, "results", run=folder.run)))
+    assert main(["report", "results"]) == 0
+    assert capsys.readouterr().out.startswith("results: ")
+    folder.run = "2026-02-01T00:00:00.000Z-0000"
+    if trace == "ledger.jsonl":
+        folder.fail("a", "Connection refused")
+    elif trace == "lists.jsonl":
+        folder.ran()
+    else:
+        (folder.state / trace).write_text(json.dumps(PROGRESS | {"run": folder.run, "pid": 1}))
+    last = said(folder)["last_run"]
+    assert (last["ended"], last["run"]) == ("killed", folder.run)
+    assert main(["report", "results"]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("the last run, begun ") and "left no summary (killed?); this is the one before" in first
+    assert second.startswith("results: ")
+    assert main(["report", "results", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["last_run"] == last
+    (folder.state / "lock").write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
+    assert said(folder)["last_run"]["ended"] is None, "it has begun, and not said so yet"
+    assert main(["report", "results"]) == 0
+    assert capsys.readouterr().out.startswith("a run is going on, begun ")
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("status", [".runner", ".runner/ledger.jsonl", ".runner/lists.jsonl", ".runner/summary.json"]),
+        ("report", [".runner", ".runner/ledger.jsonl", ".runner/lists.jsonl", ".runner/summary.json"]),
+        ("verify", [".runner", ".runner/ledger.jsonl"]),
+        ("prune", [".runner", ".runner/ledger.jsonl", ".runner/lists.jsonl", ".runner/config.yaml"]),
+    ],
+)
+def test_what_can_not_be_read_is_not_taken_for_what_is_not_there(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str, needed: list[str]
+) -> None:
+    folder = mixed(here)
+    (folder.state / "summary.json").write_text(summary_json(Summary(1, 1, 0, 0, 0, 60.0, "results")))
+    for name in needed:
+        file = folder.path / name
+        file.rename(here / "aside")
+        file.symlink_to(file)  # a link to itself: root may read everything else
+        assert main([command, "results"]) == 1, name
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1 and "can't be read: Too many levels" in said.err
+        file.unlink()
+        (here / "aside").rename(file)
+    assert main([command, "n" * 300]) == 1
+    assert "can't be read: File name too long" in capsys.readouterr().err
 
 
 def refused(capsys: pytest.CaptureFixture[str], name: object) -> str:

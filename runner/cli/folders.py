@@ -13,8 +13,10 @@ from runner import pruning
 from runner.cli import standing
 from runner.cli.missing import write_missing
 from runner.cli.output import counting
+from runner.progress import read_progress
 from runner.report import plain
-from runner.status import Status, status_of
+from runner.status import Status, last_run, status_of
+from runner.storage import STATE
 from runner.traces import summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
@@ -37,12 +39,14 @@ def status(arguments: Namespace) -> int:
 
 
 def report(arguments: Namespace) -> int:
-    """Print how the last run in a folder went."""
-    summary = summary_in(Path(arguments.folder))
+    """Print how the last run in a folder that ended went."""
+    path = Path(arguments.folder)
+    summary = summary_in(path)
+    last = last_run(path, read_progress(path / STATE))
     if arguments.format == "json":
-        _print_object(standing.report_fields(summary))
+        _print_object(standing.report_fields(summary, last))
     else:
-        for line in standing.report_lines(summary):
+        for line in standing.report_lines(summary, last):
             print(line)
     return 0
 

@@ -23,7 +23,7 @@ from runner.status.shares import Share, Shares
 from runner.storage import STATE, OutputFolder
 from runner.traces import config_in
 
-__all__ = ["LastRun", "Share", "Status", "status_of"]
+__all__ = ["LastRun", "Share", "Status", "last_run", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
