@@ -357,6 +357,22 @@ def test_a_file_that_changed_after_the_look_stays(here: Path, monkeypatch: pytes
     assert (folder.path / "notes.txt").exists()
 
 
+def test_what_could_not_be_removed_is_not_said_to_be_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    littered(here)
+    with monkeypatch.context() as patched:
+        patched.setattr(pruning, "_removed", lambda stray, within: "Permission denied")
+        assert main(["prune", "results", "--yes"]) == 1
+    *left, last = capsys.readouterr().out.splitlines()
+    assert "not removed: lamp.ply: Permission denied" in left
+    assert last.startswith("results: nothing was removed; 4 files that belong to no prompt (")
+    assert main(["prune", "results", "--yes"]) == 0
+    assert " removed" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["prune", "results", "--yes"]) == 0
+    assert capsys.readouterr().out == "results: nothing to remove\n"
+
+
 def test_names_are_shown_safely_and_kept_as_they_are_in_json(
     here: Path, said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:

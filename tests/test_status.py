@@ -315,7 +315,7 @@ def test_a_run_that_was_killed_is_the_last_one_whatever_it_left(
     assert first.startswith("the last run, begun ") and "left no summary (killed?); this is the one before" in first
     assert second.startswith("results: ")
     assert main(["report", "results", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["last_run"] == last
+    assert json.loads(capsys.readouterr().out)["last_run"] | {"age_s": 0} == last | {"age_s": 0}
     (folder.state / "lock").write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
     assert said(folder)["last_run"]["ended"] is None, "it has begun, and not said so yet"
     assert main(["report", "results"]) == 0
@@ -374,7 +374,7 @@ def test_a_missing_file_is_never_written_over_what_a_run_needs(
     (here / "prompts.txt.part").write_text("mine")
     before = {file: file.read_bytes() for file in here.rglob("*") if file.is_file()}
     for name in ("prompts.txt", "lists/c.txt", "lists/new.txt", "./lists/../prompts.txt"):
-        assert "own prompts file" in refused(capsys, name)
+        assert f"--missing-file {name}: this is the run's own prompts file" in refused(capsys, name)
     for name in ("results/.runner/new.txt", "results/.runner/ledger.jsonl", folder.state / "below" / "x.txt"):
         assert ".runner is the runner's own" in refused(capsys, name)
     for name in ("results/a.ply", "results/old.ply", "link"):

@@ -27,8 +27,10 @@ def write_missing(path: str, lines: Iterable[str], found: Status) -> None:
     try:
         if _is_special(path):
             _write_into(path, lines)
+        elif objection := _objection(path, found):
+            raise UsageError(f"--missing-file {path}: {objection}; choose another name")
         else:
-            _replace(os.path.realpath(path), lines, _objection(path, found))
+            _replace(os.path.realpath(path), lines)
     except OSError as error:
         raise UsageError(f"--missing-file {path}: can't be written: {error.strerror or error}") from error
 
@@ -51,9 +53,7 @@ def _write_into(path: str, lines: Iterable[str]) -> None:
         file.writelines(lines)
 
 
-def _replace(path: str, lines: Iterable[str], objection: str | None) -> None:
-    if objection:
-        raise UsageError(f"--missing-file {path}: {objection}; choose another name")
+def _replace(path: str, lines: Iterable[str]) -> None:
     part = os.path.join(os.path.dirname(path), f".missing.{secrets.token_hex(4)}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)

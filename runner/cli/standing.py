@@ -274,7 +274,8 @@ def prune_lines(folder: str, found: Pruned, *, done: bool) -> Iterator[str]:
     if done and found.strays and not found.removed:
         yield f"{plain(folder)}: nothing was removed; {_total(found.strays)} are still there"
     else:
-        yield f"{plain(folder)}: {_total(found.removed if done else found.strays)}{' removed' if done else ''}"
+        total = _total(found.removed if done else found.strays)
+        yield f"{plain(folder)}: {total}{' removed' if found.removed else ''}"
     if not done and found.strays:
         lists = ", ".join(map(plain, found.sources))
         yield f"Going by the prompts of {lists}. Nothing was removed; --yes removes them"
@@ -284,7 +285,7 @@ def prune_lines(folder: str, found: Pruned, *, done: bool) -> Iterator[str]:
 
 def _total(strays: Sequence[Stray]) -> str:
     if not strays:
-        return "no such files"
+        return "nothing to remove"
     counts = Counter(stray.kind for stray in strays)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return f"{len(strays)} files that belong to no prompt ({kinds}), {_megabytes(strays)}"
