@@ -313,13 +313,13 @@ def test_files_that_the_config_names_and_other_products_stay(here: Path, said: S
 @pytest.mark.parametrize("spelling", ["log", "./log", "../results/log", "LOG", "{folder}/log"])
 def test_a_log_and_the_config_itself_stay_however_they_are_called(here: Path, said: Said, spelling: str) -> None:
     folder = littered(here)
-    for name in ("log", "log.1", "nightly", "runner.prom"):
+    for name in ("log", "log.1", "Log.2", "nightly", "runner.prom"):
         (folder.path / name).write_text("x")
     metrics = {"textfile": "results/runner.prom"}
     folder.list("chair", log={"file": spelling.format(folder=folder.path)}, metrics=metrics)
     folder.ran(name=str(folder.path / "nightly"), folder=folder.path)
     assert kinds(said(folder, "--yes")) == LITTER
-    assert {"log", "log.1", "nightly", "runner.prom"} <= folder.files()
+    assert {"log", "log.1", "Log.2", "nightly", "runner.prom"} <= folder.files()
 
 
 def test_a_file_that_took_the_name_of_an_earlier_result_is_unknown(here: Path, said: Said) -> None:

@@ -371,11 +371,18 @@ def test_a_missing_file_is_never_written_over_what_a_run_needs(
     folder.save("a")
     folder.save("old")
     (here / "link").symlink_to(folder.path / "a.ply")
+    os.link(here / "lists" / "c.txt", here / "same")
+    (here / "other" / ".runner").mkdir(parents=True)
     (here / "prompts.txt.part").write_text("mine")
     before = {file: file.read_bytes() for file in here.rglob("*") if file.is_file()}
-    for name in ("prompts.txt", "lists/c.txt", "lists/new.txt", "./lists/../prompts.txt"):
+    for name in ("prompts.txt", "lists/c.txt", "lists/new.txt", "same", "./lists/../prompts.txt"):
         assert f"--missing-file {name}: this is the run's own prompts file" in refused(capsys, name)
-    for name in ("results/.runner/new.txt", "results/.runner/ledger.jsonl", folder.state / "below" / "x.txt"):
+    for name in (
+        "results/.runner/new.txt",
+        "results/.runner/ledger.jsonl",
+        "other/.runner/x",
+        folder.state / "below" / "x.txt",
+    ):
         assert ".runner is the runner's own" in refused(capsys, name)
     for name in ("results/a.ply", "results/old.ply", "link"):
         assert "this is a result" in refused(capsys, name)
