@@ -16,7 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeGuard
 
-from runner import engine, journal, ledger, limits, report
+from runner import engine, journal, ledger, limits, lists, report
 from runner.client import fetch_list
 from runner.clock import seconds_until, utc_now
 from runner.config import Config
@@ -425,6 +425,7 @@ def _keep_config(this: _Run, prompts: Prompts) -> None:
         lines = written((packed for _, packed in prompts.named()), as_json=as_json)
         this.folder.write(snapshot[0], lines, mode=0o600)
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
+    lists.remember(this.folder, this.name, prompts, this.config, again=snapshot is None)
 
 
 def _is_stream(config: Config, source: str) -> bool:

@@ -69,8 +69,19 @@ def read_progress(state: Path) -> dict[str, Any] | None:
     pid = holder(state)
     if pid is None:
         return None
+    found = _said(state)
+    return found if found.get("pid") == pid else None
+
+
+def left_of(state: Path) -> str | None:
+    """Return the name of the run that wrote last how far it is, alive or dead; None if there is none."""
+    name = _said(state).get("run")
+    return name if isinstance(name, str) else None
+
+
+def _said(state: Path) -> dict[str, Any]:
     try:
         found = json.loads((state / PROGRESS).read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("pid") == pid else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

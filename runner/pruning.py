@@ -1,8 +1,9 @@
 """Which files of an output folder belong to no prompt, and how they are removed.
 
 This room alone deletes what it has not made, so in doubt it leaves a file where it is. It goes by the prompts list
-of the folder's last run; a list that is gone, empty, or empty in part removes nothing. Whatever is named like a
-result of a prompt of that list stays, whatever the ledger says, and so does every file that the config names.
+of the folder's last run; a list that is gone, empty, empty in part, or another than that run had removes nothing.
+Whatever is named like a result of a prompt of that list stays, whatever the ledger says, and so does every file that
+the config names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from runner.belongings import sorted_out
 from runner.config import Config
 from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
+from runner.lists import Listed, digest_of, lists_in
 from runner.prompts import Prompts, local_image
 from runner.storage import PART, STATE, OutputFolder, refusals
 from runner.traces import config_in
@@ -29,7 +31,9 @@ Kind = Literal["earlier", "unknown", "temp"]
 KINDS: tuple[Kind, ...] = ("earlier", "unknown", "temp")
 
 _FEW = 20
-"""More earlier results than these, and more than there are current ones: the list may be only a part of the whole."""
+"""More files of a kind than these, and more than there are others: what tells them apart may be wrong."""
+
+_NAMED = 3
 
 _PRODUCTS = frozenset(["report.html"])
 """What other commands write beside the results."""
@@ -56,7 +60,8 @@ class Pruned:
 
     ``sources`` are the lists that this goes by, ``kept`` counts the visible files that stay. ``shared_with``: the
     folder holds this too, so its unknown files (``spared``) may be somebody's, and are not among the strays.
-    ``at_work``: a run is going on; temp files are its own then. ``doubt`` says why the list may be the wrong one.
+    ``at_work``: a run is going on; temp files are its own then. ``changed`` says that the list is another than that
+    of the last run: then nothing but temp files may go. ``doubts`` says of a kind why it may belong to somebody.
     """
 
     strays: list[Stray]
@@ -65,22 +70,29 @@ class Pruned:
     spared: int = 0
     shared_with: str | None = None
     at_work: bool = False
-    doubt: str | None = None
+    changed: str | None = None
+    doubts: dict[Kind, str] = field(default_factory=dict)
     removed: list[Stray] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     """What could not be removed, and why."""
 
+    def objections(self, sure: Collection[Kind] = ()) -> list[str]:
+        """Return what speaks against removing these; ``sure`` are kinds of which somebody says that they may go."""
+        doubts = [doubt for kind, doubt in self.doubts.items() if kind not in sure]
+        return [*([self.changed] if self.changed else []), *doubts]
 
-def prune(path: Path, only: Collection[Kind] = KINDS, *, despite_doubt: bool = False) -> Pruned:
+
+def prune(path: Path, only: Collection[Kind] = KINDS, *, sure: Collection[Kind] = ()) -> Pruned:
     """Remove the files of a folder that belong to no prompt, and return what was done.
 
-    Raises UsageError if the list of prompts can't be relied on, LockedError, StorageError; then nothing was removed.
+    ``sure`` are kinds that go in spite of a doubt. Raises UsageError if the list of prompts can't be relied on,
+    LockedError, StorageError; then nothing was removed.
     """
     config_in(path)
     with locked(path / STATE / LOCK):
         found = strays_of(path, only)
-        if found.doubt and not despite_doubt:
-            raise UsageError(f"{found.doubt} Nothing was removed.")
+        if objections := found.objections(sure):
+            raise UsageError(f"{objections[0]} Nothing was removed.")
         with _opened(path) as within, _opened(path / STATE) as state:
             for stray in found.strays:
                 why = _removed(stray, state if stray.name.startswith(f"{STATE}/") else within)
@@ -100,11 +112,17 @@ def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
     names = {*folder.names()}
     inputs = _inputs(path, config, prompts)
     shared_with = _shared_with(path, inputs & names)
-    earlier, unknown = _of_nobody(names, config, prompts, inputs)
+    lists = lists_in(folder.state)
+    earlier, unknown = _of_nobody(names, config, prompts, {*inputs, *_configs_in(path, lists)})
     found = {
         "earlier": earlier,
         "unknown": () if shared_with else unknown,
         "temp": () if at_work else [*_temps(path)],
+    }
+    look = _Look(path, config, lists, prompts=len(prompts), files=len(names))
+    doubts = {
+        "earlier": look.doubt_of_earlier(len(earlier)),
+        "unknown": None if shared_with else look.doubt_of_unknown(len(unknown), len(earlier)),
     }
     return Pruned(
         strays=[stray for kind in KINDS if kind in only for stray in _strays(path, kind, found[kind])],
@@ -113,7 +131,8 @@ def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
         spared=len(unknown) if shared_with and "unknown" in only else 0,
         shared_with=shared_with,
         at_work=at_work,
-        doubt=_doubt(path, config, len(prompts), len(earlier), len(names)) if "earlier" in only else None,
+        changed=look.changed(digest_of(prompts)) if {*only} - {"temp"} else None,
+        doubts={kind: doubt for kind in KINDS if kind in only and (doubt := doubts.get(kind))},
     )
 
 
@@ -137,12 +156,13 @@ def _of_nobody(
     names: set[str], config: Config, prompts: Prompts, inputs: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """Return the files of earlier prompts and those the ledger does not know, as far as there is no doubt."""
-    found = sorted_out(names, prompts, history_of(config))
+    found = sorted_out(OutputFolder(config.output_folder), names, prompts, history_of(config))
     is_claimed = _claims([*found.earlier, *found.unknown], prompts)
-    named = {*_PRODUCTS, *_named(config)}
+    named = {_folded(one) for one in (*_PRODUCTS, *_named(config))}
 
     def is_free(name: str) -> bool:  # a log has older parts, with a number behind its name
-        return name not in inputs and not any(name == one or name.startswith(f"{one}.") for one in named)
+        folded = _folded(name)
+        return name not in inputs and not any(folded == one or folded.startswith(f"{one}.") for one in named)
 
     earlier = [name for name in found.earlier if is_free(name) and not is_claimed(name, [_stem(name)])]
     unknown = [name for name in found.unknown if is_free(name) and not is_claimed(name, _stems(name))]
@@ -217,7 +237,9 @@ class _Here:
 def _named(config: Config) -> set[str]:
     """Return the names of all files that the config may mean: certificates, logs and the like."""
     texts = _texts(config.settings.model_dump(mode="json"))
-    return {os.path.basename(text) for text in texts if ("." in text or "/" in text) and "://" not in text} - {""}
+    files = [text for text in texts if ("." in text or "/" in text) and "://" not in text]
+    said = [one for one in (config.settings.log.file, config.settings.metrics.textfile) if one]
+    return {os.path.basename(os.path.normpath(file)) for file in [*files, *said]} - {""}
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -235,16 +257,74 @@ def _shared_with(path: Path, inputs: Collection[str]) -> str | None:
     return min([*signs, *inputs], default=None)
 
 
-def _doubt(path: Path, config: Config, prompts: int, earlier: int, files: int) -> str | None:
-    """Say why the list may be only a part of the whole; None if it looks right."""
-    if earlier <= max(_FEW, files - earlier):
-        return None
-    lists = ", ".join(_shown_source(path, source) for source in config.prompts)
-    return (
-        f"{path}: {earlier} of its {files} files are results of prompts that are not in {lists} ({prompts} prompts), "
-        "the list of the last run; if that was a part of your list, run the whole list again first (nothing is made "
-        "twice); if these may go, say --only earlier."
-    )
+def _configs_in(path: Path, lists: Iterable[Listed]) -> set[str]:
+    """Return the names of the configs that were run and lie in the folder itself."""
+    is_here = _Here(path)
+    return {os.path.basename(one.config) for one in lists if one.config and is_here(one.config)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a folder is known by: the config of its last run, the lists that were run in it, how much is in both."""
+
+    path: Path
+    config: Config
+    lists: Sequence[Listed]
+    prompts: int
+    files: int
+
+    def changed(self, sha256: str) -> str | None:
+        """Say that the list is not that of the last run; None if it is."""
+        if not self.lists or not self.lists[-1].sha256:
+            return (
+                f"{self.path}: no run has noted its list here yet: run it first, then prune; "
+                "--only temp removes temp files in any case."
+            )
+        then = self.lists[-1]
+        if then.sha256 == sha256:
+            return None
+        now = f"{self.prompts} now" if self.prompts != then.total else f"{self.prompts} others now"
+        return (
+            f"{self.path}: the list has changed since the last run ({then.total} prompts then, {now}): run it first, "
+            "then prune; --only temp removes temp files in any case."
+        )
+
+    def doubt_of_earlier(self, earlier: int) -> str | None:
+        """Say why earlier results may be those of a list that somebody still needs; None if nothing speaks for it."""
+        if earlier > max(_FEW, self.files - earlier):
+            return (
+                f"{self.path}: {earlier} of its {self.files} files are results of prompts that are not in "
+                f"{self._shown()} ({self.prompts} prompts), the list of the last run; if that was a part of your "
+                "list, run the whole list again first (nothing is made twice); if these may go, say --only earlier."
+            )
+        others = [one for one in self.lists if one.may_be_another(self.lists[-1])]
+        if not earlier or not others:
+            return None
+        named = next((one for one in reversed(others) if one.sources), None)
+        other = f", such as {_some(named.sources or ())}" if named else ""
+        return (
+            f"{self.path}: other lists than {self._shown()} were run here{other}; the {earlier} results of prompts "
+            "that are not in it may be theirs; if these may go, say --only earlier."
+        )
+
+    def doubt_of_unknown(self, unknown: int, earlier: int) -> str | None:
+        """Say why files that the ledger does not know may be somebody's; None if nothing speaks for it."""
+        kept = self.files - unknown - earlier
+        if unknown <= max(_FEW, kept):
+            return None
+        return (
+            f"{self.path}: its ledger does not know {unknown} of its {self.files} files; they may be results of "
+            "another program, or of a run whose .runner was lost; if these may go, say --only unknown."
+        )
+
+    def _shown(self) -> str:
+        return _some([_shown_source(self.path, source) for source in self.config.prompts])
+
+
+def _some(sources: Sequence[str]) -> str:
+    """Name lists, but not a thousand of them."""
+    more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
+    return ", ".join(sources[:_NAMED]) + more
 
 
 def _shown_source(path: Path, source: str) -> str:

@@ -4,7 +4,7 @@
 
     output_folder/KEY.EXT                 a verified result
     output_folder/.KEY.01234567.part      a body on its way; swept by the next run if this one dies
-    output_folder/.runner/                ledger.jsonl summary.json config.yaml run.log lock
+    output_folder/.runner/                ledger.jsonl lists.jsonl summary.json config.yaml run.log lock
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ class OutputFolder:
 
     def names(self) -> Iterator[str]:
         """Yield the name of every visible file; none if there is no folder. Raises StorageError."""
-        with refusals(f"the output folder {self.path} can't be read"), suppress(FileNotFoundError):
-            for entry in os.scandir(self.path):
+        refused = f"the output folder {self.path} can't be read"
+        with refusals(refused), suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            for entry in entries:
                 if not entry.name.startswith(".") and entry.is_file():
                     yield entry.name
 

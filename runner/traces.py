@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +17,34 @@ from runner.errors import UsageError
 from runner.ledger import LEDGER
 from runner.records import Summary
 from runner.settings import RunConfig
-from runner.storage import STATE
+from runner.storage import STATE, refusals
 
 
 def config_in(path: Path) -> Config:
-    """Return the config of the last run in a folder. Raises UsageError if there was none, or it can't be read."""
+    """Return the config of the last run in a folder. Raises UsageError if there was none, StorageError."""
     file = path / STATE / CONFIG
-    if not os.path.exists(file):
+    if not _is_there(file):
         raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{CONFIG}")
     return load_config(file, {"output_folder": str(path)}, environ=_Unset(os.environ), check=_anything)
 
 
 def expect_ledger(path: Path) -> Path:
-    """Return where a folder's ledger is, or will be. Raises UsageError if no run was ever in the folder."""
+    """Return where a folder's ledger is, or will be. Raises UsageError if no run was ever in it, StorageError."""
     state = path / STATE
-    if not any(os.path.exists(state / name) for name in (LEDGER, CONFIG)):
+    if not any(_is_there(state / name) for name in (LEDGER, CONFIG)):
         raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{LEDGER}")
     return state / LEDGER
 
 
 def last_summary(path: Path) -> Mapping[str, Any]:
-    """Return what the last run that ended in a folder said; {} if there is none, or it can't be read."""
+    """Return what the last run that ended in a folder said; {} if there is none. Raises StorageError."""
     return _document(path / STATE / SUMMARY)
 
 
 def summary_in(path: Path) -> Summary:
-    """Return the summary of the last run that ended in a folder. Raises UsageError if there is none."""
+    """Return the summary of the last run that ended in a folder. Raises UsageError if there is none, StorageError."""
     file = path / STATE / SUMMARY
-    if not file.exists():
+    if not _is_there(file):
         raise UsageError(f"{path} has no {STATE}/{SUMMARY}: no run has ended in it; see runner status {path}")
     try:
         return TypeAdapter(Summary).validate_python(dict(_document(file)))
@@ -53,10 +54,21 @@ def summary_in(path: Path) -> Summary:
         ) from error
 
 
+def _is_there(path: Path) -> bool:
+    """Tell whether there is such a file. Raises StorageError if nobody can say: that is not the same as none."""
+    with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(path)
+        return True
+    return False
+
+
 def _document(path: Path) -> Mapping[str, Any]:
+    text = ""
+    with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
+        text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from runner import formats
-from runner.errors import ResultError
+from runner.batch import read_all
+from runner.errors import ResultError, RunnerError
 from runner.ledger import (
     LEDGER,
     LOCK,
@@ -33,8 +34,9 @@ from runner.ledger import (
     whole_result,
 )
 from runner.limits import processors
-from runner.storage import STATE, refusals
-from runner.traces import expect_ledger
+from runner.prompts import Prompts
+from runner.storage import STATE, OutputFolder, refusals
+from runner.traces import config_in, expect_ledger
 
 State = Literal["damaged", "missing", "unreadable"]
 """``unreadable``: it is there, but this user or this disk can't read it. It may be whole, so it is left alone."""
@@ -57,6 +59,9 @@ _SETTLE_S = 1.0
 _JUST_S = 5.0
 """A ledger that was written so lately may be that of a run on another machine."""
 
+_AT_A_TIME = 50_000
+"""So many results that are not there are held in memory."""
+
 _LOOKS = 3
 """So often what looks wrong is looked at again, while a run is at work."""
 
@@ -75,23 +80,29 @@ class Flaw:
 
 @dataclass(slots=True)
 class Verified:
-    """What came of it; ``whole + damaged + missing + unreadable == files``."""
+    """What came of it; ``whole + damaged + missing + unreadable == files``.
+
+    ``gone`` counts files of prompts that are in the list no more; these may go, so they are in none of the others.
+    ``no_ledger``: there are files, but nothing that says what they were.
+    """
 
     files: int = 0
     whole: int = 0
     damaged: int = 0
     missing: int = 0
     unreadable: int = 0
+    gone: int = 0
     bytes: int = 0
     seconds: float = 0.0
     unreadable_lines: int = 0
+    no_ledger: bool = False
     removed: list[str] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     """Damaged files that could not be removed, and why."""
 
     @property
     def success(self) -> bool:
-        return self.whole == self.files
+        return self.whole == self.files and not self.unreadable_lines and not self.no_ledger
 
 
 Tell = Callable[[Flaw], None]
@@ -128,13 +139,15 @@ class _Look:
         self._observe = observe
         self._is_held = is_held
         self._doubtful = array("Q")
+        self._absent = array("Q")
         self.verified = Verified()
         self.to_discard: list[Flaw] = []
 
     def all(self) -> _Look:
         at_work = self._is_at_work()
-        history = replay(self._ledger)
+        history = self._history(at_work=at_work)
         self.verified.unreadable_lines = history.unreadable
+        self.verified.no_ledger = not self._ledger.exists() and any(OutputFolder(self._path).names())
         places = history.places()
         del history  # it may be large, and is not needed for long
         results = self._counted(results_at(self._ledger, places))
@@ -143,11 +156,21 @@ class _Look:
             if flaws and (at_work or _any_damaged(flaws)):
                 self._doubtful.append(result.place)
             else:
-                self._count(result, flaws)
+                self._settle(result, flaws)
         for left in range(_LOOKS - 1, -1, -1):
             if self._doubtful:
                 self._look_again(last=not left)
+        if self._absent:
+            self._count_absent()
         return self
+
+    def _history(self, *, at_work: bool) -> History:
+        """Read the ledger; the line that a run is writing at this moment is no torn one."""
+        history = replay(self._ledger)
+        if history.unreadable and at_work:
+            time.sleep(_SETTLE_S)
+            history = replay(self._ledger)
+        return history
 
     def _counted(self, results: Iterable[Result | None]) -> Iterator[Result]:
         """Yield the results that can be read, and count the lines of the others."""
@@ -180,14 +203,33 @@ class _Look:
             elif _any_damaged(flaws):
                 damaged.append((result, flaws))
             else:
-                self._count(result, flaws)
+                self._settle(result, flaws)
         self._count_damaged(history, damaged)
+
+    def _settle(self, result: Result, flaws: list[Flaw]) -> None:
+        """Count a result, or put it aside if something of it is missing: perhaps nobody wants it any more."""
+        if any(flaw.state == "missing" for flaw in flaws):
+            self._absent.append(result.place)
+        else:
+            self._count(result, flaws)
+
+    def _count_absent(self) -> None:
+        """Count what was put aside; some at a time, for it may be everything."""
+        wanted = _Wanted(self._path)
+        for first in range(0, len(self._absent), _AT_A_TIME):
+            some = sorted(self._absent[first : first + _AT_A_TIME])
+            found = [*_checked(self._path, (one for one in results_at(self._ledger, some) if one))]
+            keys = wanted.of({result.key for result, _ in found})
+            for result, flaws in found:
+                self._count(result, flaws, is_wanted=result.key in keys)
 
     def _count_damaged(self, history: History, damaged: list[tuple[Result, list[Flaw]]]) -> None:
         owners = self._owners(history, {flaw.file for _, flaws in damaged for flaw in flaws}) if damaged else {}
+        in_part = {flaw.key for _, flaws in damaged for flaw in flaws if flaw.state == "missing"}
+        nobodys = in_part - _Wanted(self._path).of(in_part) if in_part else ()
         for result, flaws in damaged:
             told = [_with_owner(flaw, owners.get(flaw.file, result.key)) for flaw in flaws]
-            self._count(result, told)
+            self._count(result, told, is_wanted=result.key not in nobodys)
             self.to_discard += [flaw for flaw in told if flaw.state == "damaged" and flaw.seen]
 
     def _last_words(self, history: History, doubtful: array[int]) -> Iterator[Result | None]:
@@ -211,15 +253,34 @@ class _Look:
             owners |= {file.name: result.key for file in result.files if file.name not in wrong}
         return owners
 
-    def _count(self, result: Result, flaws: list[Flaw]) -> None:
+    def _count(self, result: Result, flaws: list[Flaw], *, is_wanted: bool = True) -> None:
         counts = self.verified
         wrong = {flaw.file for flaw in flaws}
-        counts.files += len(result.files)
+        shown = [flaw for flaw in flaws if is_wanted or flaw.state != "missing"]
+        gone = len(flaws) - len(shown)
+        counts.gone += gone
+        counts.files += len(result.files) - gone
         counts.whole += len(result.files) - len(flaws)
         counts.bytes += sum(one.size_bytes for one in result.files if one.name not in wrong)
-        for flaw in flaws:
+        for flaw in shown:
             setattr(counts, flaw.state, getattr(counts, flaw.state) + 1)
             self._tell(flaw)
+
+
+class _Wanted:
+    """Tells which keys are in the list of the last run as it is now; all, if that can't be read or holds nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._prompts: Prompts | None = None
+        with suppress(RunnerError):
+            self._prompts = read_all(config_in(path))
+
+    def of(self, keys: set[str]) -> set[str]:
+        if not self._prompts:
+            return keys
+        encoded = {key.encode(errors="surrogatepass") for key in keys}
+        found = {key for key, _ in self._prompts.encoded() if key in encoded}
+        return {key.decode(errors="surrogatepass") for key in found}
 
 
 def _any_damaged(flaws: Iterable[Flaw]) -> bool:

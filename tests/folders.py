@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from server import splat_ply
 
+from runner.batch import read_all
 from runner.config import config_from
+from runner.errors import UsageError
 from runner.ledger import LEDGER, Ledger
+from runner.lists import LISTS, remember
 from runner.records import Attempt, Endpoint, Prompt, ResultFile, Task
 from runner.schedule import Lane
-from runner.storage import STATE
+from runner.storage import STATE, OutputFolder
+from runner.traces import config_in
 from runner.worker import Outcomes
 
 PLY = splat_ply()
@@ -33,7 +39,7 @@ class Folder:
         self.list(*listed, **options)
 
     def list(self, *listed: str, **options: Any) -> None:
-        """Make these the prompts of the last run."""
+        """Make these the prompts of the last run, and their list the only one that was ever run here."""
         prompts = self.here / "prompts.txt"
         prompts.write_text("".join(f"https://h/{key}.png\n" for key in listed))
         sources = options.pop("prompts", [str(prompts)])
@@ -41,6 +47,16 @@ class Folder:
             {"endpoints": ["http://one:1"], "prompts": sources, "output_folder": str(self.path), **options}
         )
         (self.state / "config.yaml").write_text(config.resolved_yaml())
+        self.ran()
+        if (self.state / LISTS).exists():
+            *_, last = (self.state / LISTS).read_text().splitlines(keepends=True)
+            (self.state / LISTS).write_text(last)
+
+    def ran(self, *, again: bool = True, **options: Any) -> None:
+        """Note the list as it is now as that of the last run, as the run does; a list that is wrong was not run."""
+        config = replace(config_in(self.path), **options)
+        with suppress(UsageError):
+            remember(OutputFolder(self.path), self.run, read_all(config), config, again=again)
 
     def save(
         self, key: str, body: bytes = PLY, *, endpoint: str = "one:1", kind: str = "ply", several: int = 0,

@@ -175,6 +175,84 @@ def test_a_run_of_a_part_of_the_list_does_not_make_the_others_prey(
     assert said(folder, "--yes", "--only", "earlier")["removed"] == 29
 
 
+def test_a_list_that_was_not_run_yet_removes_nothing_but_temp_files(
+    here: Path, said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = littered(here)
+    folder.list("chair", "table")
+    (here / "prompts.txt").write_text("https://h/chair.png\n")  # half written
+    for flags in (["--yes"], ["--yes", "--only", "earlier"], ["--yes", "--only", "unknown"]):
+        assert main(["prune", "results", *flags]) == 2
+        err = capsys.readouterr().err
+        assert "the list has changed since the last run (2 prompts then, 1 now)" in err and err.count("\n") == 1
+    assert set(LITTER) - {".runner/.summary.json.0123abcd.part"} <= folder.files()
+    assert main(["prune", "results"]) == 0
+    assert "lamp.ply" in (text := capsys.readouterr().out) and "warning: " in text and "2 prompts then" in text
+    assert said(folder, "--yes", "--only", "temp")["removed"] == 2
+    folder.ran()
+    assert said(folder, "--yes")["removed"] == 2
+
+
+def test_a_list_of_other_names_and_one_that_no_run_noted_have_changed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = littered(here)
+    (here / "prompts.txt").write_text("https://h/vase.png\n")
+    assert main(["prune", "results", "--yes"]) == 2
+    assert "1 prompts then, 1 others now" in capsys.readouterr().err
+    (folder.state / "lists.jsonl").unlink()
+    assert main(["prune", "results", "--yes"]) == 2
+    assert "no run has noted its list here yet" in capsys.readouterr().err
+    assert {"chair.ply", "lamp.ply", "notes.txt"} <= folder.files()
+
+
+@pytest.mark.parametrize("other", ["todo.txt", "stdin"])
+def test_results_that_may_be_those_of_another_list_of_the_folder_need_to_be_named(
+    here: Path, said: Said, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    folder = littered(here)
+    (here / "prompts.txt").write_text("https://h/lamp.png\n")
+    if other == "stdin":
+        folder.ran(again=False)
+    else:
+        (here / "prompts.txt").rename(here / other)
+        folder.list("lamp", prompts=[str(here / other)])
+    others = (folder.state / "lists.jsonl").read_text()
+    folder.list("chair")
+    (folder.state / "lists.jsonl").write_text(others + (folder.state / "lists.jsonl").read_text())
+    assert main(["prune", "results", "--yes"]) == 2
+    err = capsys.readouterr().err
+    assert "other lists than" in err and "--only earlier" in err and err.count("\n") == 1
+    assert other == "stdin" or "todo.txt" in err
+    assert "other lists than" in said(folder)["doubt"]
+    assert set(kinds(said(folder, "--yes", "--only", "unknown", "--only", "temp")).values()) == {"unknown", "temp"}
+    assert (folder.path / "lamp.ply").exists()
+    assert kinds(said(folder, "--yes", "--only", "earlier")) == {"lamp.ply": "earlier"}
+
+
+def test_results_of_an_edited_list_go(here: Path, said: Said) -> None:
+    folder = Folder(here, "chair", "lamp")
+    folder.save("chair")
+    folder.save("lamp")
+    (here / "prompts.txt").write_text("https://h/chair.png\n")
+    folder.ran()
+    assert kinds(said(folder, "--yes")) == {"lamp.ply": "earlier"}
+
+
+def test_more_unknown_files_than_others_need_to_be_named(
+    here: Path, said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(here, "chair")
+    folder.save("chair")
+    for number in range(21):
+        (folder.path / f"old{number}.ply").write_bytes(PLY)
+    assert main(["prune", "results", "--yes"]) == 2
+    assert "does not know 21 of its 22 files" in (err := capsys.readouterr().err) and "--only unknown" in err
+    assert len(folder.files()) == 22
+    assert said(folder)["doubt"]
+    assert said(folder, "--yes", "--only", "unknown")["removed"] == 21
+
+
 def test_it_is_exit_75_while_a_run_is_at_work_and_its_temp_files_are_not_listed(
     here: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +292,7 @@ def test_unknown_files_of_a_folder_that_holds_more_than_results_are_left_alone(
         (folder.path / sign).write_bytes(PLY)
         with open(here / "prompts.txt", "a") as listed:
             listed.write(f"{folder.path / sign}\n")
+        folder.ran()
     else:
         (folder.path / sign).write_text("x")
     found = said(folder, "--yes")
@@ -231,6 +310,37 @@ def test_files_that_the_config_names_and_other_products_stay(here: Path, said: S
     assert {"authorities.pem", "authorities.pem.1", "report.html"} <= folder.files()
 
 
+@pytest.mark.parametrize("spelling", ["log", "./log", "../results/log", "LOG", "{folder}/log"])
+def test_a_log_and_the_config_itself_stay_however_they_are_called(here: Path, said: Said, spelling: str) -> None:
+    folder = littered(here)
+    for name in ("log", "log.1", "Log.2", "nightly", "runner.prom"):
+        (folder.path / name).write_text("x")
+    metrics = {"textfile": "results/runner.prom"}
+    folder.list("chair", log={"file": spelling.format(folder=folder.path)}, metrics=metrics)
+    folder.ran(name=str(folder.path / "nightly"), folder=folder.path)
+    assert kinds(said(folder, "--yes")) == LITTER
+    assert {"log", "log.1", "Log.2", "nightly", "runner.prom"} <= folder.files()
+
+
+def test_a_file_that_took_the_name_of_an_earlier_result_is_unknown(here: Path, said: Said) -> None:
+    folder = Folder(here, "chair")
+    for key in ("longer", "other", "copied"):
+        folder.save(key)
+    folder.save("several", several=3)
+    (folder.path / "longer.ply").write_bytes(PLY + b"x")
+    (folder.path / "other.ply").write_bytes(PLY[:-1] + b"x")
+    (folder.path / "several-1.ply").write_bytes(PLY[:-1] + b"x")
+    for name in ("other.ply", "copied.ply", "several-1.ply", "several-2.ply"):
+        os.utime(folder.path / name, ns=(1, 1))
+    mine = {"longer.ply", "other.ply", "several-1.ply"}
+    assert kinds(said(folder)) == {
+        **dict.fromkeys(["copied.ply", "several-0.ply", "several-2.ply"], "earlier"), **dict.fromkeys(mine, "unknown")
+    }  # fmt: skip
+    (folder.path / "Makefile").write_text("x")
+    assert said(folder, "--yes")["spared"] == 4
+    assert folder.files() == mine | {"Makefile"}
+
+
 def test_a_file_that_changed_after_the_look_stays(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = littered(here)
     look = pruning.strays_of
@@ -245,6 +355,22 @@ def test_a_file_that_changed_after_the_look_stays(here: Path, monkeypatch: pytes
     found = pruning.prune(folder.path)
     assert found.left == [("notes.txt", "it has changed meanwhile")]
     assert (folder.path / "notes.txt").exists()
+
+
+def test_what_could_not_be_removed_is_not_said_to_be_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    littered(here)
+    with monkeypatch.context() as patched:
+        patched.setattr(pruning, "_removed", lambda stray, within: "Permission denied")
+        assert main(["prune", "results", "--yes"]) == 1
+    *left, last = capsys.readouterr().out.splitlines()
+    assert "not removed: lamp.ply: Permission denied" in left
+    assert last.startswith("results: nothing was removed; 4 files that belong to no prompt (")
+    assert main(["prune", "results", "--yes"]) == 0
+    assert " removed" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["prune", "results", "--yes"]) == 0
+    assert capsys.readouterr().out == "results: nothing to remove\n"
 
 
 def test_names_are_shown_safely_and_kept_as_they_are_in_json(

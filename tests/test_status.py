@@ -14,7 +14,8 @@ from runner.cli import main
 from runner.config import config_from
 from runner.ledger import History, ends_at, replay
 from runner.prompts import Prompts
-from runner.report import Causes, causes_of, in_words, plain
+from runner.records import Summary
+from runner.report import Causes, causes_of, in_words, plain, summary_json
 from runner.report.causes import CAUSES_KEPT, REST
 from runner.status import status_of
 
@@ -290,3 +291,128 @@ def test_a_folder_without_a_summary_has_no_report(here: Path, capsys: Any, text:
         (here / "out" / ".runner" / "summary.json").write_text(text)
     assert main(["report", "out"]) == 2
     assert "out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trace", ["ledger.jsonl", "progress.json", "lists.jsonl"])
+def test_a_run_that_was_killed_is_the_last_one_whatever_it_left(
+    here: Path, said: Said, capsys: pytest.CaptureFixture[str], trace: str
+) -> None:
+    folder = Folder(here, "a")
+    (folder.state / "summary.json").write_text(summary_json(Summary(1, 1, 0, 0, 0, 60.0, "results", run=folder.run)))
+    assert main(["report", "results"]) == 0
+    assert capsys.readouterr().out.startswith("results: ")
+    folder.run = "2026-02-01T00:00:00.000Z-0000"
+    if trace == "ledger.jsonl":
+        folder.fail("a", "Connection refused")
+    elif trace == "lists.jsonl":
+        folder.ran()
+    else:
+        (folder.state / trace).write_text(json.dumps(PROGRESS | {"run": folder.run, "pid": 1}))
+    last = said(folder)["last_run"]
+    assert (last["ended"], last["run"]) == ("killed", folder.run)
+    assert main(["report", "results"]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("the last run, begun ") and "left no summary (killed?); this is the one before" in first
+    assert second.startswith("results: ")
+    assert main(["report", "results", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["last_run"] | {"age_s": 0} == last | {"age_s": 0}
+    (folder.state / "lock").write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
+    assert said(folder)["last_run"]["ended"] is None, "it has begun, and not said so yet"
+    assert main(["report", "results"]) == 0
+    assert capsys.readouterr().out.startswith("a run is going on, begun ")
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("status", [".runner", ".runner/ledger.jsonl", ".runner/lists.jsonl", ".runner/summary.json"]),
+        ("report", [".runner", ".runner/ledger.jsonl", ".runner/lists.jsonl", ".runner/summary.json"]),
+        ("verify", [".runner", ".runner/ledger.jsonl"]),
+        ("prune", [".runner", ".runner/ledger.jsonl", ".runner/lists.jsonl", ".runner/config.yaml"]),
+    ],
+)
+def test_what_can_not_be_read_is_not_taken_for_what_is_not_there(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str, needed: list[str]
+) -> None:
+    folder = mixed(here)
+    (folder.state / "summary.json").write_text(summary_json(Summary(1, 1, 0, 0, 0, 60.0, "results")))
+    for name in needed:
+        file = folder.path / name
+        file.rename(here / "aside")
+        file.symlink_to(file)  # a link to itself: root may read everything else
+        assert main([command, "results"]) == 1, name
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1 and "can't be read: Too many levels" in said.err
+        file.unlink()
+        (here / "aside").rename(file)
+    assert main([command, "n" * 300]) == 1
+    assert "can't be read: File name too long" in capsys.readouterr().err
+
+
+def refused(capsys: pytest.CaptureFixture[str], name: object) -> str:
+    """Ask for a list of the missing ones there; return what was said against it."""
+    assert main(["status", "results", "--missing-file", str(name)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "--missing-file" in err
+    return err
+
+
+def test_a_missing_file_is_never_written_over_what_a_run_needs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(here, "a", "b")
+    (here / "lists").mkdir()
+    (here / "images").mkdir()
+    (here / "images" / "d.png").write_bytes(b"x")
+    (here / "lists" / "c.txt").write_text("https://h/c.png\n")
+    (here / "night.conf").write_text("x")
+    folder.list("a", "b", prompts=[str(here / one) for one in ("prompts.txt", "lists/*.txt", "images")])
+    folder.ran(name=str(here / "night.conf"), folder=here)
+    folder.save("a")
+    folder.save("old")
+    (here / "link").symlink_to(folder.path / "a.ply")
+    os.link(here / "lists" / "c.txt", here / "same")
+    (here / "other" / ".runner").mkdir(parents=True)
+    (here / "prompts.txt.part").write_text("mine")
+    before = {file: file.read_bytes() for file in here.rglob("*") if file.is_file()}
+    for name in ("prompts.txt", "lists/c.txt", "lists/new.txt", "same", "./lists/../prompts.txt"):
+        assert f"--missing-file {name}: this is the run's own prompts file" in refused(capsys, name)
+    for name in (
+        "results/.runner/new.txt",
+        "results/.runner/ledger.jsonl",
+        "other/.runner/x",
+        folder.state / "below" / "x.txt",
+    ):
+        assert ".runner is the runner's own" in refused(capsys, name)
+    for name in ("results/a.ply", "results/old.ply", "link"):
+        assert "this is a result" in refused(capsys, name)
+    assert "this is a config" in refused(capsys, "night.conf")
+    assert "image of a prompt" in refused(capsys, "images/d.png")
+    assert "can't be written: Is a directory" in refused(capsys, "lists")
+    assert "can't be written: No such file" in refused(capsys, "nowhere/todo.txt")
+    assert {file: file.read_bytes() for file in here.rglob("*") if file.is_file()} == before
+
+
+def test_a_missing_file_goes_beside_the_results_and_over_an_older_one_and_leaves_nothing_else(here: Path) -> None:
+    folder = Folder(here, "a", "b")
+    folder.save("a")
+    (here / "todo.txt.part").write_text("mine")
+    for name in ("results/todo.txt", "results/todo.txt", "todo.txt", "n" * 250 + ".txt"):
+        assert main(["status", "results", "--missing-file", name]) == 1
+        assert (here / name).read_text() == "https://h/b.png\n"
+    assert (here / "todo.txt.part").read_text() == "mine"
+    assert {one.name for one in here.iterdir()} == {
+        "prompts.txt", "results", "todo.txt", "todo.txt.part", "n" * 250 + ".txt"
+    }  # fmt: skip
+    assert folder.files() == {"a.ply", "todo.txt"}
+
+
+def test_a_missing_file_may_be_stdout_by_its_name_or_a_device(here: Path, start: Callable[..., Any]) -> None:
+    Folder(here, "a", "b").save("a")
+    assert main(["status", "results", "--missing-file", "/dev/null"]) == 1
+    out, _ = start("status", "results", "--missing-file", "/dev/stdout").communicate(timeout=60)
+    assert out.startswith("https://h/b.png\nresults: 2 total, 1 saved, 0 failed, 1 missing")
+    with open(here / "said", "w") as said:
+        start("status", "results", "--missing-file", "/dev/stdout", stdout=said).communicate(timeout=60)
+    assert (here / "said").read_text().splitlines()[:1] == ["https://h/b.png"]
+    assert "2 total" in (here / "said").read_text()

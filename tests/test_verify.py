@@ -83,6 +83,63 @@ def test_a_missing_file_of_several_is_named_with_its_key(here: Path, said: Said)
     ]
 
 
+@pytest.mark.parametrize("at_a_time", [1, 100])
+def test_results_that_were_pruned_are_not_missing(
+    here: Path, said: Said, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_time: int
+) -> None:
+    monkeypatch.setattr(verification, "_AT_A_TIME", at_a_time)
+    folder = Folder(here, "chair", "lost")
+    for key in ("chair", "lost", "old", "older"):
+        folder.save(key)
+    folder.save("several", several=3)
+    folder.save("torn", several=2)
+    (folder.path / "torn-0.ply").write_bytes(b"torn")
+    for name in ("old", "older", "several-0", "torn-1"):
+        (folder.path / f"{name}.ply").unlink()
+    found = said(folder)
+    assert (found["code"], found["whole"], found["gone"], found["missing"], found["damaged"]) == (1, 4, 4, 0, 1)
+    assert found["files"] == 5
+    (folder.path / "torn-0.ply").unlink()
+    assert main(["verify", "results"]) == 0
+    assert "5 results of earlier lists are gone" in capsys.readouterr().out
+    (folder.path / "lost.ply").unlink()
+    assert [one["key"] for one in said(folder)["flaws"]] == ["lost"]
+
+
+@pytest.mark.parametrize("prompts", [None, "", "ftp://h/a.png\n"])
+def test_without_a_list_that_can_be_read_everything_that_is_gone_is_missing(
+    here: Path, said: Said, prompts: str | None
+) -> None:
+    folder = Folder(here, "chair")
+    folder.save("old").unlink()
+    listed = here / "prompts.txt"
+    listed.unlink() if prompts is None else listed.write_text(prompts)
+    found = said(folder)
+    assert (found["code"], found["missing"], found["gone"]) == (1, 1, 0)
+
+
+def test_a_ledger_that_is_gone_is_no_success_if_there_are_files(
+    here: Path, said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(here, "chair")
+    assert (said(folder)["code"], said(folder)["no_ledger"]) == (0, False), "as after a run that was killed at once"
+    folder.save("chair")
+    folder.ledger.unlink()
+    assert main(["verify", "results"]) == 1
+    assert "has no ledger any more" in capsys.readouterr().out
+    assert said(folder)["no_ledger"]
+
+
+def test_the_line_that_a_run_is_writing_is_no_unreadable_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(here, "chair")
+    folder.save("chair")
+    line = folder.ledger.read_bytes()
+    folder.ledger.write_bytes(line + line[:50])
+    monkeypatch.setattr(verification, "holder", lambda state: 1)
+    monkeypatch.setattr(verification.time, "sleep", lambda s: folder.ledger.write_bytes(line) and None)
+    assert looked_at(folder)[0].success
+
+
 def test_a_file_with_the_recorded_hash_must_still_be_whole_by_its_format(here: Path, said: Said) -> None:
     folder = Folder(here, "chair", "data", "raw")
     folder.save("chair", PLY[:-3])
@@ -225,7 +282,7 @@ def test_torn_and_foreign_lines_are_counted_and_passed_over(here: Path, said: Sa
     folder.ledger.write_bytes(b"nonsense\n" + lamp + torn + lamp)  # what follows a torn line holds another's hash
     found = said(folder, "--discard")
     assert (found["files"], found["whole"], found["flaws"], found["removed"]) == (1, 1, [], [])
-    assert found["unreadable_lines"] == 2
+    assert (found["unreadable_lines"], found["code"]) == (2, 1)
     assert file.exists()
 
 
@@ -254,6 +311,7 @@ def test_the_text_names_each_flaw_safely_and_ends_with_the_counts(
     folder.save("chair")
     folder.save("ev\x1b[2Jil")
     (folder.path / "ev\x1b[2Jil.ply").unlink()
+    (here / "prompts.txt").unlink()  # so that nobody can tell whether it may be gone
     assert main(["verify", "results"]) == 1
     *flaws, counts = capsys.readouterr().out.splitlines()
     assert flaws == ["missing     ev\\x1b[2Jil.ply: there is no such file"]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runner import config, pruning
+from runner import pruning
 from runner.cli import standing
+from runner.cli.missing import write_missing
 from runner.cli.output import counting
-from runner.errors import UsageError
+from runner.progress import read_progress
 from runner.report import plain
-from runner.status import Status, status_of
+from runner.status import Status, last_run, status_of
+from runner.storage import STATE
 from runner.traces import summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
@@ -29,7 +29,7 @@ def status(arguments: Namespace) -> int:
         sys.stdout.writelines(found.lines_to_do())
         return _all_there(found)
     if arguments.missing_file:
-        _write_missing(arguments.missing_file, found.lines_to_do(arguments.missing_file), found.config)
+        write_missing(arguments.missing_file, found.lines_to_do(arguments.missing_file), found)
     if arguments.json:
         _print_object(standing.status_fields(arguments.folder, found))
     else:
@@ -39,12 +39,14 @@ def status(arguments: Namespace) -> int:
 
 
 def report(arguments: Namespace) -> int:
-    """Print how the last run in a folder went."""
-    summary = summary_in(Path(arguments.folder))
+    """Print how the last run in a folder that ended went."""
+    path = Path(arguments.folder)
+    summary = summary_in(path)
+    last = last_run(path, read_progress(path / STATE))
     if arguments.format == "json":
-        _print_object(standing.report_fields(summary))
+        _print_object(standing.report_fields(summary, last))
     else:
-        for line in standing.report_lines(summary):
+        for line in standing.report_lines(summary, last):
             print(line)
     return 0
 
@@ -73,10 +75,8 @@ def prune(arguments: Namespace) -> int:
     """List the files that belong to no prompt, and remove them if asked to; 1 if one could not be removed."""
     path = Path(arguments.folder)
     only = tuple(arguments.only or pruning.KINDS)
-    if arguments.yes:
-        found = pruning.prune(path, only, despite_doubt="earlier" in (arguments.only or ()))
-    else:
-        found = pruning.strays_of(path, only)
+    sure = arguments.only or ()
+    found = pruning.prune(path, only, sure=sure) if arguments.yes else pruning.strays_of(path, only)
     if arguments.json:
         _print_object(standing.prune_fields(arguments.folder, found))
     else:
@@ -129,24 +129,3 @@ def _json(value: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(value)
     return text
-
-
-def _write_missing(path: str, lines: Iterable[str], chosen: config.Config) -> None:
-    """Write the list whole or not at all, and never over one of the run's own inputs."""
-    for source in chosen.prompts:
-        source = os.path.join(chosen.base, source)
-        if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-            raise UsageError(f"--missing-file {path}: this is the run's own prompts file; choose another name")
-    path = os.path.realpath(path)
-    special = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe is written to, not replaced
-    part = path if special else f"{path}.part"
-    try:
-        with open(part, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(lines)
-        if not special:
-            os.replace(part, path)
-    except OSError as error:
-        if not special:
-            with suppress(OSError):
-                os.unlink(part)
-        raise UsageError(f"--missing-file {path}: can't be written: {error.strerror}") from error

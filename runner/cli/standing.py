@@ -38,8 +38,7 @@ def status_fields(folder: str, found: Status) -> Iterator[tuple[str, Any]]:
     yield "folder", folder
     yield "endpoints", [asdict(share) | {"last_saved_at": share.last_saved_at or None} for share in found.shares]
     yield "causes", [_cause_fields(cause) for cause in found.causes]
-    last = found.last_run
-    yield "last_run", asdict(last) | {"age_s": round(utc_age_s(last.began_at))} if last else None
+    yield "last_run", _last_run_fields(found.last_run)
     saved_at = found.last_result_at
     yield "last_result", {"at": saved_at, "age_s": round(utc_age_s(saved_at))} if saved_at else None
     yield "running", {**found.progress, **_pace(found.progress)} if found.progress else None
@@ -47,6 +46,10 @@ def status_fields(folder: str, found: Status) -> Iterator[tuple[str, Any]]:
     yield "unreadable_lines", found.unreadable_lines
     yield "failures", ({"key": key, "prompt": prompt, "error": error} for key, prompt, error in found.failures())
     yield "unknown_files", found.unknown
+
+
+def _last_run_fields(last: LastRun | None) -> dict[str, Any] | None:
+    return asdict(last) | {"age_s": round(utc_age_s(last.began_at))} if last else None
 
 
 def _cause_fields(cause: Cause) -> dict[str, Any]:
@@ -157,16 +160,23 @@ def _ago(then: str) -> str:
     return f"{in_words(utc_age_s(then))} ago"
 
 
-def report_fields(summary: Summary) -> Iterator[tuple[str, Any]]:
-    """Yield what ``report --format json`` says: the summary, and why prompts failed."""
+def report_fields(summary: Summary, last: LastRun | None) -> Iterator[tuple[str, Any]]:
+    """Yield what ``report --format json`` says: the summary, why prompts failed, and the latest run."""
     yield "success", summary.success
     yield "exit_code", summary.exit_code
     yield from asdict(summary).items()
     yield "causes", [_cause_fields(cause) for cause in _causes(summary)]
+    yield "last_run", _last_run_fields(last)
 
 
-def report_lines(summary: Summary) -> Iterator[str]:
-    """Yield how the last run went, for a person to read."""
+def report_lines(summary: Summary, last: LastRun | None) -> Iterator[str]:
+    """Yield how the last run that ended went, for a person to read."""
+    if last and last.run != summary.run:
+        began = _ago(last.began_at)
+        if last.ended is None:
+            yield f"a run is going on, begun {began}; this is the one before it"
+        else:
+            yield f"the last run, begun {began}, left no summary (killed?); this is the one before it"
     yield f"{plain(summary.output_folder)}: {plain(verdict(summary))}"
     began = f"began {_ago(summary.started_at)}, " if summary.started_at else ""
     rate = f", {60 * summary.saved / summary.seconds:.1f} results a minute" if summary.saved else ""
@@ -209,7 +219,11 @@ def verify_lines(folder: str, found: Verified, *, discarded: bool) -> Iterator[s
         yield f"removed {len(found.removed)} damaged files; the next run makes them again"
         yield from (f"not removed: {plain(name)}: {plain(reason)}" for name, reason in found.left)
     if found.unreadable_lines:
-        yield f"{found.unreadable_lines} unreadable lines in the ledger were passed over"
+        yield f"{found.unreadable_lines} unreadable lines in the ledger were passed over; what they said is lost"
+    if found.no_ledger:
+        yield f"{plain(folder)} has no ledger any more: nothing says what its files should be"
+    if found.gone:
+        yield f"{found.gone} results of earlier lists are gone, as after prune"
     states = {"whole": found.whole, "damaged": found.damaged, "missing": found.missing}
     if found.unreadable:
         states["unreadable"] = found.unreadable
@@ -232,7 +246,7 @@ def prune_fields(folder: str, found: Pruned) -> Iterator[tuple[str, Any]]:
     yield "kept", found.kept
     yield "spared", found.spared
     yield "running", found.at_work
-    yield "doubt", found.doubt
+    yield "doubt", " ".join(found.objections()) or None
     yield "not_removed", [{"file": name, "why": reason} for name, reason in found.left]
     yield (
         "files",
@@ -257,17 +271,21 @@ def prune_lines(folder: str, found: Pruned, *, done: bool) -> Iterator[str]:
         )
     if found.at_work:
         yield "a run is going on: its temp files are not listed"
-    yield f"{plain(folder)}: {_total(found.removed if done else found.strays)}{' removed' if done else ''}"
+    if done and found.strays and not found.removed:
+        yield f"{plain(folder)}: nothing was removed; {_total(found.strays)} are still there"
+    else:
+        total = _total(found.removed if done else found.strays)
+        yield f"{plain(folder)}: {total}{' removed' if found.removed else ''}"
     if not done and found.strays:
         lists = ", ".join(map(plain, found.sources))
         yield f"Going by the prompts of {lists}. Nothing was removed; --yes removes them"
-    if not done and found.doubt:
-        yield f"warning: {plain(found.doubt)}"
+    if not done:
+        yield from (f"warning: {plain(one)}" for one in found.objections())
 
 
 def _total(strays: Sequence[Stray]) -> str:
     if not strays:
-        return "no files that belong to no prompt"
+        return "nothing to remove"
     counts = Counter(stray.kind for stray in strays)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return f"{len(strays)} files that belong to no prompt ({kinds}), {_megabytes(strays)}"

@@ -191,13 +191,17 @@ STATUS = Page(
     synopsis="FOLDER [--json] [--missing-file F]",
     about="""\
 Count what is saved, failed, missing and unknown in an output folder, by the
-list of its last run, and write what is still to do as a prompts file.
+list of its last run, and write what is still to do as a prompts file: never
+over a list, a config, a result or what is in .runner.
 """,
-    files="FOLDER/.runner  is read: the ledger, the last run's config and list\n",
+    files="""\
+FOLDER/.runner  is read: the ledger, the last run's config and list
+F               is written
+""",
     exit_status="""\
 0    every prompt of the last run has its result
-1    some have none
-2    wrong usage, or FOLDER is no output folder
+1    some have none, or FOLDER can't be read
+2    wrong usage, F may not be written, or FOLDER is no output folder
 """,
     examples="""\
 runner status results
@@ -210,11 +214,16 @@ runner status results --missing-file todo.txt
 REPORT = Page(
     synopsis="FOLDER [--format text|json]",
     about="""\
-Say how the last run in an output folder went: its verdict, what each endpoint
-did, and why prompts failed.
+Say how the last run that ended in an output folder went: its verdict, what each
+endpoint did, and why prompts failed. If a later one was killed, or is going on,
+the first line says so.
 """,
     files="FOLDER/.runner/summary.json  is read\n",
-    exit_status="0    printed\n2    wrong usage, or no run has ended in FOLDER\n",
+    exit_status="""\
+0    printed
+1    FOLDER can't be read
+2    wrong usage, or no run has ended in FOLDER
+""",
     examples="""\
 runner report results
 runner report results --format json
@@ -226,13 +235,14 @@ VERIFY = Page(
     synopsis="FOLDER [--json] [--discard]",
     about="""\
 Read every result again: its structure, its size and its SHA-256 against the
-ledger. --discard removes the damaged ones, so that the next run makes them
-again.
+ledger. What is gone of prompts that are in the list no more is only counted.
+--discard removes the damaged ones, so that the next run makes them again.
 """,
     files="FOLDER/.runner/ledger.jsonl  says what every result was when it was saved\n",
     exit_status="""\
 0    every result is whole
-1    one is damaged or gone
+1    one is damaged or missing, the ledger is gone or has lines that can't be
+     read, or FOLDER can't be read
 2    wrong usage, or FOLDER is no output folder
 75   with --discard: a run is at work in FOLDER
 """,
@@ -249,15 +259,24 @@ PRUNE = Page(
     about="""\
 List the files of an output folder that belong to no prompt of the last run:
 results of earlier lists, files the ledger does not know, unfinished files of
-runs that died. --yes removes them. A file that is named like a result of one
-of the current prompts stays, whatever the ledger says; so do folders, hidden
-files and what the config names.
+runs that died. --yes removes them, if the list is still that of the last run. A
+file that is named like a result of one of the current prompts stays, whatever
+the ledger says; so do folders, hidden files, the config and what it names.
+
+If results may be those of another list that was run in the folder, or are more
+than those that stay, --yes asks for --only earlier; if the files that the
+ledger does not know are more than those that stay, for --only unknown. With
+--only such files are removed in spite of that.
 """,
-    files="FOLDER/.runner/ledger.jsonl  says which file belongs to which prompt\n",
+    files="""\
+FOLDER/.runner/ledger.jsonl  says which file belongs to which prompt
+FOLDER/.runner/lists.jsonl   says which lists were run
+""",
     exit_status="""\
 0    listed, or removed
-1    one could not be removed
-2    wrong usage, or the prompts of the last run can't be read
+1    one could not be removed, or FOLDER can't be read
+2    wrong usage, the prompts of the last run can't be read or have changed,
+     or --yes asks for --only; nothing was removed
 75   with --yes: a run is at work in FOLDER
 """,
     examples="""\

@@ -122,6 +122,15 @@ class History:
             yield self.file(key)
             yield from self._more.get(row, ())
 
+    def saved_files(self) -> Iterator[tuple[str, str, Stamp | None]]:
+        """Yield key and name of every file of every saved result, with the stamp it got; None where a line has it."""
+        for key in self.saved:
+            row = 4 * self._rows[key.encode(errors="surrogatepass")]
+            if name := self.file(key):
+                yield key, name, Stamp(self._numbers[row + 2], self._numbers[row + 3])
+            for other in self._more.get(row // 4, ()):
+                yield key, other, None
+
     def places(self) -> array[int]:
         """Return where the lines of all saved results begin, ascending."""
         return array("Q", sorted(map(self._offset, self._rows.values())))

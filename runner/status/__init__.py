@@ -23,7 +23,7 @@ from runner.status.shares import Share, Shares
 from runner.storage import STATE, OutputFolder
 from runner.traces import config_in
 
-__all__ = ["LastRun", "Share", "Status", "status_of"]
+__all__ = ["LastRun", "Share", "Status", "last_run", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def status_of(path: Path) -> Status:
     progress = read_progress(folder.state)
     prompts = read_all(config)
     history = history_of(config)
-    belongings = sorted_out(folder.names(), prompts, history)
+    belongings = sorted_out(folder, folder.names(), prompts, history)
     found = standing_of(config, prompts, history)
     failed, missing, failures = array("I"), array("I"), array("Q")
     results = array("Q")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.ledger import LEDGER, last_run_named
+from runner.ledger import LEDGER, holder, last_run_named
+from runner.lists import lists_in
+from runner.progress import left_of
 from runner.storage import STATE
 from runner.traces import last_summary
 
@@ -33,9 +35,11 @@ class LastRun:
 
 
 def last_run(path: Path, progress: Mapping[str, Any] | None) -> LastRun | None:
-    """Return what is known of the latest run in a folder; None if none left a trace."""
+    """Return what is known of the latest run in a folder; None if none left a trace. Raises StorageError."""
+    state = path / STATE
     summary = last_summary(path)
-    traces = [summary.get("run"), last_run_named(path / STATE / LEDGER), (progress or {}).get("run")]
+    noted = [one.run for one in lists_in(state)[-1:]]
+    traces = [summary.get("run"), last_run_named(state / LEDGER), (progress or {}).get("run"), left_of(state), *noted]
     names = [name for name in traces if isinstance(name, str) and _NAME.fullmatch(name)]
     if not names:
         return None
@@ -44,7 +48,8 @@ def last_run(path: Path, progress: Mapping[str, Any] | None) -> LastRun | None:
     if progress and progress.get("run") == run:
         return LastRun(run, began_at, None)
     if summary.get("run") != run:
-        return LastRun(run, began_at, "killed")
+        is_beginning = progress is None and holder(state) is not None  # it has said nothing of itself yet
+        return LastRun(run, began_at, None if is_beginning else "killed")
     stopped, error, seconds = (summary.get(name) for name in ("stopped", "error", "seconds"))
     return LastRun(
         run,

@@ -1,0 +1,110 @@
+"""Where ``status --missing-file`` may write, and how: a list whole or not at all, and never over what a run needs."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from runner.errors import UsageError
+from runner.lists import lists_in
+from runner.prompts import local_image
+from runner.status import Status
+from runner.storage import FILE_MODE, STATE
+
+_OPEN_FILES = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
+"""A name that begins so may be that of a file that is open already, even if it is a usual one."""
+
+
+def write_missing(path: str, lines: Iterable[str], found: Status) -> None:
+    """Write the lines to a file, or into a device or a pipe. Raises UsageError, and then nothing was changed."""
+    try:
+        if _is_special(path):
+            _write_into(path, lines)
+        elif objection := _objection(path, found):
+            raise UsageError(f"--missing-file {path}: {objection}; choose another name")
+        else:
+            _replace(os.path.realpath(path), lines)
+    except OSError as error:
+        raise UsageError(f"--missing-file {path}: can't be written: {error.strerror or error}") from error
+
+
+def _is_special(path: str) -> bool:
+    if os.path.abspath(path).startswith(_OPEN_FILES):
+        return True
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _write_into(path: str, lines: Iterable[str]) -> None:
+    sys.stdout.flush()
+    if os.path.samestat(os.stat(path), os.fstat(1)):  # opened anew, a file would be written over from its beginning
+        sys.stdout.writelines(lines)
+        return
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(lines)
+
+
+def _replace(path: str, lines: Iterable[str]) -> None:
+    part = os.path.join(os.path.dirname(path), f".missing.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(lines)
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def _objection(path: str, found: Status) -> str | None:
+    """Say why nothing may be written there; None if it may."""
+    target, state = os.path.realpath(path), found.config.output_folder / STATE
+    if any(_is_one(str(place), str(state)) or place.name == STATE for place in (Path(target), *Path(target).parents)):
+        return f"{STATE} is the runner's own"
+    if any(_is_one(target, one.config) for one in lists_in(state) if one.config):
+        return "this is a config"
+    if any(_is_one(target, source) for source in _sources(found, target)):
+        return "this is the run's own prompts file"
+    if not os.path.exists(target):
+        return None
+    name = os.path.basename(target)
+    if _is_one(os.path.dirname(target), str(found.config.output_folder)) and name not in found.unknown:
+        return "this is a result"
+    images = (image for _, kept in found.prompts.encoded() if (image := local_image(kept)))
+    if any(os.path.basename(image) == name and _is_one(target, image) for image in images):
+        return "this is the image of a prompt"
+    return None
+
+
+def _sources(found: Status, target: str) -> Iterator[str]:
+    """Yield the files that the run's lists are read from, and the target if it would become one of them."""
+    for source in found.config.prompts:
+        path = os.path.join(found.config.base, source)
+        yield path
+        if os.path.lexists(path) or not glob.has_magic(source):
+            continue
+        pattern = os.path.join(glob.escape(str(found.config.base)), source)
+        folder, name = os.path.split(pattern)
+        matches = glob.glob(pattern, recursive=True)
+        yield from matches
+        if fnmatch.fnmatch(os.path.basename(target), name) and any(
+            _is_one(os.path.dirname(target), one) for one in ({*map(os.path.dirname, matches)} | {folder})
+        ):
+            yield target
+
+
+def _is_one(path: str, other: str) -> bool:
+    """Tell whether these are one file or folder, or would be."""
+    with suppress(OSError):
+        return os.path.samefile(path, other)
+    return path == other
