@@ -278,7 +278,7 @@ class _Look:
         if not self.lists or not self.lists[-1].sha256:
             return (
                 f"{self.path}: no run has noted its list here yet: run it first, then prune; "
-                "--only temp removes temp files in any case."
+                "--only temp removes temp files all the same."
             )
         then = self.lists[-1]
         if then.sha256 == sha256:
@@ -286,7 +286,7 @@ class _Look:
         now = f"{self.prompts} now" if self.prompts != then.total else f"{self.prompts} others now"
         return (
             f"{self.path}: the list has changed since the last run ({then.total} prompts then, {now}): run it first, "
-            "then prune; --only temp removes temp files in any case."
+            "then prune; --only temp removes temp files all the same."
         )
 
     def doubt_of_earlier(self, earlier: int) -> str | None:
