@@ -294,7 +294,9 @@ def _tell_notices(this: _Run) -> None:
 def _inputs_among_results(config: Config, prompts: Prompts) -> frozenset[str]:
     """Return the names of those images of prompts that lie in the output folder."""
     folders = {os.path.join(one, "") for one in (config.output_folder, os.path.realpath(config.output_folder))}
-    within = [folder.encode(errors="surrogatepass") for folder in folders]
+    within = [text for one in folders if prompts.mention(text := one.encode(errors="surrogatepass"))]
+    if not within:
+        return frozenset()
     found = [index for index, (_, packed) in enumerate(prompts.encoded()) if any(one in packed for one in within)]
     return frozenset(os.path.basename(prompts[index].image) for index in found)
 

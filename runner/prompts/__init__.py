@@ -116,6 +116,10 @@ class Prompts(Sequence[Prompt]):
     def __iter__(self) -> Iterator[Prompt]:
         return (prompt_of(index, key, kept) for index, (key, kept) in enumerate(self.named()))
 
+    def mention(self, text: bytes) -> bool:
+        """Tell whether a text stands anywhere in the packed prompts; a million are searched in a moment."""
+        return text in self._text
+
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield the key of every prompt in turn, and the prompt, packed."""
         for key, kept in self.encoded():
