@@ -120,7 +120,7 @@ def test_the_answer_is_json_in_every_encoding(
 
 
 def test_a_third_signal_ends_the_process_whatever_it_waits_for(server: ScriptedServer, listed, start: Run) -> None:
-    process = start("run", listed("a", notify={"when": "always", "command": "echo >&3; sleep 60"}), as_it_is=True)
+    process = start("run", listed("a", notify={"when": "always", "command": "exec sleep 10"}), as_it_is=True)
     while process.poll() is None and not server.received:
         server.wait_for(requests=1)
     process.send_signal(signal.SIGTERM)
