@@ -303,11 +303,9 @@ def _inputs_among_results(config: Config, prompts: Prompts) -> frozenset[str]:
 
 def _sparing(this: _Run, event: Event) -> Event:
     """Turn a result that would replace the image of a prompt into a failure, and drop it."""
-    if (
-        not this.inputs
-        or not isinstance(event, Saving)
-        or this.inputs.isdisjoint(map(os.path.basename, event.part.targets))
-    ):
+    if not this.inputs or not isinstance(event, Saving) or event.outcome.outcome == "dropped":
+        return event
+    if this.inputs.isdisjoint(map(os.path.basename, event.part.targets)):
         return event
     event.part.drop()
     name = event.outcome.file or event.outcome.key

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from runner.config import config_from
 from runner.errors import UsageError
-from runner.journal import log
+from runner.journal import heard_by
 from runner.prompts import prompts_from
 from runner.records import Summary
 from runner.runs import run
@@ -66,8 +66,7 @@ class Generator:
         and ``stem``, which names the result.
         """
         handler = _Echo(self._echo) if self._echo else logging.NullHandler()
-        log.addHandler(handler)
-        try:
+        with heard_by(handler):
             protocol = self._config.protocol
             prompts = prompts_from(
                 map(_entry, image_urls),
@@ -78,8 +77,6 @@ class Generator:
                 several=protocol.several,
             )
             return run(self._config, prompts=prompts, stop=stop)
-        finally:
-            log.removeHandler(handler)
 
     async def generate_all(self, image_urls: Iterable[Given]) -> Summary:
         """Do as ``run`` does, without blocking the event loop.

@@ -12,7 +12,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +23,7 @@ from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
 from runner.lists import Listed, digest_of, lists_in
 from runner.prompts import Prompts, local_image
-from runner.storage import PART, STATE, OutputFolder, refusals
+from runner.storage import PART, STATE, OutputFolder, opened, refusals
 from runner.traces import config_in
 
 Kind = Literal["earlier", "unknown", "temp"]
@@ -93,7 +92,7 @@ def prune(path: Path, only: Collection[Kind] = KINDS, *, sure: Collection[Kind] 
         found = strays_of(path, only)
         if objections := found.objections(sure):
             raise UsageError(f"{objections[0]} Nothing was removed.")
-        with _opened(path) as within, _opened(path / STATE) as state:
+        with opened(path) as within, opened(path / STATE) as state:
             for stray in found.strays:
                 why = _removed(stray, state if stray.name.startswith(f"{STATE}/") else within)
                 if why is None:
@@ -351,17 +350,6 @@ def _strays(path: Path, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:
 
 def _seen(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """Open a folder: what is removed is removed from there, wherever its path leads by then."""
-    with refusals(f"{path} can't be read"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _removed(stray: Stray, within: int) -> str | None:

@@ -19,7 +19,7 @@ from runner import batch, notice, report
 from runner.batch import Observe
 from runner.config import Config
 from runner.errors import LockedError, RunnerError, StorageError, UsageError
-from runner.journal import JsonLines, LogFile, log
+from runner.journal import JsonLines, LogFile, heard_by, log
 from runner.prompts import Prompts
 from runner.records import Event, Summary
 from runner.stop import Stop
@@ -133,9 +133,7 @@ def _nobody(tally: report.Tally, event: Event | None) -> None:
 
 def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bool, stop: Stop) -> Summary:
     begun = time.monotonic()
-    untils = [
-        batch.until(part.settings) for part in config.parts
-    ]  # as the night begins: later it would be the next day's
+    untils = [batch.until(one.settings) for one in config.parts]  # later it would be the next day's
     done: list[Summary] = []
     closed: str | None = None
     usual_s: dict[str, dict[str, float]] = {}
@@ -208,9 +206,5 @@ def _log_file(config: Config) -> Iterator[None]:
         raise UsageError(f"log.file or --log-file {chosen.file}: can't be written: {error.strerror}") from error
     if chosen.format == "json":
         handler.setFormatter(JsonLines())
-    log.addHandler(handler)
-    try:
+    with heard_by(handler):
         yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()

@@ -347,6 +347,20 @@ def not_for_all(path: str, flags: int) -> int:
 
 
 @contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    """Open a folder to look names up in, whatever its path leads to by then; a path would be walked anew each time.
+
+    Raises StorageError.
+    """
+    with refusals(f"the folder {folder} can't be read"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def refusals(what: str) -> Iterator[None]:
     """Turn an OSError into a StorageError that begins with ``what``."""
     try:

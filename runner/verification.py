@@ -12,7 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -35,7 +35,7 @@ from runner.ledger import (
 )
 from runner.limits import processors
 from runner.prompts import Prompts
-from runner.storage import STATE, OutputFolder, refusals
+from runner.storage import STATE, OutputFolder, opened
 from runner.traces import config_in, expect_ledger
 
 State = Literal["damaged", "missing", "unreadable"]
@@ -299,7 +299,7 @@ def _checked(folder: Path, results: Iterable[Result]) -> Iterator[tuple[Result, 
     stop = threading.Event()
     threads = max(_THREADS[0], min(_THREADS[1], processors()))
     waiting: deque[tuple[list[Result], Future[list[list[Flaw]]]]] = deque()
-    with _opened(folder) as within, ThreadPoolExecutor(threads) as pool:
+    with opened(folder) as within, ThreadPoolExecutor(threads) as pool:
         try:
             for batch in _batches(results):
                 waiting.append((batch, pool.submit(_flaws_of_all, within, batch, stop)))
@@ -309,17 +309,6 @@ def _checked(folder: Path, results: Iterable[Result]) -> Iterator[tuple[Result, 
                 yield from _done(*waiting.popleft())
         finally:
             stop.set()
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    """Open a folder: a path would be walked anew for each of a million files."""
-    with refusals(f"the output folder {folder} can't be read"):
-        within = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield within
-    finally:
-        os.close(within)
 
 
 def _done(batch: list[Result], found: Future[list[list[Flaw]]]) -> Iterator[tuple[Result, list[Flaw]]]:

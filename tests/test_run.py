@@ -671,3 +671,30 @@ def test_a_list_from_a_pipe_is_kept(server: ScriptedServer, tmp_path: Path) -> N
     run(config_for([server], names(2), tmp_path, prompts=[str(tmp_path / "pipe")]))
     writer.join()
     assert (tmp_path / "results" / ".runner" / "prompts.txt").read_text() == text
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_who_lost_against_another_endpoint_counts_once_although_it_would_replace_an_image(
+    servers: Servers, tmp_path: Path, processes: int
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    picture = (REPOSITORY / "configs" / "images" / "apple.png").read_bytes()
+    (images / "a.png").write_bytes(picture)
+    (images / "b.png").write_bytes(picture)
+    two = servers(2)
+    hold = threading.Event()
+    for server in two:
+        server.usual = Answer(body=picture)
+    two[0].script["a"] = [Answer(body=picture, hold=hold)]
+
+    def watch(tally: Tally, event: Event | None) -> None:
+        if two[1].asked("a"):
+            hold.set()
+
+    endpoints = [server.url for server in two]
+    options = {"endpoints": endpoints, "prompts": [str(images)], "output_folder": str(images), "hedge": True}
+    summary = run(config_from({**options, "processes": processes}), observe=watch)
+    assert two[1].asked("a") == 1, "an idle endpoint repeated it"
+    assert counts(summary) == (2, 0, 0, 2, 0)
+    assert results_of(images) == {"a.png": picture, "b.png": picture}

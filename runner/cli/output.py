@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from runner import report, settings
-from runner.journal import LOG_FORMAT, Held, JsonLines, log
+from runner.journal import LOG_FORMAT, Held, JsonLines, heard_by, log
 from runner.records import Event, Outcome, Summary
 from runner.report import Tally
 
@@ -43,12 +43,8 @@ def logging_to_stderr(level: int, chosen: settings.Log) -> Iterator[None]:
     else:
         handler.setFormatter(logging.Formatter(LOG_FORMAT) if level <= logging.DEBUG else _Plain())
     log.setLevel(min(level, logging.INFO))
-    log.addHandler(handler)
-    try:
+    with heard_by(handler):
         yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()
 
 
 def print_answer(summary: Summary) -> None:

@@ -1,6 +1,6 @@
 """The log of a run: its words, and where they go."""
 
-from runner.journal.files import LOG_FORMAT, Held, JsonLines, LogFile, log, together, written_to
+from runner.journal.files import LOG_FORMAT, Held, JsonLines, LogFile, heard_by, log, together, written_to
 from runner.journal.words import Words, announce, conclude, tell_stop
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Words",
     "announce",
     "conclude",
+    "heard_by",
     "log",
     "tell_stop",
     "together",

@@ -22,6 +22,17 @@ LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 @contextmanager
+def heard_by(handler: logging.Handler) -> Iterator[None]:
+    """Let a handler have the log for a while, and close it."""
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
 def written_to(path: Path, redactor: Redactor, limits: settings.Log) -> Iterator[None]:
     """Copy the log to the file at ``path`` for a while, and keep secrets out of every copy. Raises StorageError."""
     if log.level == logging.NOTSET:
@@ -30,13 +41,11 @@ def written_to(path: Path, redactor: Redactor, limits: settings.Log) -> Iterator
         handler = LogFile(path, limits)
     secret = _Secretless(redactor)
     log.addFilter(secret)
-    log.addHandler(handler)
     try:
-        yield
+        with heard_by(handler):
+            yield
     finally:
-        log.removeHandler(handler)
         log.removeFilter(secret)
-        handler.close()
 
 
 class Held(logging.Handler):
