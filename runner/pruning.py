@@ -23,7 +23,7 @@ from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
 from runner.lists import Listed, digest_of, lists_in
 from runner.prompts import Prompts, local_image
-from runner.storage import PART, STATE, OutputFolder, opened, refusals
+from runner.storage import PART, STATE, OutputFolder, opened, refusals, seen_as
 from runner.traces import config_in
 
 Kind = Literal["earlier", "unknown", "temp"]
@@ -345,18 +345,14 @@ def _strays(path: Path, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:
             status = os.lstat(path / name)
         except FileNotFoundError:  # somebody was quicker
             continue
-        yield Stray(name, kind, status.st_size, _seen(status))
-
-
-def _seen(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        yield Stray(name, kind, status.st_size, seen_as(status))
 
 
 def _removed(stray: Stray, within: int) -> str | None:
     """Remove a file, of a link only the link; say why if it can't be, or if it is another by now."""
     name = os.path.basename(stray.name)
     try:
-        if _seen(os.stat(name, dir_fd=within, follow_symlinks=False)) != stray.seen:
+        if seen_as(os.stat(name, dir_fd=within, follow_symlinks=False)) != stray.seen:
             return "it has changed meanwhile"
         os.unlink(name, dir_fd=within)
     except FileNotFoundError:

@@ -346,6 +346,11 @@ def not_for_all(path: str, flags: int) -> int:
     return os.open(path, flags, FILE_MODE)
 
 
+def seen_as(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells the file that was looked at from another of its name."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @contextmanager
 def opened(folder: Path) -> Iterator[int]:
     """Open a folder to look names up in, whatever its path leads to by then; a path would be walked anew each time.

@@ -151,8 +151,8 @@ def test_a_file_with_the_recorded_hash_must_still_be_whole_by_its_format(here: P
 
 
 def test_a_large_file_is_read_in_blocks(here: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "_SHORT_BYTES", 10)
-    monkeypatch.setattr(verification, "_BLOCK", 100)
+    monkeypatch.setattr(verification.files, "_SHORT_BYTES", 10)
+    monkeypatch.setattr(verification.files, "_BLOCK", 100)
     folder = Folder(here, "chair", "lamp")
     folder.save("chair")
     folder.save("lamp").write_bytes(PLY[:-1] + b"x")
@@ -198,7 +198,7 @@ def test_a_file_that_a_run_replaces_meanwhile_is_not_damaged(here: Path, monkeyp
     folder = Folder(here, "chair", "lamp")
     folder.save("chair")
     folder.save("lamp")
-    check = verification._wrong_with
+    check = verification.files._wrong_with
     replaced = threading.Event()
 
     def replacing(within: int, said: Any, stop: threading.Event) -> Any:
@@ -207,7 +207,7 @@ def test_a_file_that_a_run_replaces_meanwhile_is_not_damaged(here: Path, monkeyp
             folder.save("chair", PLY.replace(b"\0", b"\1"))
         return check(within, said, stop)
 
-    monkeypatch.setattr(verification, "_wrong_with", replacing)
+    monkeypatch.setattr(verification.files, "_wrong_with", replacing)
     found, flaws = looked_at(folder)
     assert replaced.is_set()
     assert (found.whole, found.files, flaws) == (2, 2, {})

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import stat
-import threading
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
 
-from runner import formats
 from runner.batch import read_all
-from runner.errors import ResultError, RunnerError
-from runner.ledger import (
-    LEDGER,
-    LOCK,
-    History,
-    Result,
-    SavedFile,
-    holder,
-    lines_at,
-    locked,
-    replay,
-    results_at,
-    whole_result,
-)
-from runner.limits import processors
+from runner.errors import RunnerError
+from runner.ledger import LEDGER, LOCK, History, Result, holder, lines_at, locked, replay, results_at, whole_result
 from runner.prompts import Prompts
-from runner.storage import STATE, OutputFolder, opened
+from runner.storage import STATE, OutputFolder, seen_as
 from runner.traces import config_in, expect_ledger
+from runner.verification.files import Flaw, checked
 
-State = Literal["damaged", "missing", "unreadable"]
-"""``unreadable``: it is there, but this user or this disk can't read it. It may be whole, so it is left alone."""
+__all__ = ["Flaw", "Verified", "verify"]
 
-_BLOCK = 1024 * 1024
-_SHORT_BYTES = 256 * 1024
-"""A file up to this size is read once, for its hash and its structure."""
-
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""To open a pipe that has a result's name would else wait for its other end."""
-
-_BATCH = 64
-_BATCH_BYTES = 8_000_000
-"""A thread takes so many files at a time, or so many bytes: to hand over a tiny one costs more than to read it."""
-
-_THREADS = (2, 8)
 _SETTLE_S = 1.0
 """A run writes a ledger line just before its file gets its name: what looks wrong may be right a moment later."""
 
@@ -64,18 +31,6 @@ _AT_A_TIME = 50_000
 
 _LOOKS = 3
 """So often what looks wrong is looked at again, while a run is at work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """A file that is not what was saved, and what is wrong with it."""
-
-    key: str
-    file: str
-    state: State
-    wrong: str
-    seen: tuple[int, ...] = ()
-    """What tells the file that was looked at from another of its name."""
 
 
 @dataclass(slots=True)
@@ -151,7 +106,7 @@ class _Look:
         places = history.places()
         del history  # it may be large, and is not needed for long
         results = self._counted(results_at(self._ledger, places))
-        for looked, (result, flaws) in enumerate(_checked(self._path, results), 1):
+        for looked, (result, flaws) in enumerate(checked(self._path, results), 1):
             self._observe(looked, len(places))
             if flaws and (at_work or _any_damaged(flaws)):
                 self._doubtful.append(result.place)
@@ -197,7 +152,7 @@ class _Look:
         doubtful, self._doubtful = self._doubtful, array("Q")
         results = self._counted(self._last_words(history, doubtful))
         damaged: list[tuple[Result, list[Flaw]]] = []
-        for result, flaws in _checked(self._path, results):
+        for result, flaws in checked(self._path, results):
             if flaws and at_work and not last:
                 self._doubtful.append(result.place)
             elif _any_damaged(flaws):
@@ -218,7 +173,7 @@ class _Look:
         wanted = _Wanted(self._path)
         for first in range(0, len(self._absent), _AT_A_TIME):
             some = sorted(self._absent[first : first + _AT_A_TIME])
-            found = [*_checked(self._path, (one for one in results_at(self._ledger, some) if one))]
+            found = [*checked(self._path, (one for one in results_at(self._ledger, some) if one))]
             keys = wanted.of({result.key for result, _ in found})
             for result, flaws in found:
                 self._count(result, flaws, is_wanted=result.key in keys)
@@ -248,7 +203,7 @@ class _Look:
         claims = (one for one in results_at(self._ledger, history.places()) if one)
         sharing = (one for one in claims if any(file.name in files for file in one.files))
         owners: dict[str, str] = {}
-        for result, flaws in _checked(self._path, sharing):
+        for result, flaws in checked(self._path, sharing):
             wrong = {flaw.file for flaw in flaws}
             owners |= {file.name: result.key for file in result.files if file.name not in wrong}
         return owners
@@ -294,119 +249,6 @@ def _with_owner(flaw: Flaw, owner: str) -> Flaw:
     return Flaw(flaw.key, flaw.file, "damaged", f"it is the result of {owner} now")
 
 
-def _checked(folder: Path, results: Iterable[Result]) -> Iterator[tuple[Result, list[Flaw]]]:
-    """Check results on several threads, as reading and hashing run side by side; yield each with its flaws."""
-    stop = threading.Event()
-    threads = max(_THREADS[0], min(_THREADS[1], processors()))
-    waiting: deque[tuple[list[Result], Future[list[list[Flaw]]]]] = deque()
-    with opened(folder) as within, ThreadPoolExecutor(threads) as pool:
-        try:
-            for batch in _batches(results):
-                waiting.append((batch, pool.submit(_flaws_of_all, within, batch, stop)))
-                if len(waiting) > 2 * threads:
-                    yield from _done(*waiting.popleft())
-            while waiting:
-                yield from _done(*waiting.popleft())
-        finally:
-            stop.set()
-
-
-def _done(batch: list[Result], found: Future[list[list[Flaw]]]) -> Iterator[tuple[Result, list[Flaw]]]:
-    return zip(batch, found.result(), strict=True)
-
-
-def _batches(results: Iterable[Result]) -> Iterator[list[Result]]:
-    batch: list[Result] = []
-    size_bytes = 0
-    for result in results:
-        batch.append(result)
-        size_bytes += sum(one.size_bytes for one in result.files)
-        if len(batch) >= _BATCH or size_bytes >= _BATCH_BYTES:
-            yield batch
-            batch, size_bytes = [], 0
-    if batch:
-        yield batch
-
-
-def _flaws_of_all(within: int, batch: list[Result], stop: threading.Event) -> list[list[Flaw]]:
-    return [_flaws_of(within, result, stop) for result in batch]
-
-
-def _flaws_of(within: int, result: Result, stop: threading.Event) -> list[Flaw]:
-    found = []
-    for file in result.files:
-        if (wrong := _wrong_with(within, file, stop)) is not None:
-            found.append(Flaw(result.key, file.name, *wrong))
-    return found
-
-
-class _Wrong(NamedTuple):
-    state: State
-    why: str
-    seen: tuple[int, ...] = ()
-
-
-def _wrong_with(within: int, said: SavedFile, stop: threading.Event) -> _Wrong | None:
-    """Say what is wrong with a file; None if nothing is."""
-    if not is_result_name(said.name):
-        return _Wrong("damaged", "the ledger was edited: no result has such a name")
-    try:
-        descriptor = os.open(said.name, _READ, dir_fd=within)
-    except FileNotFoundError:
-        return _Wrong("missing", "there is no such file")
-    except OSError as error:
-        return _Wrong("unreadable", f"it can't be read: {error.strerror or error}")
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        return _Wrong("missing", "what has its name is no file")
-    with open(descriptor, "rb") as file:
-        try:
-            return _wrong_inside(file, status, said, stop)
-        except OSError as error:
-            return _Wrong("unreadable", f"it can't be read: {error.strerror or error}")
-
-
-def _wrong_inside(file: BinaryIO, status: os.stat_result, said: SavedFile, stop: threading.Event) -> _Wrong | None:
-    seen = _seen(status)
-    if status.st_size != said.size_bytes:
-        return _Wrong("damaged", f"it has {status.st_size} bytes, not {said.size_bytes}", seen)
-    is_short = status.st_size <= _SHORT_BYTES
-    body = io.BytesIO(file.read(_SHORT_BYTES + 1)) if is_short else file
-    if said.sha256 is not None and _sha256(body, stop) != said.sha256:
-        return _Wrong("damaged", "its content is not what was saved (another SHA-256)", seen)
-    if said.format not in formats.FORMATS:
-        return None  # it was saved as it came
-    body.seek(0)
-    try:
-        formats.verify(body, said.format)
-    except ResultError as error:
-        return _Wrong("damaged", str(error), seen)
-    return None
-
-
-def is_result_name(name: str) -> bool:
-    """Tell whether a result can have this name in its folder, whatever a ledger says.
-
-    >>> [is_result_name(name) for name in ("chair.ply", "../chair.ply", ".runner", "")]
-    [True, False, False, False]
-    """
-    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
-
-
-def _sha256(file: BinaryIO, stop: threading.Event) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        digest.update(block)
-        if stop.is_set():
-            break
-    return digest.hexdigest()
-
-
-def _seen(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _discard(path: Path, found: _Look) -> None:
     for flaw in found.to_discard:
         why = _removed(path / flaw.file, flaw)
@@ -419,7 +261,7 @@ def _discard(path: Path, found: _Look) -> None:
 def _removed(file: Path, flaw: Flaw) -> str | None:
     """Remove a damaged file, of a link only the link; say why if it can't be, or if it is another by now."""
     try:
-        if _seen(os.stat(file)) != flaw.seen:
+        if seen_as(os.stat(file)) != flaw.seen:
             return "it has changed meanwhile"
         os.unlink(file)
     except OSError as error:
