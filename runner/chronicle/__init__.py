@@ -1,0 +1,37 @@
+"""What happened in an output folder, run by run: the one source of every report."""
+
+from runner.chronicle.records import (
+    CHANGES,
+    ENDS,
+    NO_PROMPT,
+    NONE,
+    REASONS,
+    STATES,
+    Attempts,
+    Changes,
+    Chronicle,
+    Idle,
+    Outage,
+    Rows,
+    Run,
+    Server,
+    Turn,
+)
+
+__all__ = [
+    "CHANGES",
+    "ENDS",
+    "NONE",
+    "NO_PROMPT",
+    "REASONS",
+    "STATES",
+    "Attempts",
+    "Changes",
+    "Chronicle",
+    "Idle",
+    "Outage",
+    "Rows",
+    "Run",
+    "Server",
+    "Turn",
+]
