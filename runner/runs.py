@@ -36,22 +36,23 @@ def run(
     stop: Stop | None = None,
     observe: Observe | None = None,
     ends_at: float | None = None,
+    command: str | None = None,
 ) -> Summary:
     """Bring every prompt to a verified result on disk, as far as it goes, and return the truth about it.
 
     ``prompts`` spares reading the config's own, or stands in for its ``-``. Prompts whose result is there already are
     skipped; ``overwrite`` makes those again that were made with other parameters. The log goes to the logger
     ``runner``, to ``run.log`` and to ``log.file``. ``observe`` is called on the calling thread with the counts so far
-    and every event. ``ends_at`` (on the monotonic clock) is the end of a window that has begun before. Before
-    anything is sent it may raise UsageError, LockedError (another run holds the folder) or StorageError; of several
-    ``runs`` such an error is that one's, in ``Summary.runs``. When the disk refuses later on, ``Summary.error`` says
-    so.
+    and every event. ``ends_at`` (on the monotonic clock) is the end of a window that has begun before. ``command`` is
+    what was typed, for the report. Before anything is sent it may raise UsageError, LockedError (another run holds
+    the folder) or StorageError; of several ``runs`` such an error is that one's, in ``Summary.runs``. When the disk
+    refuses later on, ``Summary.error`` says so.
     """
     ends_at = batch.window_end(config.settings) if ends_at is None else ends_at
     with telling(config), _log_file(config):
         watcher = _Watcher(config, observe)
         if config.parts:
-            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop or Stop())
+            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop or Stop(), command=command)
         else:
             summary = batch.run(
                 config,
@@ -60,6 +61,7 @@ def run(
                 stop=stop,
                 observe=watcher.observing(config),
                 ends_at=ends_at,
+                command=command,
             )
             watcher.ended(config, summary)
         return replace(summary, warnings=(*watcher.problems, *_tell(config, summary)))
@@ -131,7 +133,9 @@ def _nobody(tally: report.Tally, event: Event | None) -> None:
     """Observe nothing."""
 
 
-def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bool, stop: Stop) -> Summary:
+def _several(
+    config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bool, stop: Stop, command: str | None
+) -> Summary:
     begun = time.monotonic()
     untils = [batch.until(one.settings) for one in config.parts]  # later it would be the next day's
     done: list[Summary] = []
@@ -157,6 +161,7 @@ def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bo
                 observe=watcher.observing(part),
                 ends_at=min(ends_at, own_end),
                 usual_s=usual_s.get(kind),
+                command=command,
             )
             watcher.ended(part, found)
         except RunnerError as error:

@@ -4,7 +4,7 @@
 
     output_folder/KEY.EXT                 a verified result
     output_folder/.KEY.01234567.part      a body on its way; swept by the next run if this one dies
-    output_folder/.runner/                ledger.jsonl lists.jsonl summary.json config.yaml run.log lock
+    output_folder/.runner/                ledger.jsonl lists.jsonl runs.jsonl summary.json config.yaml run.log lock
 """
 
 from __future__ import annotations
