@@ -47,7 +47,15 @@ def test_a_killed_run_has_no_end_and_the_next_one_begins_on_a_line_of_its_own(tm
 
 @pytest.mark.parametrize(
     "line",
-    ["[]", "null", "{}", '{"run": 5}', '{"run": "2026-a", "what": "began", "at": "x", "endpoints": 7}', "\0", "[" * 9000],
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"run": 5}',
+        '{"run": "2026-a", "what": "began", "at": "x", "endpoints": 7}',
+        "\0",
+        "[" * 9000,
+    ],
 )
 def test_what_nobody_can_read_is_passed_over(tmp_path: Path, line: str) -> None:
     begun(tmp_path, "2026-a")

@@ -17,6 +17,7 @@ from runner.chronicle.records import (
     Server,
     Turn,
 )
+from runner.chronicle.telling import chronicle_of
 
 __all__ = [
     "CHANGES",
@@ -34,4 +35,5 @@ __all__ = [
     "Run",
     "Server",
     "Turn",
+    "chronicle_of",
 ]

@@ -1,7 +1,7 @@
 """Fold outcomes into the truth about a run, and say it. Knows neither pool nor run."""
 
 from runner.report.causes import Cause, Causes, causes_of
-from runner.report.paces import Slow
+from runner.report.paces import Paces, Slow
 from runner.report.tally import Tally
 from runner.report.text import (
     alarm,
@@ -19,6 +19,7 @@ from runner.report.together import together
 __all__ = [
     "Cause",
     "Causes",
+    "Paces",
     "Slow",
     "Tally",
     "alarm",
