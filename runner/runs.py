@@ -20,12 +20,13 @@ from runner.batch import Observe
 from runner.config import Config
 from runner.errors import LockedError, RunnerError, StorageError, UsageError
 from runner.journal import JsonLines, LogFile, heard_by, log
+from runner.onlookers import Onlookers
 from runner.prompts import Prompts
-from runner.records import Event, Summary
+from runner.records import Summary
 from runner.stop import Stop
 
 if TYPE_CHECKING:
-    from runner.metrics import Metrics
+    pass
 
 
 def run(
@@ -50,9 +51,10 @@ def run(
     """
     ends_at = batch.window_end(config.settings) if ends_at is None else ends_at
     with telling(config), _log_file(config):
-        watcher = _Watcher(config, observe)
+        stop = stop or Stop()
+        watcher = Onlookers(config, observe, stop)
         if config.parts:
-            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop or Stop(), command=command)
+            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop, command=command)
         else:
             summary = batch.run(
                 config,
@@ -64,6 +66,7 @@ def run(
                 command=command,
             )
             watcher.ended(config, summary)
+            watcher.report(config, summary)
         return replace(summary, warnings=(*watcher.problems, *_tell(config, summary)))
 
 
@@ -75,7 +78,7 @@ def telling(config: Config) -> Iterator[None]:
     except RunnerError as error:
         refused = _refused(config, error)
         if not config.parts and not isinstance(error, LockedError):  # else it is another's to tell
-            _Watcher(config, None).ended(config, refused)
+            Onlookers(config, None, Stop()).ended(config, refused)
         _tell(config, refused)
         raise
 
@@ -90,51 +93,8 @@ def _tell(config: Config, summary: Summary) -> list[str]:
     return wrong
 
 
-class _Watcher:
-    """Shows what goes on to those who look: the caller, and the metrics of all runs."""
-
-    def __init__(self, config: Config, observe: Observe | None) -> None:
-        self._observe = observe
-        self._metrics: Metrics | None = None
-        if config.textfile:
-            from runner.metrics import Metrics  # it needs an extra, and takes its time
-
-            self._metrics = Metrics(config.textfile, every_s=config.settings.metrics.every_s)
-
-    @property
-    def problems(self) -> list[str]:
-        """What went wrong with the metrics."""
-        return [self._metrics.problem] if self._metrics and self._metrics.problem else []
-
-    def ended(self, part: Config, summary: Summary) -> None:
-        """Take note of how a run ended."""
-        if self._metrics:
-            self._metrics.end(part.settings.output_folder, summary, exit_code=summary.exit_code)
-
-    def observing(self, part: Config) -> Observe:
-        """Return what observes one run."""
-        observe, metrics, batch_name = self._observe or _nobody, self._metrics, part.settings.output_folder
-        if not metrics:
-            return observe
-        begun = False
-
-        def observing(tally: report.Tally, event: Event | None) -> None:
-            nonlocal begun
-            if not begun:
-                metrics.begin(batch_name, part.endpoints)
-                begun = True
-            metrics.observe(batch_name, tally, event)
-            observe(tally, event)
-
-        return observing
-
-
-def _nobody(tally: report.Tally, event: Event | None) -> None:
-    """Observe nothing."""
-
-
 def _several(
-    config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bool, stop: Stop, command: str | None
+    config: Config, watcher: Onlookers, ends_at: float, *, overwrite: bool, stop: Stop, command: str | None
 ) -> Summary:
     begun = time.monotonic()
     untils = [batch.until(one.settings) for one in config.parts]  # later it would be the next day's
@@ -164,6 +124,7 @@ def _several(
                 command=command,
             )
             watcher.ended(part, found)
+            watcher.report(part, found)
         except RunnerError as error:
             log.error("%s", error)
             found = _refused(part, error)

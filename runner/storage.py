@@ -26,6 +26,9 @@ from typing import IO, BinaryIO, NamedTuple
 from runner.errors import StorageError
 
 STATE = ".runner"
+REPORT = "report.html"
+"""What a report is called, in the output folder."""
+
 FILE_MODE = 0o664
 """Results and state are never world-writable; the umask takes away more."""
 _FOLDER_MODE = 0o775

@@ -17,6 +17,7 @@ from runner.chronicle.records import (
     Server,
     Turn,
 )
+from runner.chronicle.saying import markdown_lines, text_lines, verdict
 from runner.chronicle.telling import chronicle_of
 
 __all__ = [
@@ -36,4 +37,7 @@ __all__ = [
     "Server",
     "Turn",
     "chronicle_of",
+    "markdown_lines",
+    "text_lines",
+    "verdict",
 ]

@@ -11,6 +11,12 @@ _BUSY_STATUSES = (429, 503)
 _MOST = 0.5
 """What took so much of a gap is what it was for."""
 
+HAND_OVER_S = 0.25
+"""A shorter gap between an answer and a request that stood ready is the runner's own: nobody made it wait."""
+
+_LAST = 2.0
+"""When a run ends early, who did nothing for longer than so many of its own generations had nothing left to do."""
+
 _OVERLAP_S = 0.05
 """Two bars that overlap by less followed each other: clocks are rounded, and answers read a little late."""
 
@@ -83,7 +89,9 @@ def gaps(
     for bar in bars:
         yield from _pieces(at, bar.begin_s, outages, _why(before, bar, at))
         at, before = max(at, bar.end_s), bar
-    yield from _pieces(at, seconds, outages, "end" if ended_early else "over")
+    longest_s = max((bar.end_s - bar.begin_s for bar in bars), default=0.0)
+    is_end = ended_early and seconds - at <= _LAST * longest_s
+    yield from _pieces(at, seconds, outages, "end" if is_end else "over")
 
 
 def _why(before: Bar | None, bar: Bar, free_at_s: float) -> str:
@@ -93,8 +101,8 @@ def _why(before: Bar | None, bar: Bar, free_at_s: float) -> str:
         return "image"
     if before is None:
         return "start"
-    if bar.wait_s >= _MOST * length_s or bar.number > 1 or before.status in _BUSY_STATUSES:
-        return "wait"
+    if bar.number > 1 or before.status in _BUSY_STATUSES or bar.wait_s >= max(_MOST * length_s, HAND_OVER_S):
+        return "wait" if length_s >= HAND_OVER_S else "client"
     return "over" if bar.moved else "client"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -101,9 +101,14 @@ class Told:
         return self.errors.setdefault(text, len(self.errors))
 
 
-def read(path: Path) -> Told:
-    """Read a ledger, if there is one; what nobody can read is counted. Raises StorageError."""
+def read(path: Path, endpoints: Iterable[str] = ()) -> Told:
+    """Read a ledger, if there is one; what nobody can read is counted. Raises StorageError.
+
+    ``endpoints`` get the first numbers, in their order; others as they come.
+    """
     told = Told()
+    for name in endpoints:
+        _number(told.endpoints, name)
     for place, line in _lines(path):
         try:
             said = json.loads(line)
@@ -134,7 +139,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
     """Take note of a line. What can't be read of it is found out before anything is noted."""
     key, kind, name = str(said["key"]), _ENDS[said["outcome"]], str(said["endpoint"])
-    finished_s = seconds_of(said["finished_at"])
+    finished_s = _moment(said["finished_at"])
     size = int(said["size_bytes"] or 0) + sum(int(one["size_bytes"]) for one in said.get("more", ()))
     attempts = [*_attempts(said, kind)]
     run = _number(told.runs, str(said["run"]))
@@ -198,10 +203,12 @@ def _attempts(said: Mapping[str, Any], kind: int) -> Iterator[_Try]:
     home = said["moved_from"] or said["endpoint"]
     last = len(said["attempts"]) - 1
     for place, one in enumerate(said["attempts"]):
+        if not (sent_s := _moment(one["started_at"])):
+            continue  # nobody can say where on the timeline it was
         yield _Try(
             endpoint=str(one["endpoint"]),
             number=min(int(one["number"]), 255),
-            sent_s=seconds_of(one["started_at"]),
+            sent_s=sent_s,
             wait_s=_seconds(one["wait_s"]),
             generate_s=_seconds(one["generate_s"]),
             receive_s=_seconds(one["receive_s"]),
@@ -211,6 +218,14 @@ def _attempts(said: Mapping[str, Any], kind: int) -> Iterator[_Try]:
             status=min(int(one["status"] or 0), 999),
             error=str(one["error"] or ""),
         )
+
+
+def _moment(at: Any) -> float:
+    """Return a time in seconds since 1970; 0 for what is none."""
+    try:
+        return max(0.0, seconds_of(at))
+    except (ValueError, AttributeError, OverflowError):
+        return 0.0
 
 
 def _seconds(value: Any) -> float:

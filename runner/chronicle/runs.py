@@ -101,12 +101,12 @@ def _known(
 
 def _end(trace: Trace | None, latest: LastRun | None, said: Mapping[str, Any]) -> tuple[Ended, str]:
     """Say how a run ended, and why it ended early if it did."""
-    if latest and latest.ended in (None, "killed"):
-        return latest.ended, ""
+    if latest and latest.ended is None:
+        return None, ""
     if said:
         early = said.get("error") or (report.why(said["stopped"]) if said.get("stopped") else "")
         return ("stopped", str(early)) if early else ("done", "")
-    return ("killed" if trace else "unknown"), ""
+    return ("killed" if trace or latest else "unknown"), ""
 
 
 def _gone(told: Told, gone: Iterable[Gone]) -> Iterator[tuple[int, float, float | None, str]]:

@@ -24,7 +24,7 @@ from runner.report import Cause, causes_of
 from runner.status import Status, last_run, status_of
 from runner.storage import STATE
 from runner.traces import expect_ledger, last_summary
-from runner.trail import traces_in
+from runner.trail import Trace, traces_in
 
 RUNS_MOST = 200
 """So many runs are told of, the latest that asked an endpoint for anything."""
@@ -42,8 +42,9 @@ def chronicle_of(path: Path) -> Chronicle:
     ledger, state = expect_ledger(path), path / STATE
     notes: list[str] = []
     found = _status(path, notes)
-    told = read(ledger)
-    known = _runs(path, told, found)
+    traces = traces_in(state)
+    told = read(ledger, _in_order(found, traces))
+    known = _runs(path, told, found, traces)
     shown = next((one for one in reversed(known) if one.sums.attempts), known[-1] if known else None)
     numbers = {one.number: place for place, one in enumerate(known)}
     rows = rows_of(ledger, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
@@ -61,7 +62,7 @@ def chronicle_of(path: Path) -> Chronicle:
         saved=found.saved if found else rows.state.count(STATES.index("saved")),
         failed=len(found.failed) if found else rows.state.count(STATES.index("failed")),
         pending=len(found.missing) if found else rows.state.count(STATES.index("pending")),
-        endpoints=tuple(_servers(state, told, found)),
+        endpoints=tuple(_servers(told, found, traces)),
         runs=tuple(runs_of(told, known, laid)),
         shown=numbers[shown.number] if shown else None,
         before=numbers[before.number] if before else None,
@@ -84,12 +85,18 @@ def _status(path: Path, notes: list[str]) -> Status | None:
         return None
 
 
-def _runs(path: Path, told: Told, found: Status | None) -> list[Known]:
+def _in_order(found: Status | None, traces: Sequence[Trace]) -> Iterator[str]:
+    """Yield the endpoints by their names: as the config has them, then those of earlier runs."""
+    if found:
+        yield from (one.name for one in found.config.endpoints)
+    yield from (name for trace in reversed(traces) for name, _, _ in trace.endpoints)
+
+
+def _runs(path: Path, told: Told, found: Status | None, traces: Sequence[Trace]) -> list[Known]:
     """Return the runs that are told of."""
-    state = path / STATE
-    latest = found.last_run if found else last_run(path, read_progress(state))
+    latest = found.last_run if found else last_run(path, read_progress(path / STATE))
     endpoints = found.config.endpoints if found else ()
-    return [*known_runs(told, traces_in(state), latest, last_summary(path), endpoints)][-RUNS_MOST:]
+    return [*known_runs(told, traces, latest, last_summary(path), endpoints)][-RUNS_MOST:]
 
 
 def _places(found: Status | None, told: Told) -> Iterator[Place]:
@@ -140,9 +147,9 @@ def _notes(told: Told, total: int, rows: Rows, laid: Laid, known: Sequence[Known
         yield f"the timeline shows the latest {len(laid.attempts)} of {attempts} attempts; all of them are counted"
 
 
-def _servers(state: Path, told: Told, found: Status | None) -> Iterator[Server]:
+def _servers(told: Told, found: Status | None, traces: Sequence[Trace]) -> Iterator[Server]:
     """Yield every endpoint, by its number."""
-    known = {name: Server(name, url, slots) for one in traces_in(state) for name, url, slots in one.endpoints}
+    known = {name: Server(name, url, slots) for one in traces for name, url, slots in one.endpoints}
     if found:
         known |= {one.name: Server(one.name, public_url(one.url), one.slots) for one in found.config.endpoints}
     yield from (known.get(name) or Server(name) for name in told.endpoints)

@@ -5,7 +5,9 @@ from runner.report.paces import Paces, Slow
 from runner.report.tally import Tally
 from runner.report.text import (
     alarm,
+    and_more,
     answer_json,
+    cause_text,
     endpoint_table,
     in_words,
     plain,
@@ -23,7 +25,9 @@ __all__ = [
     "Slow",
     "Tally",
     "alarm",
+    "and_more",
     "answer_json",
+    "cause_text",
     "causes_of",
     "endpoint_table",
     "in_words",
