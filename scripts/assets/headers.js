@@ -48,26 +48,27 @@ function addProperty(element, words, ascii) {
   element.bytes += ascii ? 2 : (SIZES[words[1] === "list" ? words[2] : words[1]] ?? NaN);
 }
 
-/** Check an SPZ of version 1 to 3: gzip around a header that says how long the rest is. */
+/** Check an SPZ of version 1 to 3: gzip around a header that says how long the rest is at least. */
 export async function checkSpz(bytes) {
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) throw new Unreadable("This is no SPZ file (of version 1 to 3): it is not gzip.");
+  const start = String.fromCharCode(...bytes.subarray(0, 4));
+  if (start === "NGSP" || start === "\x28\xb5\x2f\xfd") {
+    throw new Unreadable("This SPZ is packed with Zstandard (version 4); this view reads those packed with gzip (1 to 3).");
+  }
+  if (!start.startsWith("\x1f\x8b")) throw new Unreadable("This is no SPZ file: it is not gzip.");
   const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")).getReader();
   const header = new Uint8Array(SPZ_HEADER_BYTES);
   let size = 0;
-  let expected = Infinity;
-  for (;;) {
+  let least = Infinity;
+  while (size < least) {
     const { done, value } = await reader.read().catch(() => {
-      throw new Unreadable("This SPZ is damaged: it cannot be unpacked.");
+      throw new Unreadable("This SPZ is damaged or ends early: it cannot be unpacked.");
     });
-    if (done) break;
+    if (done) throw new Unreadable(`This SPZ ends early: it unpacks to ${number(size)} bytes.`);
     if (size < SPZ_HEADER_BYTES) header.set(value.subarray(0, SPZ_HEADER_BYTES - size), size);
     size += value.length;
-    if (size >= SPZ_HEADER_BYTES) expected = spzSize(header);
-    if (size > expected) break;
+    if (size >= SPZ_HEADER_BYTES) least = spzSize(header);
   }
-  if (size === expected) return;
-  await reader.cancel().catch(() => {});
-  throw new Unreadable(`This SPZ is damaged: it unpacks to another size than its header says (${number(expected)} bytes).`);
+  await reader.cancel();
 }
 
 function spzSize(header) {
@@ -76,7 +77,7 @@ function spzSize(header) {
   const [version, count, degree] = [view.getUint32(4, true), view.getUint32(8, true), header[12]];
   if (version < 1 || version > 3) throw new Unreadable(`This SPZ is of version ${version}; this view reads 1 to 3.`);
   const harmonics = SPZ_HARMONICS_BYTES[degree];
-  if (harmonics === undefined) throw new Unreadable(`This SPZ is damaged: harmonics of degree ${degree}.`);
+  if (harmonics === undefined) throw new Unreadable(`This SPZ has harmonics of degree ${degree}; this view reads 0 to 3.`);
   const position = version === 1 ? 6 : 9;
   const rotation = version === 3 ? 4 : 3;
   return SPZ_HEADER_BYTES + count * (position + 1 + 3 + 3 + rotation + harmonics);
