@@ -2,7 +2,8 @@
 import { Box3, Matrix4, Quaternion, Vector3 } from "three";
 
 const OUTERMOST = 0.01;
-const MARGIN = 1.12;
+const MARGIN = 1.15;
+const CLOSEST = 0.1;
 const FROM = new Vector3(0.75, 0.5, 1).normalize();
 const X = new Vector3(1, 0, 0);
 const TURNS = { y: 0, "-y": Math.PI, z: -Math.PI / 2, "-z": Math.PI / 2 };
@@ -26,16 +27,17 @@ export function turn(up) {
   return new Quaternion().setFromAxisAngle(X, TURNS[up]);
 }
 
-/** Put the camera where a box around the origin, turned by `quaternion`, just fits. */
-export function frame(camera, size, quaternion) {
+/** Put the camera where those of these positions that lie in the box, scaled and turned like the object, just fit. */
+export function frame(camera, sample, box, placed) {
   const axes = new Matrix4().lookAt(FROM, new Vector3(), camera.up);
   const [right, up] = [new Vector3().setFromMatrixColumn(axes, 0), new Vector3().setFromMatrixColumn(axes, 1)];
   const high = Math.tan((camera.fov * Math.PI) / 360);
   const wide = high * camera.aspect;
-  let distance = 0;
-  for (let corner = 0; corner < 8; corner++) {
-    const sign = (bit) => (corner & bit ? 0.5 : -0.5);
-    const at = new Vector3(sign(1) * size.x, sign(2) * size.y, sign(4) * size.z).applyQuaternion(quaternion);
+  const at = new Vector3();
+  let distance = CLOSEST;
+  for (const position of sample) {
+    if (!box.containsPoint(at.fromArray(position))) continue;
+    at.applyMatrix4(placed);
     const needed = Math.max(Math.abs(at.dot(right)) / wide, Math.abs(at.dot(up)) / high);
     distance = Math.max(distance, needed + at.dot(FROM));
   }

@@ -15,19 +15,19 @@ export class Unreadable extends Error {}
 
 const number = (count) => count.toLocaleString("en");
 
-/** Return the elements of a PLY, each {name, count, names}; `names` are those of its properties. */
+/** Return the encoding of a PLY and the names of its vertices' properties, as {encoding, names}. */
 export function checkPly(bytes) {
   const text = new TextDecoder("latin1").decode(bytes.subarray(0, HEADER_MOST_BYTES));
   if (!/^ply\r?\n/.test(text)) throw new Unreadable("This is no PLY file: it does not begin with “ply”.");
   const end = /\nend_header\r?\n/.exec(text);
   if (!end) throw new Unreadable("This PLY has no end of its header.");
   const elements = [];
-  let ascii = false;
+  let encoding = "";
   for (const line of text.slice(0, end.index).split(/\r?\n/)) {
     const words = line.trim().split(/\s+/);
-    if (words[0] === "format") ascii = words[1] === "ascii";
+    if (words[0] === "format") encoding = words[1];
     if (words[0] === "element") elements.push({ name: words[1], count: Number(words[2]), names: [], bytes: 0 });
-    if (words[0] === "property") addProperty(elements.at(-1), words, ascii);
+    if (words[0] === "property") addProperty(elements.at(-1), words, encoding);
   }
   const body = bytes.length - end.index - end[0].length;
   const least = elements.reduce((sum, element) => sum + element.count * element.bytes, 0);
@@ -35,17 +35,17 @@ export function checkPly(bytes) {
     throw new Unreadable("The header of this PLY makes no sense.");
   }
   // In text, the last line may do without its end.
-  if (body + (ascii ? 1 : 0) < least) {
+  if (body + (encoding === "ascii" ? 1 : 0) < least) {
     throw new Unreadable(`This PLY ends early: ${number(body)} bytes follow its header, which promises ${number(least)}.`);
   }
-  return elements;
+  return { encoding, names: elements.find(({ name }) => name === "vertex")?.names ?? [] };
 }
 
 /** Add it to its element, with the fewest bytes it can take: in text a digit and a space, of a list its length. */
-function addProperty(element, words, ascii) {
+function addProperty(element, words, encoding) {
   if (!element) throw new Unreadable("The header of this PLY makes no sense.");
   element.names.push(words.at(-1));
-  element.bytes += ascii ? 2 : (SIZES[words[1] === "list" ? words[2] : words[1]] ?? NaN);
+  element.bytes += encoding === "ascii" ? 2 : (SIZES[words[1] === "list" ? words[2] : words[1]] ?? NaN);
 }
 
 /** Check an SPZ of version 1 to 3: gzip around a header that says how long the rest is at least. */

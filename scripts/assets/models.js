@@ -31,10 +31,10 @@ export async function model(bytes, format) {
 
 const READERS = {
   async ply(bytes) {
-    const elements = checkPly(bytes);
-    const vertex = elements.find(({ name }) => name === "vertex")?.names ?? [];
-    if (vertex.includes("packed_position") || (vertex.includes("f_dc_0") && vertex.includes("rot_0"))) {
-      return splats(bytes, SplatFileType.PLY);
+    const { encoding, names } = checkPly(bytes);
+    if (names.includes("packed_position") || (names.includes("f_dc_0") && names.includes("rot_0"))) {
+      if (encoding === "binary_little_endian") return splats(bytes, SplatFileType.PLY);
+      throw new Unreadable(`This PLY holds splats as ${encoding}; this view reads them as binary_little_endian.`);
     }
     return surface(bytes);
   },
@@ -94,12 +94,19 @@ function finished(object) {
     const size = checkedIndex(part.geometry) || part.geometry.getAttribute("position")?.count || 0;
     if (part.isMesh) triangles += Math.floor(size / 3);
     else points += size;
-    // What a generator makes has often a back side where its front should be.
-    for (const material of [part.material].flat()) material.side = DoubleSide;
+    for (const material of [part.material].flat()) amend(material);
     parts.push(part);
   });
   const sample = parts.length ? sampled(parts) : [];
   return { kind: triangles ? "mesh" : "points", count: triangles || points, object, sample };
+}
+
+/** Show a material as it was most likely meant. */
+function amend(material) {
+  // What a generator makes has often a back side where its front should be.
+  material.side = DoubleSide;
+  // A rough metal is what glTF means where nobody said anything.
+  if (material.metalness === 1 && material.roughness === 1 && !material.metalnessMap) material.metalness = 0;
 }
 
 /** Return how long a geometry's index is, 0 if it has none. The graphics card would not say that one is wrong. */

@@ -3,7 +3,9 @@
 // Nothing is asked for: decoders and workers are in here, the bytes come from the page. A view draws when something
 // changed and rests otherwise.
 import { SparkRenderer } from "@sparkjsdev/spark";
-import { Color, Group, PerspectiveCamera, PMREMGenerator, Scene, Vector3, WebGLRenderer } from "three";
+import {
+  Color, DirectionalLight, Group, HemisphereLight, PerspectiveCamera, PMREMGenerator, Scene, Vector3, WebGLRenderer,
+} from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import { RoomEnvironment } from "three/addons/environments/RoomEnvironment.js";
 import { frame, robustBox, turn } from "./framing.js";
@@ -12,6 +14,7 @@ import { free, model } from "./models.js";
 const FIELD_DEGREES = 40;
 const PIXELS_MOST = 2;
 const FARTHEST = 1000;
+const METAL = 0.3;
 
 /**
  * Show a file in an element and return its View; rejects with an Error that says why it cannot be shown.
@@ -31,7 +34,9 @@ async function open(element, { bytes, format, up = "y", background = "#ffffff" }
 class View {
   #element;
   #object;
-  #size;
+  #sample;
+  #box;
+  #placed = new Group();
   #renderer;
   #camera;
   #controls;
@@ -50,10 +55,15 @@ class View {
     this.drawn = new Promise((resolve) => (this.#settle = resolve));
     this.#element = element;
     this.#object = object;
+    this.#sample = sample;
+    this.#box = robustBox(sample);
     this.#renderer = renderer(kind);
     this.#camera = new PerspectiveCamera(FIELD_DEGREES, 1, 0.01, FARTHEST);
     this.#controls = new OrbitControls(this.#camera, this.#renderer.domElement);
-    this.#place(sample, up, background);
+    this.#place();
+    this.#turned.quaternion.copy(turn(up));
+    this.#scene.background = new Color(background);
+    this.#light();
     this.#listen();
     element.append(this.#renderer.domElement);
     this.#resize();
@@ -70,7 +80,8 @@ class View {
     this.#moved = false;
     this.#controls.reset();
     this.#controls.target.set(0, 0, 0);
-    frame(this.#camera, this.#size, this.#turned.quaternion);
+    this.#turned.updateMatrixWorld(true);
+    frame(this.#camera, this.#sample, this.#box, this.#placed.matrixWorld);
     this.#controls.update();
     this.#ask();
   }
@@ -98,26 +109,32 @@ class View {
     this.#renderer.forceContextLoss();
   }
 
-  /** Put the object into the scene, its middle at the origin, scaled so that it is about 1 wide. */
-  #place(sample, up, background) {
-    const box = robustBox(sample);
-    const middle = box.getCenter(new Vector3());
-    const scale = 1 / (box.getSize(new Vector3()).length() || 1);
-    this.#size = box.getSize(new Vector3()).multiplyScalar(scale).addScalar(0.02);
-    const placed = new Group();
-    placed.scale.setScalar(scale);
-    placed.position.copy(middle).multiplyScalar(-scale);
-    placed.add(this.#object);
-    this.#turned.quaternion.copy(turn(up));
-    this.#turned.add(placed);
+  /** Put the object into the scene, its middle at the origin, scaled so that its diagonal is 1. */
+  #place() {
+    const scale = 1 / (this.#box.getSize(new Vector3()).length() || 1);
+    this.#placed.scale.setScalar(scale);
+    this.#box.getCenter(this.#placed.position).multiplyScalar(-scale);
+    this.#placed.add(this.#object);
+    this.#turned.add(this.#placed);
     this.#scene.add(this.#turned);
-    this.#scene.background = new Color(background);
-    if (this.kind === "mesh") this.#scene.environment = environment(this.#renderer);
     if (this.kind === "points") sizePoints(this.#object, this.count);
-    if (this.kind !== "splats") return;
-    const onDirty = () => this.#ask();
-    this.#spark = new SparkRenderer({ renderer: this.#renderer, onDirty, enableLod: false });
-    this.#scene.add(this.#spark);
+  }
+
+  /** Light a mesh; splats and points shine, but splats need what sorts them. */
+  #light() {
+    if (this.kind === "splats") {
+      this.#spark = new SparkRenderer({ renderer: this.#renderer, onDirty: () => this.#ask(), enableLod: false });
+      this.#scene.add(this.#spark);
+    }
+    if (this.kind !== "mesh") return;
+    if (metallic(this.#object)) {
+      this.#scene.environment = room(this.#renderer);
+      return;
+    }
+    const lamp = new DirectionalLight(0xffffff, 1.6);
+    lamp.position.set(-0.6, 0.8, 1);
+    this.#camera.add(lamp);
+    this.#scene.add(this.#camera, new HemisphereLight(0xffffff, 0x9a9a9a, 1.9));
   }
 
   #listen() {
@@ -171,21 +188,31 @@ function renderer(kind) {
   return new WebGLRenderer({ canvas, context });
 }
 
-/** Return the light of a plain room: what is metal would be black without anything to mirror. */
-function environment(renderer) {
+/** Say whether some of it is of metal, which is black where it has nothing to mirror. */
+function metallic(object) {
+  let found = false;
+  object.traverse((part) => {
+    found ||= [part.material ?? []].flat().some(({ metalness }) => metalness > METAL);
+  });
+  return found;
+}
+
+/** Return a plain room to mirror. It takes seconds where a processor draws, so only what needs it gets it. */
+function room(renderer) {
   const maker = new PMREMGenerator(renderer);
-  const room = new RoomEnvironment();
-  const { texture } = maker.fromScene(room, 0.04);
-  room.dispose();
+  const scene = new RoomEnvironment();
+  const { texture } = maker.fromScene(scene, 0.04);
+  scene.dispose();
   maker.dispose();
   return texture;
 }
 
-/** Make points so large that neighbours about touch if they lie on a surface; the object is about 1 wide. */
+/** Make points so large that neighbours about touch if they lie on a surface; the object's diagonal is 1. */
 function sizePoints(object, count) {
-  const size = Math.min(0.03, Math.max(0.003, 0.6 / Math.sqrt(count)));
+  const size = Math.min(0.03, Math.max(0.002, 1.2 / Math.sqrt(count)));
   object.traverse((part) => {
-    if (part.isPoints) part.material.size = size;
+    // three.js counts a point's size as if the field of view were 90°.
+    if (part.isPoints) part.material.size = size / Math.tan((FIELD_DEGREES * Math.PI) / 360);
   });
 }
 
