@@ -1,7 +1,7 @@
 """A headless Chromium for tests: it opens a file and remembers what the page said, asked for and got wrong.
 
-The fixtures come into a test file with ``from browser import browser, tab  # noqa: F401``. Without Chromium such tests
-are skipped, or fail if RUNNER_TEST_BROWSER says ``required``.
+A test file gets the fixtures by ``pytest_plugins = ["browser"]``. Without Chromium such tests are skipped, or fail if
+RUNNER_TEST_BROWSER says ``required``. (PYTEST_DONT_REWRITE: it may be imported before pytest takes it as a plugin.)
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Tab:
 
     def assert_quiet(self) -> None:
         """Fail if the page had an error, a warning in its console, or asked for anything outside."""
-        assert (self.errors, self.console, self.outside) == ([], [], [])
+        wrong = self.errors + self.console + self.outside
+        assert not wrong, wrong
 
     def picture(self, selector: str = "") -> np.ndarray:
         """Return what is to be seen of an element, or of the window, as rows of RGB pixels."""
