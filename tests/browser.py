@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Tab:
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", lambda request: self.errors.append(f"{request.url[:200]}: {request.failure}"))
+
+    def forget(self) -> None:
+        """Forget what was said and asked for until now."""
+        for heard in (self.console, self.errors, self.requests):
+            heard.clear()
 
     def open(self, file: Path, fragment: str = "") -> None:
         """Open a file from the disk and wait until it is loaded."""
@@ -87,14 +93,25 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, chromium_sandbox=False)
-        yield started
-        started.close()
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+@contextmanager
+def fresh_tab(browser: Any) -> Iterator[Tab]:
+    """A page of its own profile, 1000 × 700 pixels, light."""
+    context = browser.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
+    context.set_default_timeout(PATIENCE_MS)
+    try:
+        yield Tab(context)
+    finally:
+        context.close()
 
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Tab]:
-    """A fresh page, 1000 × 700 pixels, light."""
-    context = browser.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
-    context.set_default_timeout(PATIENCE_MS)
-    yield Tab(context)
-    context.close()
+    """A fresh page for one test."""
+    with fresh_tab(browser) as one:
+        yield one
