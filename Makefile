@@ -8,7 +8,7 @@ FOLDER ?= results/four-gpus
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format docs run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers clean
+.PHONY: help demo demo-smoke test check format docs run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers assets browser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,8 +78,17 @@ nights: .venv/all ## Prove that cron and a systemd timer finish a list over thre
 test-servers: .venv/all ## Run against real server packages, installed into .servers (1.2 GB); ARGS=cog for one of them
 	@$(BIN)/python scripts/test_servers.py $(ARGS)
 
+assets: ## Build the third-party code of the HTML report anew (with npm, into runner/page/vendor)
+	@npm --prefix scripts/assets ci --ignore-scripts --no-audit --no-fund --silent
+	@npm --prefix scripts/assets run --silent build
+
+browser: ## Install Debian's Chromium, which the tests of the HTML report open (as root)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] || { echo "make browser needs root: sudo make browser"; exit 1; }; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	@chromium --version 2>/dev/null
+
 clean: stop-servers ## Stop the servers, and remove what make made (demo/ too), but no results of yours
-	rm -rf .venv .servers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out
+	rm -rf .venv .servers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo run benchmarks/out scripts/assets/node_modules
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "runner needs Python 3.10 or newer; set PYTHON=..."; exit 1; }
