@@ -1,6 +1,6 @@
 """Draw splats on the CPU: Gaussians, projected and blended from front to back (Kerbl et al., 2023; Zwicker, 2001).
 
-The splats' fragments (one a pixel that a Gaussian reaches) are sorted by pixel and depth, a block of splats at a time.
+The splats' fragments (one a pixel that a Gaussian reaches) are sorted by pixel and depth, a block at a time.
 """
 
 from __future__ import annotations
@@ -112,8 +112,9 @@ def _sorted(flat: _Flat, block: slice, passing: Floats, side: int) -> tuple[Ints
         for reach in np.unique(reaches)
     ]
     key = np.sort(np.concatenate(keys))
-    alpha = (key & 0xFFFF).astype(np.float32) / 0xFFFF
-    return key >> 40, (key >> 16 & 0xFF_FFFF) + block.start, alpha
+    alpha: Floats = (key & 0xFFFF).astype(np.float32) / np.float32(0xFFFF)
+    pixel: Ints = key >> 40
+    return pixel, (key >> 16 & 0xFF_FFFF) + block.start, alpha
 
 
 def _fragments(
@@ -134,4 +135,5 @@ def _fragments(
     pixel = row.clip(0, side - 1)[:, :, None] * side + column.clip(0, side - 1)[:, None, :]
     one, _, _ = found = np.nonzero((alpha > _FAINTEST) & inside & (passing[pixel] > _HIDDEN))
     level = (alpha[found] * 0xFFFF).astype(np.int64)
-    return pixel[found] << 40 | (places[one] - start) << 16 | level
+    key: Ints = pixel[found] << 40 | (places[one] - start) << 16 | level
+    return key

@@ -1,4 +1,4 @@
-"""Read a GLB for its picture: its scene in one mesh, with textures, or its points. (Khronos glTF 2.0, sections 3 and 4)
+"""Read a GLB for its picture: its scene in one mesh, with textures, or its points. (Khronos glTF 2.0, 3 and 4)
 
 Of colours only the base colour counts: factor, texture and vertex colours. Skins and morph targets are left out.
 """
@@ -67,7 +67,9 @@ def read(file: BinaryIO) -> Mesh | Points:
         return _joined(meshes, document)
     if not parts:
         raise UnreadableError("there is nothing in its scene")
-    position, colour = (np.concatenate(one) for one in zip(*((part.position, part.colour) for part in parts), strict=True))
+    position, colour = (
+        np.concatenate(one) for one in zip(*((part.position, part.colour) for part in parts), strict=True)
+    )
     chosen = thinned(len(position), _POINTS_MAX)
     return Points(position[chosen], colour[chosen], len(position))
 
@@ -126,9 +128,10 @@ class _Document:
         things = self._json.get(kind)
         if not isinstance(things, list) or not isinstance(number, int) or not 0 <= number < len(things):
             raise UnreadableError(f"it names number {number!r} of its {kind}, and there is none")
-        if not isinstance(things[number], dict):
+        thing = things[number]
+        if not isinstance(thing, dict):
             raise UnreadableError(f"number {number} of its {kind} is no object")
-        return things[number]
+        return thing
 
     def _placed(self) -> list[tuple[Thing, npt.NDArray[np.float64]]]:
         """Return the nodes of the scene, each with the matrix that places it."""
@@ -158,9 +161,7 @@ class _Document:
         position = (local @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
         normal = np.zeros((count, 3), dtype=np.float32)
         if "NORMAL" in attributes:
-            turn = np.linalg.pinv(matrix[:3, :3]) if np.isfinite(matrix).all() else np.eye(3)
-            normal = _shaped(self._numbers(attributes["NORMAL"], 3), count) @ turn
-            normal = (normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)).astype(np.float32)
+            normal = _turned(_shaped(self._numbers(attributes["NORMAL"], 3), count), matrix)
         faces = self._corners(primitive, mode, count)
         self._faces += len(faces)
         if self._faces > FACES_MAX:
@@ -169,7 +170,7 @@ class _Document:
         colour = np.broadcast_to(factor, (count, 3))
         if "COLOR_0" in attributes:
             colour = colour * _shaped(self._numbers(attributes["COLOR_0"], None, normalized=True), count)[:, :3]
-        uv = np.zeros((count, 2), dtype=np.float32)
+        uv: npt.NDArray[Any] = np.zeros((count, 2), dtype=np.float32)
         if image is not None and coordinates in attributes:
             uv = _shaped(self._numbers(attributes[coordinates], 2, normalized=True), count) * place[1] + place[0]
         else:
@@ -198,7 +199,7 @@ class _Document:
         count = found["count"]
         if "sparse" in found or "bufferView" not in found:
             raise UndrawnError("a GLB with sparse accessors")
-        if width and columns != width or not isinstance(count, int):
+        if (width and columns != width) or not isinstance(count, int):
             raise UnreadableError(f"an accessor of {columns} columns where {width} are needed")
         view = self._view(found["bufferView"])
         stride = self._thing("bufferViews", found["bufferView"]).get("byteStride") or columns * kind.itemsize
@@ -206,7 +207,7 @@ class _Document:
             (count, columns), kind, view, found.get("byteOffset", 0), (stride, kind.itemsize)
         )
         if (normalized or found.get("normalized")) and kind.kind in "iu":
-            return rows.astype(np.float32) / np.float32(np.iinfo(kind).max)
+            rows = rows.astype(np.float32) / np.float32(np.iinfo(kind).max)
         return rows
 
     def _view(self, number: Any) -> memoryview:
@@ -262,7 +263,8 @@ def _roots(nodes: list[Thing]) -> list[int]:
 
 def _matrix(node: Thing) -> npt.NDArray[np.float64]:
     if "matrix" in node:
-        return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
+        given: npt.NDArray[np.float64] = np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
+        return given
     x, y, z, w = (float(part) for part in node.get("rotation", (0, 0, 0, 1)))
     turn = np.array(
         [
@@ -275,6 +277,14 @@ def _matrix(node: Thing) -> npt.NDArray[np.float64]:
     matrix[:3, :3] = turn * np.array(node.get("scale", (1, 1, 1)), dtype=np.float64)
     matrix[:3, 3] = node.get("translation", (0, 0, 0))
     return matrix
+
+
+def _turned(normal: npt.NDArray[Any], matrix: npt.NDArray[np.float64]) -> Floats:
+    """Return unit normals as a node places them: by the inverse of its matrix, transposed."""
+    turn = np.linalg.pinv(matrix[:3, :3]) if np.isfinite(matrix).all() else np.eye(3)
+    placed = normal @ turn
+    length = np.maximum(np.linalg.norm(placed, axis=1, keepdims=True), 1e-20)
+    return np.asarray(placed / length, dtype=np.float32)
 
 
 def _shaped(rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
@@ -329,7 +339,9 @@ def packed(position: Floats, colour: Floats, faces: Ints | None = None) -> bytes
         primitive |= {"indices": 2, "mode": _TRIANGLES}
     blobs = [blob + bytes(-len(blob) % 4) for blob in blobs]
     begins = np.cumsum([0, *map(len, blobs)]).tolist()
-    views = [{"buffer": 0, "byteOffset": at, "byteLength": len(blob)} for at, blob in zip(begins, blobs, strict=False)]
+    views = [
+        {"buffer": 0, "byteOffset": at, "byteLength": len(blob)} for at, blob in zip(begins, blobs, strict=False)
+    ]
     matt = {"pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1}, "doubleSided": True}
     document = {
         "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}],

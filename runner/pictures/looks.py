@@ -9,7 +9,7 @@ from PIL import Image
 
 from runner.pictures.blend import blended
 from runner.pictures.raster import rasterised
-from runner.pictures.shapes import Floats, Mesh, Points, Splats, finite
+from runner.pictures.shapes import Floats, Mesh, Points, Splats, finite, thinned
 from runner.pictures.view import view_of
 
 SIDE = 192
@@ -17,6 +17,12 @@ SIDE = 192
 
 _SPLATS_SIDE, _MESH_SIDE = 256, 384
 """Drawn larger, then scaled down: edges become smooth."""
+
+_SAMPLE = 60_000
+"""Faces that a view is chosen by."""
+
+_FEW = 1000
+"""Of fewer splats the size counts for the view, not only where they are."""
 
 _COVER = 0.9
 _POINT_MIN, _POINT_MAX = 0.45, 2.5
@@ -36,7 +42,11 @@ def _splats(splats: Splats) -> Floats:
         return _nothing(_SPLATS_SIDE)
     if splats.total > len(splats.position):
         seen = seen.larger(float((splats.total / len(splats.position)) ** 0.5 * _COVER))
-    return blended(seen, view_of(seen.position, seen.up, _SPLATS_SIDE))
+    position = seen.position
+    if len(position) < _FEW:
+        reach = 2 * seen.scale.max(axis=1, keepdims=True)
+        position = np.concatenate([position - reach, position + reach])
+    return blended(seen, view_of(position, seen.up, _SPLATS_SIDE))
 
 
 def _mesh(mesh: Mesh) -> Floats:
@@ -46,7 +56,7 @@ def _mesh(mesh: Mesh) -> Floats:
     if not len(faces):
         return _nothing(_MESH_SIDE)
     texture = mesh.texture if fine.all() or mesh.texture is None else mesh.texture[fine[mesh.faces].all(axis=1)]
-    view = view_of(mesh.position[np.unique(faces)], mesh.up, _MESH_SIDE)
+    view = view_of(mesh.position[faces[thinned(len(faces), _SAMPLE)].reshape(-1)], mesh.up, _MESH_SIDE)
     whole = np.where(fine[:, None], mesh.position, 0)
     return rasterised(replace(mesh, position=whole, faces=faces, texture=texture), view)
 
@@ -60,7 +70,7 @@ def _points(points: Points) -> Floats:
     view = view_of(position, points.up, _SPLATS_SIDE)
     cells = np.unique((view.project(position)[:, :2] / 8).astype(np.int32), axis=0)
     spacing = (64 * len(cells) / len(position)) ** 0.5
-    size = np.clip(spacing * 0.9, _POINT_MIN, _POINT_MAX) / view.pixels_per_unit
+    size = np.clip(spacing * 1.2, _POINT_MIN, _POINT_MAX) / view.pixels_per_unit
     return blended(
         Splats(
             position,

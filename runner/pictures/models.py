@@ -14,8 +14,8 @@ from runner.pictures.shapes import Floats, Ints, Mesh, Points, Splats, finite, t
 from runner.pictures.spz import order_of
 from runner.pictures.view import bounds
 
-SPLATS = 32_000
-"""In a model at the most: 320 KB, up to 400 KB where nothing is alike."""
+SPLATS = 30_000
+"""In a model at the most: 300 KB, up to 400 KB where nothing is alike."""
 
 TRIANGLES = 20_000
 POINTS = 25_000
@@ -24,6 +24,7 @@ POINTS = 25_000
 _CELLS = 110
 """Along the longest side, to begin with."""
 
+_SAMPLE = 100_000
 _INSIDE = 0.8
 _COVER = 0.9
 """Thinned to a quarter, splats twice as large would cover as much; but their edges must not swell."""
@@ -37,47 +38,60 @@ def thinned_splats(splats: Splats) -> Splats:
         turned = seen.rotation * np.array([1, 1, -1, -1], dtype=np.float32)
         seen = replace(seen, position=seen.position * flip, rotation=turned, up="-y")
     count = len(seen.position)
+    all_ = count * splats.total / max(1, len(splats.position))
     if count > SPLATS:
         size = np.sort(seen.scale, axis=1)[:, 1:].prod(axis=1) ** 0.5
         weight = np.maximum(seen.opacity * size, 1e-12)
         chance = np.random.default_rng(0).exponential(size=count) / weight
         chosen = np.argpartition(chance, SPLATS)[:SPLATS]
-        seen = seen[np.sort(chosen)].larger(float((count / SPLATS) ** 0.5 * _COVER))
+        seen = seen[np.sort(chosen)]
+    if all_ > len(seen.position) > 0:
+        seen = seen.larger(max(1.0, float((all_ / len(seen.position)) ** 0.5 * _COVER)))
     return seen[order_of(seen.position)] if len(seen.position) else seen
 
 
 def thinned_mesh(mesh: Mesh) -> tuple[Floats, Floats, Ints]:
     """Return positions, colours and triangles, at most about ``TRIANGLES``: corners in one cell become one."""
     mesh = _finer(mesh)
-    colour = _corner_colours(mesh)
-    corner = mesh.faces.reshape(-1)
-    low, high = bounds(mesh.position[corner])
-    cells = _CELLS if len(mesh.faces) > TRIANGLES else 0
+    if mesh.uv is None:
+        used, corner = _numbered(mesh.faces.reshape(-1), len(mesh.position))
+        position, colour = mesh.position[used], mesh.colour[used]
+    else:
+        corner = np.arange(mesh.faces.size)
+        position, colour = mesh.position[mesh.faces.reshape(-1)], _corner_colours(mesh)
+    if len(mesh.faces) <= TRIANGLES:
+        _, member = np.unique(position, axis=0, return_inverse=True)
+        faces = member.reshape(-1)[corner].reshape(-1, 3)
+    else:
+        member, faces = _clustered(position, corner)
+    member = member.reshape(-1)
+    return _means(position, member), _means(colour, member).clip(0, 1), faces
+
+
+def _clustered(position: Floats, corner: Ints) -> tuple[Ints, Ints]:
+    """Return which new corner each position becomes a part of, and the triangles that are left."""
+    low, high = bounds(position[thinned(len(position), _SAMPLE)])
+    cells = _CELLS
     while True:
-        place = _places(mesh.position, corner, low, float((high - low).max()), cells)
-        found, first, member = np.unique(place, return_index=True, return_inverse=True)
-        faces = member.reshape(-1, 3)
+        cell = ((position - low) / max(float((high - low).max()), 1e-20) * cells).clip(-1, cells + 1).astype(
+            np.int64
+        ) + 1
+        _, member = _numbered((cell[:, 0] * (cells + 3) + cell[:, 1]) * (cells + 3) + cell[:, 2], (cells + 3) ** 3)
+        faces = member[corner].reshape(-1, 3)
         faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
-        if cells:
-            _, kept = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
-            faces = faces[np.sort(kept)]
-        if len(faces) <= TRIANGLES * 1.05 or cells == 1:
-            break
-        cells = max(1, int(cells * min(0.9, (TRIANGLES / len(faces)) ** 0.5)))
-    count = np.bincount(member, minlength=len(found))[:, None]
-    position = _sums(mesh.position[corner], member, len(found)) / count
-    mixed = _sums(colour, member, len(found)) / count
-    return position.astype(np.float32), mixed.astype(np.float32).clip(0, 1), faces
+        low_, mid, high_ = np.sort(faces, axis=1).T
+        _, kept = np.unique(low_ << 42 | mid << 21 | high_, return_index=True)
+        if len(kept) <= TRIANGLES * 1.05 or cells == 1:
+            return member, faces[np.sort(kept)]
+        cells = max(1, int(cells * min(0.9, (TRIANGLES / len(kept)) ** 0.5)))
 
 
-def _places(position: Floats, corner: Ints, low: Floats, extent: float, cells: int) -> Ints:
-    """Return a number for each corner, equal for those that are to become one."""
-    if not cells:  # those that are at the same place already
-        _, same = np.unique(position, axis=0, return_inverse=True)
-        return same.reshape(-1)[corner].astype(np.int64)
-    cell = ((position - low) / max(extent, 1e-20) * cells).clip(-1, cells + 1).astype(np.int64) + 1
-    number = (cell[:, 0] * (cells + 3) + cell[:, 1]) * (cells + 3) + cell[:, 2]
-    return np.asarray(number[corner])
+def _numbered(numbers: Ints, size: int) -> tuple[Ints, Ints]:
+    """Return the different numbers there are, all less than ``size``, and the place of each among them."""
+    there = np.zeros(size, dtype=np.bool_)
+    there[numbers] = True
+    place = np.cumsum(there) - 1
+    return np.flatnonzero(there), place[numbers]
 
 
 def _corner_colours(mesh: Mesh) -> Floats:
@@ -96,7 +110,9 @@ def _finer(mesh: Mesh) -> Mesh:
         ab, bc, ca = (count + size * k + np.arange(size) for k in range(3))
         halves = [np.concatenate([all_, *((all_[p] + all_[q]) / 2 for p, q in ((a, b), (b, c), (c, a)))])
                   for all_ in (mesh.position, mesh.colour, mesh.uv)]  # fmt: skip
-        faces = np.concatenate([np.stack(one, axis=1) for one in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+        faces = np.concatenate(
+            [np.stack(one, axis=1) for one in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
+        )
         texture = None if mesh.texture is None else np.tile(mesh.texture, 4)
         mesh = replace(
             mesh, position=halves[0], colour=halves[1], uv=halves[2], faces=faces, texture=texture, normal=None
@@ -104,8 +120,10 @@ def _finer(mesh: Mesh) -> Mesh:
     return mesh
 
 
-def _sums(values: Floats, member: Ints, count: int) -> Floats:
-    return np.stack([np.bincount(member, weights=column, minlength=count) for column in values.T], axis=1)
+def _means(values: Floats, member: Ints) -> Floats:
+    count = np.bincount(member)
+    sums = [np.bincount(member, weights=column) for column in values.T]
+    return np.stack([total / count for total in sums], axis=1).astype(np.float32)
 
 
 def thinned_points(points: Points) -> tuple[Floats, Floats]:

@@ -154,7 +154,9 @@ def _ascii_vertices(file: BinaryIO, header: _Header, vertex: _Element, most: int
         raise UnreadableError("it is cut in its vertices")
     end = file.tell()
     chosen = [lines[place] for place in thinned(len(lines), most)]
-    values = np.loadtxt((line.decode("ascii", "replace") for line in chosen), dtype=np.float64, comments=None, ndmin=2)
+    values = np.loadtxt(
+        (line.decode("ascii", "replace") for line in chosen), dtype=np.float64, comments=None, ndmin=2
+    )
     if values.shape[1] != len(vertex.fields):
         raise UnreadableError(f"its first vertex has {values.shape[1]} values, not {len(vertex.fields)}")
     rows = np.empty(len(values), dtype=vertex.dtype("<"))
@@ -191,7 +193,8 @@ def _colour(rows: Rows) -> Floats:
         if {*names} <= has:
             whole = rows.dtype[names[0]].kind in "iu"
             full = np.iinfo(rows.dtype[names[0]]).max if whole else 1
-            return np.nan_to_num(_columns(rows, names) / np.float32(full)).clip(0, 1)
+            colour: Floats = np.nan_to_num(_columns(rows, names) / np.float32(full)).clip(0, 1)
+            return colour
     return np.full((len(rows), 3), GREY, dtype=np.float32)
 
 
@@ -201,12 +204,14 @@ def _faces(file: BinaryIO, header: _Header, begin: int) -> tuple[Ints, int]:
     place = names.index("face")
     face = header.elements[place]
     between = header.elements[names.index("vertex") + 1 : place]
-    if between or len(face.lists) > 1 and not header.order:
+    if between or (len(face.lists) > 1 and not header.order):
         raise UndrawnError("a PLY of an unusual layout")
     key = next((name for name in face.lists if name.startswith("vertex_ind")), next(iter(face.lists)))
     file.seek(begin)
     if not header.order:
-        rows = [[int(float(word)) for word in file.readline().split()] for _ in range(min(face.count, header.size_bytes))]
+        rows = [
+            [int(float(word)) for word in file.readline().split()] for _ in range(min(face.count, header.size_bytes))
+        ]
         return _fans([row[1 : 1 + row[0]] for row in rows if row])
     content = file.read(MESH_MAX_BYTES)
     return _equal(content, face, header.order, key) or _fans(_walked(content, face, header.order, key))

@@ -12,7 +12,7 @@ from runner.pictures.view import View
 _LIGHT = np.array([-0.42, -0.68, -0.6], dtype=np.float32) / np.float32(np.sqrt(0.42**2 + 0.68**2 + 0.6**2))
 """Where the light is: right, down, away."""
 
-_AMBIENT, _DIFFUSE, _SKY = 0.42, 0.55, 0.12
+_AMBIENT, _DIFFUSE, _SKY = 0.56, 0.5, 0.1
 _BLOCK = 1_000_000
 _PIXELS_MAX = 60_000_000
 """Looked at in all; triangles beyond that are left out."""
@@ -66,7 +66,9 @@ def _nearest(at: Floats, faces: Ints, side: int) -> Ints:
         row = top[:, None] + np.arange(tall)
         x = column.astype(np.float32)[:, None, :] + np.float32(0.5)
         y = row.astype(np.float32)[:, :, None] + np.float32(0.5)
-        (ax, ay), (bx, by), (cx, cy) = ((triangles[:, k, 0, None, None], triangles[:, k, 1, None, None]) for k in range(3))
+        (ax, ay), (bx, by), (cx, cy) = (
+            (triangles[:, k, 0, None, None], triangles[:, k, 1, None, None]) for k in range(3)
+        )
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         first = ((bx - x) * (cy - y) - (by - y) * (cx - x)) / area
         second = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) / area
@@ -85,10 +87,9 @@ def _nearest(at: Floats, faces: Ints, side: int) -> Ints:
 
 def _blocks(at: Floats, faces: Ints, side: int) -> Iterator[tuple[Ints, Ints, Ints, int, int]]:
     """Yield faces whose boxes are about as wide and as tall, and where each box begins and how large it is."""
-    corners = at[faces][:, :, :2]
-    low = np.floor(corners.min(axis=1)).clip(-1, side).astype(np.int64)
-    size = np.ceil(corners.max(axis=1)).clip(-1, side).astype(np.int64) - low
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    a, b, c = (at[faces[:, corner], :2] for corner in range(3))
+    low = np.floor(np.minimum(np.minimum(a, b), c)).clip(-1, side).astype(np.int64)
+    size = np.ceil(np.maximum(np.maximum(a, b), c)).clip(-1, side).astype(np.int64) - low
     area = np.abs((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]))
     seen = np.flatnonzero((area > 1e-9) & (size > 0).all(axis=1))
     steps = np.ceil(np.log2(size[seen])).astype(np.int64)  # 1, 2, 4, 8 … pixels

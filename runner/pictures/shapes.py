@@ -37,7 +37,7 @@ class UndrawnError(Exception):
 class Splats:
     """Some of ``total`` splats, spread evenly over the file.
 
-    ``colour`` and ``opacity`` are 0 to 1, ``scale`` is a standard deviation, ``rotation`` a unit quaternion w, x, y, z.
+    ``colour`` and ``opacity``: 0 to 1. ``scale``: standard deviations. ``rotation``: unit quaternions w, x, y, z.
     """
 
     position: Floats
@@ -49,12 +49,19 @@ class Splats:
     up: Up = "-y"
 
     def __getitem__(self, chosen: Chosen) -> Splats:
-        parts = (self.position, self.colour, self.opacity, self.scale, self.rotation)
-        return Splats(*(part[chosen] for part in parts), total=self.total, up=self.up)
+        return replace(
+            self,
+            position=self.position[chosen],
+            colour=self.colour[chosen],
+            opacity=self.opacity[chosen],
+            scale=self.scale[chosen],
+            rotation=self.rotation[chosen],
+        )
 
     def visible(self) -> npt.NDArray[np.bool_]:
         """Tell of each whether it is somewhere, and opaque and large enough to be seen."""
-        return finite(self.position) & (self.opacity > _VISIBLE) & (self.scale.max(axis=1, initial=0) > _TINY)
+        seen: Chosen = (self.opacity > _VISIBLE) & (self.scale.max(axis=1, initial=0) > _TINY)
+        return np.logical_and(seen, finite(self.position))
 
     def larger(self, factor: float) -> Splats:
         return replace(self, scale=self.scale * np.float32(factor))

@@ -10,9 +10,10 @@ import gzip
 import os
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from runner.formats.inflate import GZIP, GZIP_MAGIC, inflated, unpacked
 from runner.pictures.ply import SPLATS_MAX
@@ -112,7 +113,7 @@ def _splats(takes: list[_Take], version: int, count: int, bits: int, up: Up) -> 
     return Splats(
         position=_halves(position) if version == 1 else _fixed(position, bits),
         colour=(0.5 + _SH_C0 * base).astype(np.float32),
-        opacity=alpha[:, 0].astype(np.float32) / 255,
+        opacity=alpha[:, 0].astype(np.float32) / np.float32(255),
         scale=np.exp(scale.astype(np.float32) / 16 - 10),
         rotation=_smallest_three(rotation) if version >= 3 else _first_three(rotation),
         total=count,
@@ -128,7 +129,8 @@ def _fixed(packed: Bytes, bits: int) -> Floats:
     """Read numbers of 24 bits with a sign, of which ``bits`` are behind the point."""
     part = packed.reshape(-1, 3, 3).astype(np.int32)
     whole = part[:, :, 0] | part[:, :, 1] << 8 | part[:, :, 2] << 16
-    return ((whole ^ 0x80_0000) - 0x80_0000).astype(np.float32) / np.float32(1 << bits)
+    fixed: Floats = ((whole ^ 0x80_0000) - 0x80_0000).astype(np.float32) / np.float32(1 << bits)
+    return fixed
 
 
 def _first_three(packed: Bytes) -> Floats:
@@ -174,8 +176,9 @@ def packed(splats: Splats) -> bytes:
     return gzip.compress(header + b"".join(np.ascontiguousarray(part).tobytes() for part in parts), _LEVEL, mtime=0)
 
 
-def _byte(value: Floats) -> Bytes:
-    return np.rint(value).clip(0, 255).astype(np.uint8)
+def _byte(value: npt.NDArray[np.floating[Any]]) -> Bytes:
+    rounded: Bytes = np.rint(value).clip(0, 255).astype(np.uint8)
+    return rounded
 
 
 def order_of(position: Floats) -> Ints:

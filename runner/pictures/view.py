@@ -14,7 +14,7 @@ _OUTERMOST = 0.5
 """Percent at each end that may stand outside."""
 
 _SPARE = 0.3
-"""So much of the extent is added, if that is enough to hold what the percentiles leave out: a thin tip is no outlier."""
+"""So much of the extent is added, if that holds all that the percentiles leave out: a thin tip is no outlier."""
 
 _MARGIN = 0.04
 _FLIP = {"-y": (1.0, 1.0, 1.0), "y": (1.0, -1.0, -1.0)}
@@ -31,8 +31,8 @@ class View:
 
     def project(self, position: Floats) -> Floats:
         """Return x and y in pixels from the upper left corner, and the depth in pixels."""
-        turned = position @ self.turn.T
-        return ((turned - self.centre) * self.pixels_per_unit + self.side / 2).astype(np.float32)
+        at: Floats = (position @ self.turn.T - self.centre) * self.pixels_per_unit + self.side / 2
+        return at.astype(np.float32)
 
 
 def turned(up: Up) -> Floats:
@@ -40,7 +40,8 @@ def turned(up: Up) -> Floats:
     turn, above = np.radians(_TURN_DEGREES), np.radians(_ABOVE_DEGREES)
     about_y = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(above), -np.sin(above)], [0, np.sin(above), np.cos(above)]])
-    return (about_x @ about_y @ np.diag(_FLIP[up])).astype(np.float32)
+    turn_: Floats = (about_x @ about_y @ np.diag(_FLIP[up])).astype(np.float32)
+    return turn_
 
 
 def view_of(position: Floats, up: Up, side: int) -> View:
