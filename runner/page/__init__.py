@@ -1,1 +1,5 @@
-"""One self-contained HTML page that tells what happened in a folder. Needs the extra ``report``."""
+"""One file that people look at: a chronicle and its pictures as a page that needs nothing else."""
+
+from runner.page.writing import write
+
+__all__ = ["write"]

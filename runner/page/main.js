@@ -1,0 +1,150 @@
+// Put the page together.
+
+function localTimes() {
+  for (const element of document.querySelectorAll("time[datetime]")) {
+    element.title = `${element.dateTime} UTC`.replace("Z UTC", " UTC");
+    element.textContent = asMoment(element.dateTime);
+  }
+  for (const option of document.querySelectorAll("#run option[data-at]")) {
+    option.textContent = `${asMoment(option.dataset.at)} · ${option.textContent.split(" · ").slice(1).join(" · ")}`;
+  }
+}
+
+function copyButtons() {
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button.copy");
+    if (!button) return;
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(button.parentElement.querySelector("code"));
+      button.textContent = "Selected";
+    }
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+}
+
+function sortableTable() {
+  const table = document.querySelector("#endpoints table");
+  if (!table) return;
+  table.querySelectorAll("thead th").forEach((head, column) => {
+    const button = make("button", { type: "button", class: "sort" }, head.textContent);
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = column === 0 ? head.getAttribute("aria-sort") === "ascending" : head.getAttribute("aria-sort") !== "descending";
+      for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const value = (line) => Number(line.cells[column].dataset.sort);
+      const lines = [...table.tBodies[0].rows].sort((a, b) => (down ? -1 : 1) * (value(a) - value(b)));
+      table.tBodies[0].append(...lines);
+    });
+  });
+}
+
+function printing(line, sheet) {
+  let back = [];
+  const before = () => {
+    if (back.length) return;
+    hideTip();
+    const chosenTheme = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+    theme.changed();
+    if (sheet) back.push(layOut(sheet, 60));
+    if (line?.blocks.length) {
+      const { height } = line.box.style;
+      const tall = Math.min(line.height, 2400);
+      line.box.style.height = `${tall}px`;
+      line.box.scrollTop = 0;
+      line.chart.resize({ width: line.plot.clientWidth, height: tall });
+      line.canvas.style.height = `${tall}px`;
+      draw(line);
+      line.chart.getZr().flush();
+      back.push(() => ((line.box.style.height = height), arrange(line)));
+    }
+    back.push(() => {
+      if (chosenTheme) document.documentElement.dataset.theme = chosenTheme;
+      else delete document.documentElement.dataset.theme;
+      theme.changed();
+    });
+  };
+  const after = () => {
+    for (const one of back.splice(0)) one();
+  };
+  window.addEventListener("beforeprint", before);
+  window.addEventListener("afterprint", after);
+}
+
+function switchRun(told, line, run) {
+  const [from, until] = rangeOf(told.attempts.run, run);
+  const cut = run < told.first_run;
+  window.report.run = run;
+  window.report.bars = until - from;
+  byId("timeline-controls").hidden = until === from;
+  byId("timeline-view").hidden = until === from;
+  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}. Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says.`;
+  byId("timeline-says").textContent = says;
+  if (until > from) showRun(line, run);
+  showSpread(told, run);
+}
+
+async function begin() {
+  localTimes();
+  copyButtons();
+  sortableTable();
+  const [told] = await Promise.all([readData(), runBundle("charts")]);
+  window.report = { ready: false, told, run: told.shown, bars: 0, cards: told.rows.keys.length };
+  const sheet = makeSheet(told, (row) => showLook(look, row));
+  const look = makeLook(sheet);
+  const show = makeFilters(told, () => refill(sheet));
+  refill(sheet);
+  let line = null;
+  if (told.shown !== null) {
+    line = makeTimeline(told, byId("timeline-view"));
+    const refreshOverview = makeOverview(line);
+    listen(line);
+    const change = (run) => (switchRun(told, line, run), line.blocks.length && refreshOverview());
+    change(told.shown);
+    byId("run")?.addEventListener("change", (event) => change(Number(event.target.value)));
+    byId("timeline-order").addEventListener("change", (event) => {
+      line.order = event.target.value;
+      line.blocks.sort(ORDERS[line.order]);
+      arrange(line);
+    });
+    byId("timeline-fit").addEventListener("click", () => {
+      line.fits = !line.fits;
+      byId("timeline-fit").setAttribute("aria-pressed", String(line.fits));
+      arrange(line);
+    });
+    byId("zoom-in").addEventListener("click", () => zoomBy(line, 0.5));
+    byId("zoom-out").addEventListener("click", () => zoomBy(line, 2));
+    byId("zoom-all").addEventListener("click", () => zoomTo(line, 0, line.seconds));
+  } else byId("distributions-say").textContent = "No run, no distributions.";
+  printing(line, sheet);
+  const followHash = () => {
+    if (!location.hash.startsWith("#key=")) return;
+    let key = location.hash.slice(5);
+    try {
+      key = decodeURIComponent(key);
+    } catch {
+      return;
+    }
+    const row = told.rows.keys.indexOf(key);
+    if (row < 0 || (look.row === row && look.dialog.open)) return;
+    if (!sheet.rows.includes(row)) {
+      byId("search").value = chosen.text = chosen.endpoint = chosen.change = "";
+      byId("by-endpoint").value = byId("by-change").value = "";
+      show("all");
+    }
+    showLook(look, row);
+  };
+  window.addEventListener("hashchange", followHash);
+  followHash();
+  requestAnimationFrame(() => requestAnimationFrame(() => {
+    window.report.ready = true;
+    window.report.ready_ms = performance.now();
+    document.documentElement.dataset.ready = "1";
+  }));
+}
+
+begin();

@@ -1,0 +1,117 @@
+"""Write the page: render it piece by piece into a temp file beside, and rename that."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from runner.chronicle import REASONS, Chronicle
+from runner.page import verdict, words
+from runner.page.album import album
+from runner.page.links import folder_link
+from runner.page.packing import packed
+from runner.page.tables import blocks, lines
+from runner.pictures.records import Gallery
+from runner.report import plain
+from runner.storage import FILE_MODE, refusals
+
+SCRIPTS = ("theme columns words lanes timeline pointing overview spread filters sheet model look main").split()
+"""The page's scripts in the order in which they stand in it; later ones use earlier ones."""
+
+_VENDOR = "vendor"
+
+
+def write(path: Path, told: Chronicle, gallery: Gallery) -> int:
+    """Write the report to ``path``, whole or not at all, and return how many bytes it has. Raises StorageError."""
+    return _write(path, _pieces(path, told, gallery))
+
+
+def _pieces(path: Path, told: Chronicle, gallery: Gallery) -> Iterable[str]:
+    template = _environment().get_template("report.html")
+    return template.generate(_context(path, told, gallery))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("runner.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = (words.number, words.figure, words.duration, words.size, words.percent, words.several, words.moment)
+    environment.filters |= {one.__name__: one for one in shown}
+    environment.filters |= {"plain": plain, "visible": words.visible, "anchor": anchor}
+    return environment
+
+
+def anchor(key: str) -> str:
+    """Return the fragment that opens a prompt's card.
+
+    >>> anchor("a b&c")
+    '#key=a%20b%26c'
+    """
+    return "#key=" + quote(plain(key), safe="")
+
+
+def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
+    thumbnails, models = album(told, gallery)
+    content = packed(told, gallery, thumbnails, models, folder_link(Path(told.folder), path))
+    run = told.run
+    return {
+        "told": told,
+        "run": run,
+        "nonce": secrets.token_urlsafe(16),
+        "headline": verdict.headline(told),
+        "mood": verdict.mood(told),
+        "ending": verdict.ending(run) if run else "",
+        "doings": verdict.doings(run) if run else "",
+        "figures": verdict.figures(told),
+        "lines": lines(told, run) if run else [],
+        "blocks": blocks(told),
+        "reasons": REASONS,
+        "notes": [*map(plain, (*told.notes, *gallery.notes)), *content.notes],
+        "flagged": sum(1 for one in gallery.pictures.values() if one.flags),
+        "style": Markup(_source("style.css")),
+        "script": Markup("\n".join(_source(f"{name}.js") for name in SCRIPTS)),
+        "content": Markup(content.text),
+        "thumbnails": Markup("").join(map(Markup, thumbnails.text)),
+        "models": Markup("").join(map(Markup, models.text)),
+        "charts": Markup(_bundle("charts")),
+        "viewer": Markup(_bundle("viewer")),
+    }
+
+
+def _source(name: str) -> str:
+    return files("runner.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _bundle(name: str) -> str:
+    import base64
+
+    return base64.b64encode(files("runner.page").joinpath(_VENDOR, f"{name}.js.gz").read_bytes()).decode()
+
+
+def _write(path: Path, pieces: Iterable[str]) -> int:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with refusals(f"{path} can't be written"):
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+                size_bytes = file.seek(0, os.SEEK_END)
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    return size_bytes
