@@ -74,6 +74,7 @@ _RUN_FILES = """\
 DIR/KEY.ply, DIR/KEY.glb ...  the results, each whole or absent
 DIR/.runner/ledger.jsonl      what came of every prompt; never edit it
 DIR/.runner/summary.json      the last run: counts, endpoints, failed prompts
+DIR/.runner/runs.jsonl        all runs: when each began, outages, how it ended
 DIR/.runner/config.yaml       its config with every default, without secrets
 DIR/.runner/run.log           the log of all runs
 """
