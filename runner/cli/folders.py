@@ -70,6 +70,10 @@ def _summary(path: Path) -> Summary | None:
 def _write_page(path: Path, arguments: Namespace) -> int:
     if absent := missing("report"):
         raise UsageError(f"report.html needs {absent}; --format text needs nothing")
+    if arguments.output == "-":
+        raise UsageError("--output -: expected a file: a page is not for a terminal; the other formats may go there")
+    if arguments.thumbnails < 0:
+        raise UsageError(f"--thumbnails: expected a number, 0 or more, got {arguments.thumbnails}")
     to = Path(arguments.output) if arguments.output else None
     with counting("picture") as shown:
         written = write_report(
