@@ -46,7 +46,7 @@ def thinned_splats(splats: Splats) -> Splats:
     after = float(_cover(seen).sum())
     if before > after > 0:
         seen = seen.larger(max(1.0, (before / after) ** 0.5 * _COVER))
-    return seen[order_of(seen.position)] if len(seen.position) else seen
+    return replace(seen[order_of(seen.position)], total=len(seen.position)) if len(seen.position) else seen
 
 
 def _cover(splats: Splats) -> npt.NDArray[np.float64]:
