@@ -60,7 +60,10 @@ class Look:
 def look(path: Path, format_: str) -> Look:
     """Return what a result looks like; whatever is wrong with it becomes a part of that."""
     try:
-        with np.errstate(all="ignore"), open(path, "rb") as file:  # damaged files are full of numbers beyond all bounds
+        with (
+            np.errstate(all="ignore"),
+            open(path, "rb") as file,
+        ):  # damaged files are full of numbers beyond all bounds
             return _LOOKS.get(format_, _other)(file)
     except UndrawnError as error:
         return Look("other", why=str(error))
