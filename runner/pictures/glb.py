@@ -17,10 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.pictures.images import opened
-from runner.pictures.shapes import GREY, Bytes, Floats, Ints, Mesh, Points, UndrawnError, UnreadableError, thinned
+from runner.pictures.shapes import (
+    FACES_MAX,
+    GREY,
+    Bytes,
+    Floats,
+    Ints,
+    Mesh,
+    Points,
+    UndrawnError,
+    UnreadableError,
+    thinned,
+)
 
 FILE_MAX_BYTES = 300_000_000
-FACES_MAX = 5_000_000
 TEXTURE_SIDE = 1024
 """Textures are scaled down to this."""
 
@@ -245,13 +255,13 @@ class _Document:
         return source if isinstance(source, int) else None
 
     def image(self, number: int) -> Bytes | None:
-        """Return an image scaled down; None for one that is elsewhere, or that Pillow can't read."""
+        """Return an image scaled down; None for one that is elsewhere, too large, or that Pillow can't read."""
         found = self._thing("images", number)
         if "bufferView" not in found:
             return None
         try:
             picture = opened(io.BytesIO(self._view(found["bufferView"])), TEXTURE_SIDE)
-        except (OSError, SyntaxError):
+        except (OSError, SyntaxError, UndrawnError):
             return None
         return np.asarray(picture.convert("RGB"))
 

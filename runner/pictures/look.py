@@ -212,7 +212,7 @@ def _other(_: BinaryIO) -> Look:
 
 def _webp(image: Image.Image) -> bytes:
     content = io.BytesIO()
-    image.save(content, "WEBP", quality=82, method=4)
+    image.save(content, "WEBP", quality=80, alpha_quality=70, method=6)
     return content.getvalue()
 
 

@@ -56,7 +56,7 @@ class _Plan:
         return {(job.of, job.key) for jobs in (self.results, self.prompts) for job in jobs.values() if job}
 
     def note(self) -> str:
-        return f"{self.over:,} more results are not drawn" if self.over else ""
+        return f"results that are not drawn: {self.over:,} more" if self.over else ""
 
 
 def _plan(wanted: Sequence[Wanted], store: Store, most: int, *, offline: bool) -> _Plan:
@@ -111,8 +111,8 @@ def _draw(jobs: Sequence[Job], store: Store, observe: Observe) -> list[str]:
                 done += 1
                 observe(done, len(jobs))
         except DrawersError as error:
-            return [f"{len(jobs) - done:,} pictures are missing: {error}"]
-    left_out = [f"{count:,} pictures can't be kept: {why}" for why, count in refused.items()]
+            return [f"pictures that are missing: {len(jobs) - done:,} ({error})"]
+    left_out = [f"pictures that can't be kept: {count:,} ({why})" for why, count in refused.items()]
     return [*left_out, downloads.note()]
 
 

@@ -12,7 +12,18 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from runner.pictures.shapes import GREY, Floats, Ints, Mesh, Points, Splats, UndrawnError, UnreadableError, thinned
+from runner.pictures.shapes import (
+    FACES_MAX,
+    GREY,
+    Floats,
+    Ints,
+    Mesh,
+    Points,
+    Splats,
+    UndrawnError,
+    UnreadableError,
+    thinned,
+)
 
 SPLATS_MAX = 200_000
 """So many splats or points are read at the most."""
@@ -85,6 +96,8 @@ def read(file: BinaryIO) -> Splats | Mesh | Points:
     position, colour = _columns(rows, _XYZ), _colour(rows)
     if not has_faces:
         return Points(position, colour, vertex.count)
+    if next(one.count for one in header.elements if one.name == "face") > FACES_MAX:
+        raise UndrawnError(f"a PLY of more than {FACES_MAX // 1_000_000} million faces")
     faces, total = _faces(file, header, end)
     faces = faces[((faces >= 0) & (faces < len(position))).all(axis=1)]
     normal = _columns(rows, _NORMAL) if {*_NORMAL} <= {*(rows.dtype.names or ())} else None

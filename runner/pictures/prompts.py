@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 import threading
@@ -72,8 +73,9 @@ class Downloads:
         return self._drawn(job, image.content, drawers)
 
     def _drawn(self, job: Job, content: bytes, drawers: Drawers) -> Entry | Refused:
+        suffix = f".{secrets.token_hex(4)}.part"  # as other temp files of the cache end, which are swept
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".download.", suffix=".part") as file:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".download.", suffix=suffix) as file:
                 file.write(content)
                 file.flush()
                 return drawers.draw(Job("prompt", job.key, file.name, "", 0))
