@@ -173,6 +173,35 @@ def test_a_mesh_is_read_as_trimesh_reads_it(keep: Callable[[bytes], Path], tmp_p
     assert np.allclose(triangles, np.sort(there.triangles.reshape(len(there.faces), -1), axis=0), atol=1e-5)
 
 
+def test_a_glb_may_be_quantized_interleaved_and_in_strips(keep: Callable[[bytes], Path]) -> None:
+    corners = b"".join(
+        struct.pack("<hhhxxHH", 100 * x, 100 * y, 0, 65535 * x, 32768 * y)
+        for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))
+    )
+    binary = corners + bytes([0, 1, 2, 3])
+    accessor = {"bufferView": 0, "count": 4}
+    document = {
+        "asset": {"version": "2.0"}, "scenes": [{"nodes": [0]}], "buffers": [{"byteLength": len(binary)}],
+        "nodes": [{"children": [1], "translation": [0, 0, 5]}, {"mesh": 0, "scale": [0.01, 0.02, 1]}],
+        "meshes": [{"primitives": [
+            {"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "indices": 2, "mode": 5, "material": 0}
+        ]}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorFactor": [0.5, 0, 1, 1]}}],
+        "accessors": [
+            accessor | {"componentType": 5122, "type": "VEC3"},
+            accessor | {"componentType": 5123, "type": "VEC2", "byteOffset": 8, "normalized": True},
+            accessor | {"componentType": 5121, "type": "SCALAR", "bufferView": 1},
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteLength": 48, "byteStride": 12}, {"buffer": 0, "byteOffset": 48, "byteLength": 4},
+        ],
+    }  # fmt: skip
+    found = mesh_of(keep(glb_of(document, binary)))
+    assert found.faces.tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert np.allclose(found.position, [[0, 0, 5], [1, 0, 5], [0, 2, 5], [1, 2, 5]])
+    assert np.allclose(found.colour, [0.7354, 0, 1], atol=1e-3)  # of a half, in sRGB
+
+
 @pytest.mark.parametrize("encoding", ["binary", "ascii"])
 def test_a_mesh_ply_gives_its_triangles_and_colours(encoding: str, keep: Callable[[bytes], Path]) -> None:
     ball_ = sphere(2)
@@ -407,15 +436,20 @@ def test_splats_many_of_which_are_far_out_are_exploded_but_not_for_a_few(seen: C
     assert flagged(seen(splat_ply(rows), "ply")) == (EXPLODED, "2.0% of its splats are at no place: not finite")
 
 
+def glb_of(document: dict[str, Any], binary: bytes) -> bytes:
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    size = 28 + len(text) + len(binary)
+    start = struct.pack("<4sIII4s", b"glTF", 2, size, len(text), b"JSON")
+    return start + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
 def with_json(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     """Return a GLB with its JSON changed."""
     length = struct.unpack_from("<I", content, 12)[0]
     document = json.loads(content[20 : 20 + length])
     change(document)
-    text = json.dumps(document).encode()
-    text += b" " * (-len(text) % 4)
-    rest = content[20 + length :]
-    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
+    return glb_of(document, content[28 + length :])
 
 
 def test_a_compressed_glb_is_not_drawn_and_says_why(seen: Callable[[bytes, str], Look]) -> None:

@@ -25,6 +25,7 @@ from shapes import ball, image, sphere, splat_ply
 from runner.pictures import EXPLODED, UNREADABLE, Gallery, Wanted, drawers, gallery, prompts
 from runner.pictures.entries import VERSION, Entry
 from runner.pictures.oddities import odd_sizes
+from runner.pictures.store import Store
 
 KEEP = Path(".runner/pictures")
 
@@ -128,6 +129,20 @@ def test_foreign_lines_and_those_of_another_version_are_passed_over(folder: Fold
     assert folder.look().pictures[0].kind == "image"
     assert folder.drawn == 1
     assert index.read_bytes().count(b"\n") == 1
+
+
+def test_a_line_behind_a_torn_one_is_not_lost(folder: Folder) -> None:
+    index = folder.path / KEEP / "index.jsonl"
+    index.parent.mkdir(parents=True)
+    index.write_bytes(Entry("result", "ab", 1).line()[:-20])
+    for key in ("cd", "ef"):
+        store = Store(folder.path)
+        store.add(Entry("result", key, 1, "text"))
+        store.close()  # as if this had been interrupted: it is not tidied
+    store = Store(folder.path)
+    assert store.find("result", "cd", 1) and store.find("result", "ef", 1)
+    assert not store.find("result", "ab")
+    store.close()
 
 
 def test_a_result_that_became_another_is_drawn_again(folder: Folder) -> None:
@@ -315,7 +330,7 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_was_drawn(
     assert folder.kept() == {"index.jsonl"}
     monkeypatch.undo()
     assert folder.look().pictures[0].words == "a"
-    assert folder.drawn == 1
+    assert folder.drawn == 2  # the other one, and its image
 
 
 # prompts' images
