@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 import os
 import re
 import struct
@@ -23,7 +24,9 @@ from server import Answer, ScriptedServer
 from shapes import ball, image, sphere, splat_ply
 
 from runner.pictures import EXPLODED, UNREADABLE, Gallery, Wanted, drawers, gallery, prompts
+from runner.pictures.drawing import serve
 from runner.pictures.entries import VERSION, Entry
+from runner.pictures.jobs import Job, answer_of
 from runner.pictures.oddities import odd_sizes
 from runner.pictures.store import Store
 
@@ -64,14 +67,35 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """A folder whose results are drawn in this process, which is quicker, unless ``drawing`` was called."""
+    monkeypatch.setattr(drawers._Drawer, "draw", drawn_here)
     return Folder(tmp_path)
+
+
+def drawn_here(drawer: Any, job: Job) -> Any:
+    answers = io.BytesIO()
+    serve(drawer._folder, io.BytesIO(job.line()), answers)
+    _, answer = answers.getvalue().splitlines(keepends=True)
+    return answer_of(answer)
+
+
+ELSEWHERE = drawers._Drawer.draw
+
+
+def drawing(monkeypatch: pytest.MonkeyPatch, code: str = "") -> None:
+    """Have processes draw, which run this first; ``look`` is theirs to change."""
+    usual = drawers._code
+    change = f"import os, time\nimport runner.pictures.drawing as drawing\nlook = drawing.look\n{code}\n"
+    monkeypatch.setattr(drawers._Drawer, "draw", ELSEWHERE)
+    monkeypatch.setattr(drawers, "_code", lambda: usual().replace("main(sys", f"{change}main(sys"))
 
 
 SPLATS, MESH, PICTURE = splat_ply(ball(300)), sphere(1).export(file_type="glb"), image()
 
 
-def test_every_kind_of_result_is_drawn_once_and_kept(folder: Folder) -> None:
+def test_every_kind_of_result_is_drawn_once_and_kept(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing(monkeypatch)
     folder.add("a.ply", SPLATS)
     folder.add("b.glb", MESH)
     folder.add("c.png", PICTURE)
@@ -256,13 +280,6 @@ def test_where_sizes_differ_by_nature_none_is_odd() -> None:
 # processes
 
 
-def drawing(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Have drawing processes run this first; ``look`` is theirs to change."""
-    usual = drawers._code
-    change = f"import os, time\nimport runner.pictures.drawing as drawing\nlook = drawing.look\n{code}\n"
-    monkeypatch.setattr(drawers, "_code", lambda: usual().replace("main(sys", f"{change}main(sys"))
-
-
 def test_a_result_that_a_process_dies_of_loses_no_other(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     drawing(
         monkeypatch,
@@ -336,7 +353,10 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_was_drawn(
 # prompts' images
 
 
-def test_prompt_images_are_drawn_from_here_and_from_the_web_and_kept(folder: Folder, server: ScriptedServer) -> None:
+def test_prompt_images_are_drawn_from_here_and_from_the_web_and_kept(
+    folder: Folder, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing(monkeypatch)
     server.script["images/lamp"] = [Answer(body=PICTURE)]
     (folder.path / "chair.png").write_bytes(PICTURE)
     folder.add("a.txt", b"a", image=str(folder.path / "chair.png"))
