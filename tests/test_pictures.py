@@ -475,6 +475,16 @@ HOSTILE: dict[str, tuple[str, bytes]] = {
     "a cut ascii PLY": ("ply", splat_ply(ball(9), encoding="ascii")[:-300]),
     "words for numbers": ("ply", splat_ply(ball(9), encoding="ascii").replace(b"0.", b"zero")),
     "no positions": ("ply", b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float q\nend_header\n1\n"),
+    "a face of less than no corners": (
+        "ply",
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty int x\nproperty int y\nproperty int z\nelement face 2\n"
+        b"property list char int vertex_index\nend_header\n".replace(b"ascii", b"binary_little_endian")
+        + bytes(12)
+        + b"\1"
+        + bytes(4)
+        + b"\xff"
+        + bytes(9),
+    ),
     "an empty GLB": ("glb", b""),
     "a cut GLB": ("glb", SPHERE[: len(SPHERE) // 2]),
     "no scene": ("glb", with_json(SPHERE, lambda one: one.update(scenes=[{"nodes": []}]))),
