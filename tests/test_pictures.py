@@ -22,7 +22,7 @@ from PIL import Image
 from shapes import BLUE, GREEN, RED, SH_C0, SPLAT, ball, image, logit, sphere, splat_ply, textured
 
 from runner.formats import verify
-from runner.pictures import BLANK, EXPLODED, UNREADABLE, glb, models, ply, spz
+from runner.pictures import BLANK, EXPLODED, UNREADABLE, glb, images, models, ply, spz
 from runner.pictures.blend import blended
 from runner.pictures.look import Look, look
 from runner.pictures.looks import SIDE, drawn
@@ -511,6 +511,14 @@ def test_a_damaged_result_is_unreadable_and_says_why(name: str, seen: Callable[[
 
 def test_a_bomb_is_not_unpacked(seen: Callable[[bytes, str], Look]) -> None:
     assert seen(bomb(), "png") == Look("other", why="an image that claims to be too large")
+
+
+def test_an_image_of_too_many_pixels_is_not_unpacked(
+    seen: Callable[[bytes, str], Look], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_PIXELS_MAX", 1_000_000)
+    assert seen(image(size=(1000, 1001)), "png") == Look("other", why="an image of more than 1 megapixels")
+    assert seen(image("JPEG", size=(1000, 1001)), "jpg").count == 1_001_000  # it is read at an eighth of its size
 
 
 def test_a_cycle_of_nodes_ends(seen: Callable[[bytes, str], Look]) -> None:
