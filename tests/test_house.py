@@ -52,8 +52,8 @@ def test_imports_point_one_way_downwards(file: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [("requests", "client"), ("urllib3", "client"), ("yaml", "yamlfile"), ("tqdm", "cli"), ("argparse", "cli"),
-     ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server pictures"), ("PIL", "server pictures"), ("fcntl", "ledger"),
-     ("resource", "limits"), ("multiprocessing", "engine"), ("zstandard", "formats"),
+     ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server pictures"), ("PIL", "server pictures"),
+     ("fcntl", "ledger"), ("resource", "limits"), ("multiprocessing", "engine"), ("zstandard", "formats"),
      ("prometheus_client", "metrics")],
 )  # fmt: skip
 def test_a_library_lives_in_its_rooms(library: str, rooms: str) -> None:

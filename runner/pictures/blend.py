@@ -16,16 +16,21 @@ from runner.pictures.view import View
 _LOW_PASS = 0.2
 """Pixels² added to every variance, so that none falls between the pixels."""
 
-_REACH = 3.0
+_REACH = 2.6
+"""Standard deviations to which a Gaussian is drawn."""
+
 _FAINTEST = 1 / 255
 _HIDDEN = 0.01
 """A pixel that lets through less than this is full."""
 
-_BLOCK = 1_000_000
+_SMALL = 6
+"""A splat that reaches no further is passed over if the pixel in its middle is full."""
+
+_BLOCK = 500_000
 _FRAGMENTS_MAX = 40_000_000
 """Looked at in all; what is behind those is left out."""
 
-_SIZES = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
+_SIZES = np.array([1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
 
 
 def blended(splats: Splats, view: View) -> Floats:
@@ -107,10 +112,10 @@ def _blocks(reach: Ints) -> Iterator[slice]:
 def _sorted(flat: _Flat, block: slice, passing: Floats, side: int) -> tuple[Ints, Ints, Floats]:
     """Return pixel, splat and alpha of a block's fragments, by pixel and from near to far."""
     reaches = flat.reach[block]
-    keys = [
-        _fragments(flat, block.start + np.flatnonzero(reaches == reach), int(reach), block.start, passing, side)
-        for reach in np.unique(reaches)
-    ]
+    column, row = flat.at[block, :2].astype(np.int64).clip(0, side - 1).T
+    open_ = (passing[row * side + column] > _HIDDEN) | (reaches > _SMALL)
+    groups = [(int(reach), np.flatnonzero(open_ & (reaches == reach))) for reach in np.unique(reaches)]
+    keys = [_fragments(flat, block.start + group, reach, block.start, passing, side) for reach, group in groups]
     key = np.sort(np.concatenate(keys))
     alpha: Floats = (key & 0xFFFF).astype(np.float32) / np.float32(0xFFFF)
     pixel: Ints = key >> 40

@@ -22,7 +22,7 @@ COUNT_MAX = 8
 _FEW = 8
 """So many pictures are not worth another process."""
 
-_WITHIN_S = 60.0
+WITHIN_S = 60.0
 """A picture that takes longer is given up."""
 
 _START_S = 60.0
@@ -41,11 +41,10 @@ class Drawers:
     ``end`` ends them at once, whoever waits for a picture.
     """
 
-    def __init__(self, folder: Path, pictures: int, within_s: float = _WITHIN_S) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.count = max(1, min(cores, COUNT_MAX, pictures // _FEW))
+    def __init__(self, folder: Path, pictures: int) -> None:
+        self.count = max(1, min(cores(), COUNT_MAX, pictures // _FEW))
         self._idle: queue.SimpleQueue[_Drawer] = queue.SimpleQueue()
-        self._all = [_Drawer(folder, within_s) for _ in range(self.count)]
+        self._all = [_Drawer(folder, WITHIN_S) for _ in range(self.count)]
         for one in self._all:
             self._idle.put(one)
 
@@ -68,6 +67,11 @@ class Drawers:
             return drawer.draw(job)
         finally:
             self._idle.put(drawer)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Drawer:
@@ -135,11 +139,9 @@ class _Drawer:
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own: Ctrl-C is not its business. Raises DrawersError."""
-    paths = [one for one in sys.path if isinstance(one, str)]
-    code = f"import sys; sys.path[:] = {paths!r}\nfrom runner.pictures.drawing import main\nmain(sys.argv[1])"
     try:
         return subprocess.Popen(
-            [sys.executable, "-c", code, str(folder)],
+            [sys.executable, "-c", _code(), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -148,6 +150,12 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise DrawersError(f"no process that draws can be started: {error}") from error
+
+
+def _code() -> str:
+    """Return the Python code that such a process runs, with the paths of this one."""
+    paths = [one for one in sys.path if isinstance(one, str)]
+    return f"import sys; sys.path[:] = {paths!r}\nfrom runner.pictures.drawing import main\nmain(sys.argv[1])"
 
 
 def _line(process: subprocess.Popen[bytes], within_s: float) -> bytes | None:

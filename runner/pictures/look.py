@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from runner.errors import ResultError
 from runner.pictures import glb, images, models, ply, spz
@@ -59,9 +59,11 @@ class Look:
 
 def look(path: Path, format_: str) -> Look:
     """Return what a result looks like; whatever is wrong with it becomes a part of that."""
-    with_bounds = np.errstate(all="ignore")  # numbers beyond all bounds are what damaged files are full of
     try:
-        with with_bounds, open(path, "rb") as file:
+        with (
+            np.errstate(all="ignore"),
+            open(path, "rb") as file,
+        ):  # damaged files are full of numbers beyond all bounds
             return _LOOKS.get(format_, _other)(file)
     except UndrawnError as error:
         return Look("other", why=str(error))
@@ -83,8 +85,11 @@ def prompt_thumbnail(path: Path) -> bytes:
 
 
 def _said(error: Exception) -> str:
-    text = " ".join(str(error).split())[:160]
-    return text or type(error).__name__
+    """Say what a library says, without the path that some of them name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it does not begin as an image does"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:160] or type(error).__name__
 
 
 def _ply(file: BinaryIO) -> Look:
@@ -108,7 +113,7 @@ def _shape(shape: Splats | Mesh | Points, file: BinaryIO) -> Look:
         return Look(kind, shape.total, box=box(shape.position[fine]), flags=((BLANK, blank),))
     image = drawn(shape)
     shown = fine & shape.visible() if isinstance(shape, Splats) else fine
-    flags = _blank_picture(image) + _scattered(kind, fine, shape.position[shown])
+    flags = _scattered(kind, fine, shape.position[shown]) or _faint(shape) or _blank_picture(image)
     return Look(
         kind,
         shape.total,
@@ -125,17 +130,24 @@ def _unseen(shape: Splats | Mesh | Points) -> str:
         return "it has no triangles"
     if not isinstance(shape, Splats):
         return ""
+    if shape.visible().any():
+        return ""
+    most = float(shape.opacity.max())
+    return f"none of its {shape.total:,} splats is to be seen: the most opaque one has {most:.1%} opacity"
+
+
+def _faint(shape: Splats | Mesh | Points) -> Flags:
+    """Tell of splats that cover next to nothing of their box."""
+    if not isinstance(shape, Splats):
+        return ()
     seen = shape[shape.visible()]
-    if not len(seen.position):
-        most = float(shape.opacity.max())
-        return f"none of its {shape.total:,} splats is to be seen: the most opaque one has {most:.1%} opacity"
     sides = np.sort(box(seen.position))
     area = float(sides[1] * sides[2])
     discs = np.sort(seen.scale.astype(np.float64), axis=1)[:, 1:].prod(axis=1) * 2 * np.pi
     covered = float((discs * seen.opacity).sum()) * shape.total / len(shape.position)
-    if area > 0 and covered < _COVERED * area:
-        return f"its splats are so small or faint that they cover {covered / area:.2%} of its box"
-    return ""
+    if covered >= _COVERED * area:
+        return ()
+    return ((BLANK, f"its splats are so small or faint that they cover {covered / area:.2%} of its box"),)
 
 
 def _blank_picture(image: Image.Image) -> Flags:
@@ -200,7 +212,7 @@ def _other(_: BinaryIO) -> Look:
 
 def _webp(image: Image.Image) -> bytes:
     content = io.BytesIO()
-    image.save(content, "WEBP", quality=82, method=4)
+    image.save(content, "WEBP", quality=80, alpha_quality=70, method=6)
     return content.getvalue()
 
 

@@ -70,7 +70,7 @@ def _points(points: Points) -> Floats:
     view = view_of(position, points.up, _SPLATS_SIDE)
     cells = np.unique((view.project(position)[:, :2] / 8).astype(np.int32), axis=0)
     spacing = (64 * len(cells) / len(position)) ** 0.5
-    size = np.clip(spacing * 1.2, _POINT_MIN, _POINT_MAX) / view.pixels_per_unit
+    size = np.clip(spacing * 1.5, _POINT_MIN, _POINT_MAX) / view.pixels_per_unit
     return blended(
         Splats(
             position,

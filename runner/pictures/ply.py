@@ -6,32 +6,33 @@ Of a large file only blocks of rows are read, spread evenly over it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from runner.pictures.shapes import GREY, Floats, Ints, Mesh, Points, Splats, UndrawnError, UnreadableError, thinned
+from runner.pictures.plyfaces import faces_of
+from runner.pictures.plyheader import Element, Header, header_of
+from runner.pictures.shapes import (
+    GREY,
+    Floats,
+    Ints,
+    Mesh,
+    Points,
+    Splats,
+    UndrawnError,
+    UnreadableError,
+    thinned,
+)
 
 SPLATS_MAX = 200_000
 """So many splats or points are read at the most."""
 
 MESH_MAX_BYTES = 300_000_000
 _ASCII_MAX_BYTES = 40_000_000
-_HEADER_MAX = 256 * 1024
-_DIGITS_MAX = 18
 _ROWS = 64
 """Rows in a block: with the 62 properties of most splats, 16 KB."""
 
-_UNEQUAL_MAX = 300_000
-"""Faces that are read one by one, as they have more than one number of corners."""
-
-_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
 _SH_C0 = 0.28209479177387814
 _XYZ = ("x", "y", "z")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
@@ -43,32 +44,9 @@ _NORMAL = ("nx", "ny", "nz")
 Rows = npt.NDArray[np.void]
 
 
-@dataclass(slots=True)
-class _Element:
-    """``lists``: the types of count and value of each property that is a list, by its name."""
-
-    name: str
-    count: int
-    fields: list[tuple[str, str]] = field(default_factory=list)
-    lists: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    def dtype(self, order: str) -> np.dtype[np.void]:
-        return np.dtype([(name, order + kind) for name, kind in self.fields])
-
-
-@dataclass(slots=True)
-class _Header:
-    """``order``: ``<`` or ``>``, "" for ascii. ``begin``: the first byte of data."""
-
-    order: str
-    elements: list[_Element]
-    begin: int
-    size_bytes: int
-
-
 def read(file: BinaryIO) -> Splats | Mesh | Points:
     """Return what there is to draw. Raises UnreadableError, UndrawnError; ValueError for what numpy refuses."""
-    header = _header(file)
+    header = header_of(file)
     names = [element.name for element in header.elements]
     if "vertex" not in names:
         raise UnreadableError("it has no vertices")
@@ -85,37 +63,13 @@ def read(file: BinaryIO) -> Splats | Mesh | Points:
     position, colour = _columns(rows, _XYZ), _colour(rows)
     if not has_faces:
         return Points(position, colour, vertex.count)
-    faces, total = _faces(file, header, end)
+    faces, total = faces_of(file, header, end)
     faces = faces[((faces >= 0) & (faces < len(position))).all(axis=1)]
     normal = _columns(rows, _NORMAL) if {*_NORMAL} <= {*(rows.dtype.names or ())} else None
     return Mesh(position, faces, colour, total, normal=normal)
 
 
-def _header(file: BinaryIO) -> _Header:
-    size_bytes = os.fstat(file.fileno()).st_size
-    order: str | None = None
-    elements: list[_Element] = []
-    if file.readline(_HEADER_MAX).strip() != b"ply":
-        raise UnreadableError("it does not begin as a PLY does")
-    while file.tell() < _HEADER_MAX and (line := file.readline(_HEADER_MAX)):
-        match line.decode("ascii", "replace").split():
-            case ["end_header"] if order is not None:
-                return _Header(order, elements, file.tell(), size_bytes)
-            case ["format", kind, _]:
-                order = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}.get(kind)
-            case ["element", name, count] if count.isdigit() and len(count) <= _DIGITS_MAX:
-                elements.append(_Element(name, int(count)))
-            case ["property", "list", count, kind, name] if elements and count in _TYPES and kind in _TYPES:
-                elements[-1].lists[name] = _TYPES[count], _TYPES[kind]
-                elements[-1].fields.append((name, ""))
-            case ["property", kind, name] if elements and kind in _TYPES:
-                elements[-1].fields.append((name, _TYPES[kind]))
-            case ["property" | "element", *_]:
-                raise UnreadableError(f"its header has the line {line[:80]!r}")
-    raise UnreadableError("its header is cut")
-
-
-def _vertices(file: BinaryIO, header: _Header, vertex: _Element, most: int) -> tuple[Rows, int]:
+def _vertices(file: BinaryIO, header: Header, vertex: Element, most: int) -> tuple[Rows, int]:
     """Return ``most`` rows of the vertices, spread evenly, and where the element behind them begins."""
     if not header.order:
         return _ascii_vertices(file, header, vertex, most)
@@ -143,7 +97,7 @@ def _block(file: BinaryIO, begin: int, dtype: np.dtype[np.void], first: int) -> 
     return np.frombuffer(os.pread(file.fileno(), _ROWS * dtype.itemsize, begin + first * dtype.itemsize), dtype=dtype)
 
 
-def _ascii_vertices(file: BinaryIO, header: _Header, vertex: _Element, most: int) -> tuple[Rows, int]:
+def _ascii_vertices(file: BinaryIO, header: Header, vertex: Element, most: int) -> tuple[Rows, int]:
     if header.size_bytes > _ASCII_MAX_BYTES:
         raise UndrawnError(f"an ascii PLY of more than {_ASCII_MAX_BYTES // 1_000_000} MB")
     if header.elements[0] is not vertex:
@@ -196,85 +150,3 @@ def _colour(rows: Rows) -> Floats:
             colour: Floats = np.nan_to_num(_columns(rows, names) / np.float32(full)).clip(0, 1)
             return colour
     return np.full((len(rows), 3), GREY, dtype=np.float32)
-
-
-def _faces(file: BinaryIO, header: _Header, begin: int) -> tuple[Ints, int]:
-    """Return the corners of all triangles; faces of more corners are cut into fans."""
-    names = [element.name for element in header.elements]
-    place = names.index("face")
-    face = header.elements[place]
-    between = header.elements[names.index("vertex") + 1 : place]
-    if between or (len(face.lists) > 1 and not header.order):
-        raise UndrawnError("a PLY of an unusual layout")
-    key = next((name for name in face.lists if name.startswith("vertex_ind")), next(iter(face.lists)))
-    file.seek(begin)
-    if not header.order:
-        rows = [
-            [int(float(word)) for word in file.readline().split()] for _ in range(min(face.count, header.size_bytes))
-        ]
-        return _fans([row[1 : 1 + row[0]] for row in rows if row])
-    content = file.read(MESH_MAX_BYTES)
-    return _equal(content, face, header.order, key) or _fans(_walked(content, face, header.order, key))
-
-
-def _equal(content: bytes, face: _Element, order: str, key: str) -> tuple[Ints, int] | None:
-    """Return the triangles if all faces have as many corners as the first; None if not."""
-    counts = _counts(content, face, order)
-    if counts is None:
-        return None
-    parts = []
-    for name, kind in face.fields:
-        if name in face.lists:
-            count_kind, value_kind = face.lists[name]
-            parts += [(f"{name} count", order + count_kind), (name, order + value_kind, (counts[name],))]
-        else:
-            parts.append((name, order + kind))
-    dtype = np.dtype(parts)
-    if face.count * dtype.itemsize > len(content):
-        return None
-    rows = np.frombuffer(content, dtype=dtype, count=face.count)
-    if any((rows[f"{name} count"] != counts[name]).any() for name in face.lists):
-        return None
-    corners = rows[key].astype(np.int64)
-    fans = [corners[:, [0, second, second + 1]] for second in range(1, counts[key] - 1)]
-    return (np.concatenate(fans) if fans else np.empty((0, 3), dtype=np.int64)), face.count * max(0, counts[key] - 2)
-
-
-def _counts(content: bytes, face: _Element, order: str) -> dict[str, int] | None:
-    """Return how long each list of the first face is; None if it is cut."""
-    at, counts = 0, {}
-    for name, kind in face.fields:
-        if name not in face.lists:
-            at += np.dtype(kind).itemsize
-            continue
-        count_kind, value_kind = (np.dtype(order + one) for one in face.lists[name])
-        if at + count_kind.itemsize > len(content):
-            return None
-        counts[name] = int(np.frombuffer(content, count_kind, 1, at)[0])
-        at += count_kind.itemsize + max(0, counts[name]) * value_kind.itemsize
-        if not 0 <= counts[name] <= len(content):
-            return None
-    return counts
-
-
-def _walked(content: bytes, face: _Element, order: str, key: str) -> list[list[int]]:
-    if face.count > _UNEQUAL_MAX:
-        raise UndrawnError(f"a PLY of more than {_UNEQUAL_MAX} unequal faces")
-    at, found = 0, []
-    for _ in range(face.count):
-        for name, kind in face.fields:
-            if name not in face.lists:
-                at += np.dtype(kind).itemsize
-                continue
-            count_kind, value_kind = (np.dtype(order + one) for one in face.lists[name])
-            count = int(np.frombuffer(content, count_kind, 1, at)[0])
-            at += count_kind.itemsize
-            if name == key:
-                found.append(np.frombuffer(content, value_kind, count, at).tolist())
-            at += count * value_kind.itemsize
-    return found
-
-
-def _fans(faces: list[list[int]]) -> tuple[Ints, int]:
-    triangles = [[one[0], one[k], one[k + 1]] for one in faces for k in range(1, len(one) - 1)]
-    return np.array(triangles, dtype=np.int64).reshape(-1, 3), len(triangles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 import threading
@@ -19,8 +20,8 @@ from runner.settings import Timeouts
 
 AT_A_TIME = 8
 _WITHIN_S = 10.0
-_IMAGE_MAX_BYTES = 30_000_000
-_FAILURES_MAX = 20
+IMAGE_MAX_BYTES = 30_000_000
+FAILURES_MAX = 20
 
 
 def is_remote(image: str) -> bool:
@@ -56,7 +57,7 @@ class Downloads:
 
     def draw(self, job: Job, drawers: Drawers) -> Entry | Refused | None:
         """Download an image and have it drawn, from any thread; None if it can't be had. Raises DrawersError."""
-        if self._in_a_row >= _FAILURES_MAX:
+        if self._in_a_row >= FAILURES_MAX:
             self._count("")
             return None
         try:
@@ -64,16 +65,17 @@ class Downloads:
         except ImageError as error:
             self._count(str(error))
             return None
-        if len(image.content) > _IMAGE_MAX_BYTES:
-            self._count(f"an image of more than {_IMAGE_MAX_BYTES // 1_000_000} MB")
+        if len(image.content) > IMAGE_MAX_BYTES:
+            self._count(f"an image of more than {IMAGE_MAX_BYTES // 1_000_000} MB")
             return None
         with self._lock:
             self._in_a_row = 0
         return self._drawn(job, image.content, drawers)
 
     def _drawn(self, job: Job, content: bytes, drawers: Drawers) -> Entry | Refused:
+        suffix = f".{secrets.token_hex(4)}.part"  # as other temp files of the cache end, which are swept
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".download.", suffix=".part") as file:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".download.", suffix=suffix) as file:
                 file.write(content)
                 file.flush()
                 return drawers.draw(Job("prompt", job.key, file.name, "", 0))
@@ -91,7 +93,7 @@ class Downloads:
         if not self._failed:
             return ""
         images = "1 prompt image" if self._failed == 1 else f"{self._failed:,} prompt images"
-        gave_up = f"; after {_FAILURES_MAX} in a row no more were tried" if self._in_a_row >= _FAILURES_MAX else ""
+        gave_up = f"; after {FAILURES_MAX} in a row no more were tried" if self._in_a_row >= FAILURES_MAX else ""
         return f"{images} could not be had ({self._first}){gave_up}"
 
     def abandon(self) -> None:

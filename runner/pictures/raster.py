@@ -18,7 +18,7 @@ _PIXELS_MAX = 60_000_000
 """Looked at in all; triangles beyond that are left out."""
 
 _DEPTH_BITS, _FACE_BITS = 30, 24
-FACES_MAX = 1 << _FACE_BITS
+_FACES = (1 << _FACE_BITS) - 1
 _NOTHING = np.int64(2**62)
 _EDGE = -1e-5
 
@@ -28,7 +28,7 @@ def rasterised(mesh: Mesh, view: View) -> Floats:
     at = view.project(mesh.position)
     nearest = _nearest(at, mesh.faces, view.side)
     pixel = np.flatnonzero(nearest < _NOTHING)
-    face = nearest[pixel] & (FACES_MAX - 1)
+    face = nearest[pixel] & _FACES
     weight = _weights(at[mesh.faces[face]], pixel, view.side)
     colour = surface_colour(mesh, face, weight) * _light(mesh, view, face, weight)[:, None]
     picture = np.zeros((view.side * view.side, 4), dtype=np.float32)

@@ -18,6 +18,9 @@ Bytes = npt.NDArray[np.uint8]
 Chosen = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 Up = Literal["y", "-y"]
 
+FACES_MAX = 5_000_000
+"""A mesh of more triangles is not drawn."""
+
 GREY = (0.72, 0.74, 0.78)
 """The colour of a shape that has none."""
 

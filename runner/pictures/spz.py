@@ -1,7 +1,8 @@
-"""Read and write SPZ: some splats of one, in whichever container. (Niantic, https://github.com/nianticlabs/spz,
-README "File Format", and ``src/cc/load-spz.cc`` for how numbers are packed; 404-Repo/spz for the zstd container.)
+"""Read and write SPZ: some splats of one, in whichever container.
 
-By Niantic's word y points up in an SPZ, and z to the viewer. 404's files are PLYs that were packed as they were.
+Niantic, https://github.com/nianticlabs/spz: README, "File Format", and ``src/cc/load-spz.cc`` for how numbers are
+packed; 404-Repo/spz for the zstd container. By Niantic's word y points up in an SPZ, and z to the viewer; 404's
+files are PLYs that were packed as they were.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runner.pictures import oddities
+from runner.pictures import oddities, prompts
 from runner.pictures.drawers import Drawers, DrawersError
 from runner.pictures.entries import Entry
 from runner.pictures.jobs import Job, Refused
-from runner.pictures.prompts import AT_A_TIME, Downloads, is_remote, job_of
+from runner.pictures.prompts import Downloads, is_remote, job_of
 from runner.pictures.records import UNREADABLE, Gallery, Picture, Wanted
 from runner.pictures.store import Store
 
@@ -28,12 +28,8 @@ _NEEDED = ("numpy", "PIL")
 Observe = Callable[[int, int], None]
 
 
-def gallery(folder: Path, wanted: Sequence[Wanted], *, most: int, offline: bool, observe: Observe) -> Gallery:
-    """Return what the results and images of these prompts look like, drawing at most ``most`` of each anew.
-
-    What can't be read, fetched or written is flagged, noted or left out; nothing of that is raised. ``observe`` is
-    told from this thread how many are drawn, of how many. When it is interrupted, what was drawn is kept.
-    """
+def made(folder: Path, wanted: Sequence[Wanted], *, most: int, offline: bool, observe: Observe) -> Gallery:
+    """Do what ``runner.pictures.gallery`` says."""
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         return Gallery(notes=(f"no pictures: {' and '.join(missing)} not installed (the extra report)",))
     store = Store(folder)
@@ -60,7 +56,7 @@ class _Plan:
         return {(job.of, job.key) for jobs in (self.results, self.prompts) for job in jobs.values() if job}
 
     def note(self) -> str:
-        return f"{self.over:,} more results are not drawn" if self.over else ""
+        return f"results that are not drawn: {self.over:,} more" if self.over else ""
 
 
 def _plan(wanted: Sequence[Wanted], store: Store, most: int, *, offline: bool) -> _Plan:
@@ -115,8 +111,8 @@ def _draw(jobs: Sequence[Job], store: Store, observe: Observe) -> list[str]:
                 done += 1
                 observe(done, len(jobs))
         except DrawersError as error:
-            return [f"{len(jobs) - done:,} pictures are missing: {error}"]
-    left_out = [f"{count:,} pictures can't be kept: {why}" for why, count in refused.items()]
+            return [f"pictures that are missing: {len(jobs) - done:,} ({error})"]
+    left_out = [f"pictures that can't be kept: {count:,} ({why})" for why, count in refused.items()]
     return [*left_out, downloads.note()]
 
 
@@ -137,7 +133,7 @@ def _work(jobs: Sequence[Job], store: Store) -> Iterator[tuple[list[Future[Entry
         downloads = Downloads(store.path)
         stack.callback(downloads.close)
         drawing = stack.enter_context(ThreadPoolExecutor(drawers.count))
-        fetching = stack.enter_context(ThreadPoolExecutor(AT_A_TIME))
+        fetching = stack.enter_context(ThreadPoolExecutor(prompts.AT_A_TIME))
         stack.callback(drawers.end)
         stack.callback(downloads.abandon)
         for threads in (drawing, fetching):
