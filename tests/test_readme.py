@@ -40,7 +40,7 @@ def test_the_commands_work(as_read: Callable[[str], str], runner: Callable[..., 
         assert command[0] == "runner"
         done = runner(*command[1:])
         assert done.returncode == 0, done.stderr
-    assert len(results_of(here / "results")) == 6
+    assert len(results_of(here / "results")) == 6 + len(["report.html"])
     assert (here / "todo.txt").read_text() == ""
 
 

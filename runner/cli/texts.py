@@ -229,7 +229,7 @@ object. A run may be going on; a killed one is told of as well.
     files="""\
 FOLDER/report.html       is written, whole or not at all
 FOLDER/.runner/pictures  keeps the drawings; it may be removed at any time
-FOLDER/.runner           the ledger, the trail of the runs and the config are read
+FOLDER/.runner           ledger, trail of the runs and config are read
 """,
     exit_status="""\
 0    written, or printed
