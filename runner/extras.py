@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 EXTRAS = {
     "metrics": {"prometheus_client": "prometheus-client"},
-    "report": {"jinja2": "Jinja2", "numpy": "numpy", "PIL": "Pillow", "trimesh": "trimesh"},
+    "report": {"jinja2": "Jinja2", "numpy": "numpy", "PIL": "Pillow"},
 }
 """The modules of each extra, and what their distributions are called."""
 

@@ -349,7 +349,8 @@ def test_nothing_that_a_run_leaves_or_says_holds_a_secret_in_any_form(
             summary = run(load_config(tmp_path / "run.yaml", environ={"PW": secret}))
     assert summary.failed == summary.total == 2 * len(forms)
     files = {file.name: file.read_text() for file in (tmp_path / "results" / ".runner").iterdir()}
-    assert set(files) == {"ledger.jsonl", "lists.jsonl", "summary.json", "config.yaml", "run.log", "lock"}
+    state = {"ledger.jsonl", "lists.jsonl", "runs.jsonl", "summary.json", "config.yaml", "run.log", "lock"}
+    assert set(files) == state
     for name, text in {**files, "the log": caplog.text, "the summary": repr(summary)}.items():
         assert "422" in text or name in ("config.yaml", "lists.jsonl", "lock")
         for form in forms:

@@ -35,7 +35,7 @@ def test_the_commands_work(as_read: Callable[[str], str], runner: Callable[..., 
     text = "\n".join(text for language, text in BLOCKS if language == "sh" and "make demo" not in text)
     commands = [shlex.split(line, comments=True) for line in as_read(text).replace("\\\n", " ").splitlines()]
     commands = [command for command in commands if command]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         assert command[0] == "runner"
         done = runner(*command[1:])

@@ -105,10 +105,10 @@ def test_a_signal_while_the_report_is_drawn_ends_that(
 
 
 def test_a_config_that_asks_for_a_report_needs_the_extra(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "jinja2", "trimesh")
+    without(monkeypatch, "jinja2", "numpy")
     (here / "a.png").touch()
     with pytest.raises(
-        UsageError, match=r"report: it needs Jinja2, trimesh: pip install 'multiport-runner\[report\]'"
+        UsageError, match=r"report: it needs Jinja2, numpy: pip install 'multiport-runner\[report\]'"
     ):
         config_from({"endpoints": ["http://one:1"], "prompts": ["a.png"], "report": True})
 
@@ -123,7 +123,7 @@ def test_without_the_extra_there_is_text(here: Path, monkeypatch: pytest.MonkeyP
     real = builtins.__import__
 
     def importing(name: str, *rest: Any, **more: Any) -> Any:
-        assert name.partition(".")[0] not in ("jinja2", "numpy", "PIL", "trimesh"), name
+        assert name.partition(".")[0] not in ("jinja2", "numpy", "PIL"), name
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", importing)

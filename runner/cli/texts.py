@@ -234,7 +234,7 @@ FOLDER/.runner           ledger, trail of the runs and config are read
     exit_status="""\
 0    written, or printed
 1    FOLDER can't be read, or the page can't be written
-2    wrong usage, no run was ever in FOLDER, or what html needs is not installed
+2    wrong usage, no run was ever in FOLDER, or html lacks a library
 """,
     examples="""\
 runner report results
