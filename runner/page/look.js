@@ -111,7 +111,7 @@ function fillStage3d(look, row, stage, thumbnail, kind) {
       look.view = view;
       await view.drawn;
       room.dataset.state = "drawn";
-      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words}. Drag to turn, scroll to zoom.`;
+      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words(view.count)}. Drag to turn, scroll to zoom.`;
     } catch (error) {
       canvas.remove();
       failed(error);
@@ -122,12 +122,12 @@ function fillStage3d(look, row, stage, thumbnail, kind) {
     const bytes = new Uint8Array(await file.arrayBuffer());
     look.view?.dispose();
     look.view = null;
-    return show(Promise.resolve({ bytes, format: formatOf(bytes, file.name) }), " of the original");
+    return show(Promise.resolve({ bytes, format: formatOf(bytes, file.name) }), () => ", all of the file");
   };
   stage.append(room, toolsOf(look, kind, room, original), says);
   dropZone(room, original);
   const count = told.pictures.count[told.pictureOf[row]];
-  if (hasModel(told, row)) setTimeout(() => look.turn === turn && show(modelOf(told, row), count ? `, thinned out of ${asNumber(count)}`.replace(/^, thinned.*/, (text) => text) : ""), 60);
+  if (hasModel(told, row)) setTimeout(() => look.turn === turn && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : "")), 60);
   else says.textContent = "No small model of it stands in the page. Drop the result’s file here to look at it.";
 }
 

@@ -82,46 +82,68 @@ function switchRun(told, line, run) {
   window.report.bars = until - from;
   byId("timeline-controls").hidden = until === from;
   byId("timeline-view").hidden = until === from;
-  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}. Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says.`;
+  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}. ${matchMedia("(pointer: coarse)").matches ? "Pinch to zoom, tap a bar" : "Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says"}.`;
   byId("timeline-says").textContent = says;
   if (until > from) showRun(line, run);
-  showSpread(told, run);
 }
+
+const nextFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 
 async function begin() {
   localTimes();
   copyButtons();
   sortableTable();
   const [told] = await Promise.all([readData(), runBundle("charts")]);
-  window.report = { ready: false, told, run: told.shown, bars: 0, cards: told.rows.keys.length };
+  window.report = { run: told.shown, bars: 0, cards: told.rows.keys.length, told };
+  const line = told.shown === null ? null : beginTimeline(told);
+  await nextFrame();
+  window.report.timeline_ms = performance.now();
   const sheet = makeSheet(told, (row) => showLook(look, row));
   const look = makeLook(sheet);
   const show = makeFilters(told, () => refill(sheet));
   refill(sheet);
-  let line = null;
-  if (told.shown !== null) {
-    line = makeTimeline(told, byId("timeline-view"));
-    const refreshOverview = makeOverview(line);
-    listen(line);
-    const change = (run) => (switchRun(told, line, run), line.blocks.length && refreshOverview());
-    change(told.shown);
-    byId("run")?.addEventListener("change", (event) => change(Number(event.target.value)));
-    byId("timeline-order").addEventListener("change", (event) => {
-      line.order = event.target.value;
-      line.blocks.sort(ORDERS[line.order]);
-      arrange(line);
-    });
-    byId("timeline-fit").addEventListener("click", () => {
-      line.fits = !line.fits;
-      byId("timeline-fit").setAttribute("aria-pressed", String(line.fits));
-      arrange(line);
-    });
-    byId("zoom-in").addEventListener("click", () => zoomBy(line, 0.5));
-    byId("zoom-out").addEventListener("click", () => zoomBy(line, 2));
-    byId("zoom-all").addEventListener("click", () => zoomTo(line, 0, line.seconds));
-  } else byId("distributions-say").textContent = "No run, no distributions.";
+  followHashes(told, sheet, look, show);
+  await nextFrame();
+  if (told.shown === null) byId("distributions-say").textContent = "No run, no distributions.";
+  else showSpread(told, window.report.run);
   printing(line, sheet);
-  const followHash = () => {
+  await nextFrame();
+  window.report.ready_ms = performance.now();
+  document.documentElement.dataset.ready = "1";
+}
+
+function beginTimeline(told) {
+  const line = makeTimeline(told, byId("timeline-view"));
+  const refresh = makeOverview(line);
+  listen(line);
+  const change = (run) => {
+    switchRun(told, line, run);
+    if (line.blocks.length) refresh();
+  };
+  change(told.shown);
+  byId("run")?.addEventListener("change", (event) => {
+    change(Number(event.target.value));
+    showSpread(told, window.report.run);
+  });
+  byId("timeline-order").addEventListener("change", (event) => {
+    line.order = event.target.value;
+    line.blocks.sort(ORDERS[line.order]);
+    arrange(line);
+  });
+  byId("timeline-fit").addEventListener("click", () => {
+    line.fits = !line.fits;
+    byId("timeline-fit").setAttribute("aria-pressed", String(line.fits));
+    arrange(line);
+  });
+  byId("zoom-in").addEventListener("click", () => zoomBy(line, 0.5));
+  byId("zoom-out").addEventListener("click", () => zoomBy(line, 2));
+  byId("zoom-all").addEventListener("click", () => zoomTo(line, 0, line.seconds));
+  return line;
+}
+
+/** Open the card that the page's address names, now and whenever it changes. */
+function followHashes(told, sheet, look, show) {
+  const follow = () => {
     if (!location.hash.startsWith("#key=")) return;
     let key = location.hash.slice(5);
     try {
@@ -138,13 +160,8 @@ async function begin() {
     }
     showLook(look, row);
   };
-  window.addEventListener("hashchange", followHash);
-  followHash();
-  requestAnimationFrame(() => requestAnimationFrame(() => {
-    window.report.ready = true;
-    window.report.ready_ms = performance.now();
-    document.documentElement.dataset.ready = "1";
-  }));
+  window.addEventListener("hashchange", follow);
+  follow();
 }
 
 begin();

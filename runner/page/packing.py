@@ -26,6 +26,9 @@ PACKED_BYTES = 8 * 1024 * 1024
 _ROW_COLUMNS = (
     "state run endpoint attempts generate_s image_s save_s seconds size_bytes missing more error change".split()
 )
+_HALF, _KEPT = 0x400, 0xFFFF_F800
+"""Of the 32 bits of a number those that round it to 12 digits in base 2, and those that are left then."""
+
 _BITS = {"B": "u8", "H": "u16", "I": "u32", "L": "u32", "f": "f32", "d": "f64"}
 
 
@@ -82,12 +85,25 @@ def _content(told: Chronicle, root: str) -> dict[str, Any]:
         "endpoints": [{"name": plain(one.name), "slots": one.slots} for one in told.endpoints],
         "runs": [_run(one) for one in told.runs],
         "errors": [visible(one) for one in told.errors],
-        "attempts": {one.name: getattr(told.attempts, one.name) for one in fields(Attempts)},
+        "attempts": {one.name: _lighter(one.name, getattr(told.attempts, one.name)) for one in fields(Attempts)},
         "first_run": 0,
         "outages": [[one.run, one.endpoint, one.from_s, one.until_s, visible(one.why)] for one in told.outages],
         "idle": _idle(told),
         "rows": _rows(told.rows),
     }
+
+
+def _lighter(name: str, column: array[Any]) -> array[Any]:
+    """Return a column; how long things took to four digits: more takes much room packed, and nobody reads it.
+
+    >>> _lighter("wait_s", array("f", [12.345678])), _lighter("start_s", array("f", [12.5]))
+    (array('f', [12.345703125]), array('f', [12.5]))
+    """
+    if column.typecode != "f" or name == "start_s":
+        return column
+    bits = array("I", column.tobytes())
+    rounded = array("I", ((one + _HALF) & _KEPT for one in bits))
+    return array("f", rounded.tobytes())
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -123,7 +139,7 @@ def _rows(rows: Rows) -> dict[str, Any]:
     place = {name: number for number, name in enumerate(names)}
     keys = [plain(key) for key in rows.keys]
     return {
-        **{name: getattr(rows, name) for name in _ROW_COLUMNS},
+        **{name: _lighter(name, getattr(rows, name)) for name in _ROW_COLUMNS},
         "keys": keys,
         "prompts": [plain(prompt) for prompt in rows.prompts],
         "formats": [plain(name) for name in names],
@@ -209,16 +225,23 @@ def _from_run(columns: dict[str, array[Any]], first: int) -> dict[str, array[Any
 
 
 def _without_pictures(content: dict[str, Any], told: Chronicle, gallery: Gallery) -> str | None:
-    """Drop where the pictures are that do not stand in the page, except those of what is odd."""
+    """Drop where pictures are that do not stand in the page, of the later half of the rows; not of what is odd."""
     named = [content["pictures"][name] for name in ("thumbnail", "prompt", "model")]
     odd = {row for row, one in gallery.pictures.items() if one.flags}
     rows = content["pictures"]["row"]
-    dropped = 0
+    there = [place for place, row in enumerate(rows) if row not in odd and any(_at(one["names"], place) for one in named)]
+    dropped = there[len(there) // 2 :]
     for one in named:
-        kept = [name if row in odd else "" for name, row in zip(one["names"], rows, strict=False)]
-        dropped = max(dropped, sum(map(bool, one["names"])) - sum(map(bool, kept)))
-        one["names"] = kept
-    return f"Too many pictures for one page: {several(dropped, 'result')} stand without theirs" if dropped else None
+        for place in dropped:
+            if _at(one["names"], place):
+                one["names"][place] = ""
+    content["without"] = content.get("without", 0) + len(dropped)
+    note = f"Too many pictures for one page: {several(content['without'], 'result')} stand without theirs"
+    return note if dropped else None
+
+
+def _at(names: list[str], place: int) -> str:
+    return names[place] if place < len(names) else ""
 
 
 def _without_texts(content: dict[str, Any], told: Chronicle, gallery: Gallery) -> str | None:

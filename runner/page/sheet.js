@@ -2,6 +2,7 @@
 
 const GAP = 12;
 const FOOT = 62;
+const RESULT = 1.62 / 2.62; // the part of a card's width that the result has; the prompt has the rest
 
 function makeSheet(told, open) {
   const list = make("div", { class: "cards", role: "list", "aria-label": "Results" });
@@ -41,7 +42,7 @@ function measure(sheet) {
   const least = room < 560 ? 158 : 224;
   sheet.columns = Math.max(1, Math.floor((room + GAP) / (least + GAP)));
   sheet.width = Math.floor((room - GAP * (sheet.columns - 1)) / sheet.columns);
-  sheet.height = Math.round(sheet.width / 2) + FOOT;
+  sheet.height = Math.round(sheet.width * RESULT) + FOOT;
   const lines = Math.ceil(sheet.rows.length / sheet.columns);
   list.style.height = `${Math.max(0, lines * (sheet.height + GAP) - GAP)}px`;
   list.style.setProperty("--card", `${sheet.width}px`);
@@ -162,7 +163,7 @@ function layOut(sheet, many) {
   sheet.rows = rows.slice(0, many);
   sheet.list.style.height = "auto";
   const kept = [sheet.width, sheet.height];
-  [sheet.width, sheet.height] = [150, 75 + FOOT];
+  [sheet.width, sheet.height] = [156, Math.round(156 * RESULT) + FOOT];
   sheet.list.replaceChildren(...Array.from(sheet.rows, (_, place) => makeCard(sheet, place)));
   if (rows.length > many) sheet.list.append(make("p", { class: "muted" }, `and ${asNumber(rows.length - many)} more, which the page shows on a screen`));
   return function back() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -14,6 +15,7 @@ from runner.report.causes import cause_of
 CAUSES_SHOWN = 40
 _KEYS_SHOWN = 6
 _ENDPOINTS_SHOWN = 8
+_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://\S+?:? (?=\S)")
 _LOOKED_AT = 20_000
 """After so many failed prompts no further examples are looked for."""
 
@@ -39,6 +41,7 @@ class Block:
 
     cause: Cause
     text: str
+    short: str
     error: str
     endpoints: tuple[str, ...]
     more_endpoints: int
@@ -113,6 +116,7 @@ def _block(told: Chronicle, cause: Cause, examples: list[int]) -> Block:
     return Block(
         cause=cause,
         text=plain(cause.text),
+        short=plain(_ADDRESS.sub("", next(iter(cause.error.splitlines()), "")))[:300],
         error=visible(cause.error),
         endpoints=tuple(map(plain, cause.endpoints[:_ENDPOINTS_SHOWN])),
         more_endpoints=max(0, len(cause.endpoints) - _ENDPOINTS_SHOWN),

@@ -24,7 +24,12 @@ function makeTimeline(told, host) {
   registerShapes();
   line.chart = echarts.init(canvas, null, { renderer: "canvas", width: 100, height: 100 });
   box.addEventListener("scroll", () => redraw(line), { passive: true });
-  new ResizeObserver(() => arrange(line)).observe(box);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (host.clientWidth === width) return;
+    width = host.clientWidth;
+    requestAnimationFrame(() => arrange(line));
+  }).observe(host);
   theme.onChange(() => (styleAxis(line), redraw(line)));
   return line;
 }

@@ -83,7 +83,7 @@ def figures(told: Chronicle) -> list[Figure]:
     return [
         Figure("Duration", duration(run.seconds), "wall clock", *_lengths(run, last)),
         Figure("Throughput", figure(run.a_minute), "results a minute", *_paces(run, last)),
-        Figure("GPUs busy", percent(run.share), "of the endpoints’ time generating", *_shares(run, last)),
+        Figure("GPUs busy", percent(run.share), "of their time", *_shares(run, last)),
         Figure("Received", size(run.bytes), f"in {several(run.saved, 'result')}", *_sizes(run, last)),
         Figure("Endpoints", number(len(run.turns)), _outages(run, working, used), *_counts(run, last)),
     ]
