@@ -112,6 +112,7 @@ function arrange(line) {
   line.inner.style.height = `${line.height}px`;
   box.style.height = `${Math.min(line.height, most)}px`;
   box.classList.toggle("narrow", narrow);
+  box.classList.toggle("bare", line.fits && blocks.every((block) => block.height < 10));
   nameRows(line);
   line.chart.resize({ width: line.plot.clientWidth, height: box.clientHeight });
   line.canvas.style.height = `${box.clientHeight}px`;

@@ -7,7 +7,7 @@ from typing import Literal
 
 from runner.chronicle import Chronicle, Run
 from runner.page.words import THIN, duration, figure, number, percent, several, size
-from runner.report import why
+from runner.report import plain, why
 
 Tone = Literal["good", "bad", "even"]
 
@@ -59,7 +59,7 @@ def ending(run: Run) -> str:
     if run.ended == "killed":
         return "was killed: it left no summary, and its length is that of its last trace"
     if run.ended == "stopped":
-        return f"was stopped: {run.why or why(None)}"
+        return f"was stopped: {plain(run.why) or why(None)}"
     return "went through its list"
 
 

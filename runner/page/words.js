@@ -11,7 +11,9 @@ function asFigure(value) {
 }
 
 function asLength(seconds) {
-  if (seconds < 9.95) return seconds >= 0.001 ? `${Number(seconds.toPrecision(3))}${THIN}s` : `0${THIN}s`;
+  if (seconds < 0.0005) return `0${THIN}s`;
+  if (seconds < 0.0995) return `${Number((1000 * seconds).toPrecision(2))}${THIN}ms`;
+  if (seconds < 9.95) return `${Number(seconds.toPrecision(seconds < 1 ? 2 : 3))}${THIN}s`;
   if (seconds < 59.95) return `${seconds.toFixed(1)}${THIN}s`;
   const whole = Math.round(seconds);
   for (const [unit, long, smaller, short] of [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]]) {
