@@ -27,6 +27,7 @@ from runner.chronicle import (
 )
 from runner.pictures.records import BLANK, EXPLODED, Gallery, Picture
 from runner.report import causes_of
+from runner.report.causes import cause_of
 
 ERRORS = (
     "",
@@ -67,7 +68,9 @@ def chronicle(
     for run in range(runs):
         work = _work_of(rows, run, runs, dice)
         day = 28 - (runs - 1 - run)
-        one, outs, gaps = _drive(run, f"2026-11-{day:02d}T22:14:03.120000Z", work, rows, servers, speeds, before, attempts, dice)
+        one, outs, gaps = _drive(
+            run, f"2026-11-{day:02d}T22:14:03.120000Z", work, rows, servers, speeds, before, attempts, dice
+        )
         before = {turn.endpoint: turn.median_s for turn in one.turns if turn.median_s}
         told_runs.append(one)
         outages += outs
@@ -164,7 +167,23 @@ def _drive(run, began_at, work, rows, servers, speeds, before, attempts, dice): 
                 error = 0 if end == "saved" else rows.error[row] or 2
                 moved = 1 if dice.random() < 0.02 else 0
                 status = {0: 200, 1: 500, 2: 0, 3: 0, 4: 200}[error]
-                columns.append((run, place, slot, row, attempt, clock[slot], dice.uniform(0, 0.4), generate_s, receive_s, ENDS.index(end), moved, status, error))
+                columns.append(
+                    (
+                        run,
+                        place,
+                        slot,
+                        row,
+                        attempt,
+                        clock[slot],
+                        dice.uniform(0, 0.4),
+                        generate_s,
+                        receive_s,
+                        ENDS.index(end),
+                        moved,
+                        status,
+                        error,
+                    )
+                )
                 clock[slot] += generate_s + receive_s + 0.02
                 if not last:
                     idle.append(Idle(run, place, slot, clock[slot], clock[slot] + 0.1 * generate_s, "wait"))
@@ -235,7 +254,9 @@ def _drive(run, began_at, work, rows, servers, speeds, before, attempts, dice): 
 def _causes(rows: Rows, servers):  # type: ignore[no-untyped-def]
     failed = [place for place in range(len(rows)) if rows.state[place] == STATES.index("failed")]
     names = ["" if rows.endpoint[place] == NONE else servers[rows.endpoint[place]].name for place in failed]
-    return causes_of((rows.keys[place], name, ERRORS[rows.error[place]]) for place, name in zip(failed, names, strict=True))
+    return causes_of(
+        (rows.keys[place], name, ERRORS[rows.error[place]]) for place, name in zip(failed, names, strict=True)
+    )
 
 
 def _changes(rows: Rows) -> Changes:
@@ -259,14 +280,14 @@ def renamed(told: Chronicle, name: str) -> Chronicle:
         runs=tuple(runs),
         errors=["", *[name] * (len(told.errors) - 1)],
         outages=tuple(replace(one, why=name) for one in told.outages),
-        causes=tuple(replace(one, text=name, key=name, error=name, endpoints=(name,)) for one in told.causes),
+        causes=tuple(replace(one, text=cause_of(name), key=f"{name}0", error=name, endpoints=(name,)) for one in told.causes),
         changes=Changes(1, 1, 1, (name,), (name,), (name,)),
         notes=(name,),
     )
 
 
 def gallery(told: Chronicle, folder: Path, *, drawn: int, model: bytes = b"") -> Gallery:
-    """Return pictures of the first ``drawn`` results and as many prompts; files are made for a few hundred of them."""
+    """Return pictures of the first ``drawn`` rows; files are made for a few thousand of them at the most."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     shapes = [_drawing(place) for place in range(48)]
@@ -294,7 +315,9 @@ def gallery(told: Chronicle, folder: Path, *, drawn: int, model: bytes = b"") ->
             box=(1.0, 1.2, 0.8) if saved else None,
             flags=flags,
         )
-    return Gallery(pictures, () if drawn >= len(told.rows) else (f"{len(told.rows) - drawn} results are not drawn yet.",))
+    return Gallery(
+        pictures, () if drawn >= len(told.rows) else (f"{len(told.rows) - drawn} results are not drawn yet.",)
+    )
 
 
 def _drawing(place: int) -> bytes:

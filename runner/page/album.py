@@ -72,7 +72,8 @@ def _order(told: Chronicle, gallery: Gallery) -> Iterator[int]:
     """Yield the rows that have a picture: failed, flagged or missing ones first, then the others evenly."""
     failed = STATES.index("failed")
     states, missing = told.rows.state, told.rows.missing
-    odd, others = [], []
+    odd: list[int] = []
+    others: list[int] = []
     for row in sorted(row for row in gallery.pictures if row < len(told.rows)):
         is_odd = states[row] == failed or missing[row] or gallery.pictures[row].flags
         (odd if is_odd else others).append(row)

@@ -23,9 +23,9 @@ from runner.report import plain
 PACKED_BYTES = 8 * 1024 * 1024
 """What the data may take in the page, in base64."""
 
-_ROW_COLUMNS = (
-    "state run endpoint attempts generate_s image_s save_s seconds size_bytes missing more error change".split()
-)
+_OTHERWISE = ("keys", "prompts", "images", "files", "formats", "sha256")
+"""Columns of the rows that don't stand in the page as they are; ``images`` have secrets and don't stand in it."""
+
 _HALF, _KEPT = 0x400, 0xFFFF_F800
 """Of the 32 bits of a number those that round it to 12 digits in base 2, and those that are left then."""
 
@@ -85,12 +85,16 @@ def _content(told: Chronicle, root: str) -> dict[str, Any]:
         "endpoints": [{"name": plain(one.name), "slots": one.slots} for one in told.endpoints],
         "runs": [_run(one) for one in told.runs],
         "errors": [visible(one) for one in told.errors],
-        "attempts": {one.name: _lighter(one.name, getattr(told.attempts, one.name)) for one in fields(Attempts)},
+        "attempts": {name: _lighter(name, getattr(told.attempts, name)) for name in _columns(Attempts)},
         "first_run": 0,
         "outages": [[one.run, one.endpoint, one.from_s, one.until_s, visible(one.why)] for one in told.outages],
         "idle": _idle(told),
         "rows": _rows(told.rows),
     }
+
+
+def _columns(kind: type[Attempts | Rows]) -> list[str]:
+    return [one.name for one in fields(kind)]
 
 
 def _lighter(name: str, column: array[Any]) -> array[Any]:
@@ -116,7 +120,13 @@ def _run(run: Run) -> dict[str, Any]:
         "failed": run.failed,
         "attempts": run.attempts,
         "turns": [
-            {"endpoint": one.endpoint, "share": one.share, "median_s": one.median_s, "slow": one.slow, "idle": dict(one.idle)}
+            {
+                "endpoint": one.endpoint,
+                "share": one.share,
+                "median_s": one.median_s,
+                "slow": one.slow,
+                "idle": dict(one.idle),
+            }
             for one in run.turns
         ],
     }
@@ -139,7 +149,7 @@ def _rows(rows: Rows) -> dict[str, Any]:
     place = {name: number for number, name in enumerate(names)}
     keys = [plain(key) for key in rows.keys]
     return {
-        **{name: _lighter(name, getattr(rows, name)) for name in _ROW_COLUMNS},
+        **{name: _lighter(name, getattr(rows, name)) for name in _columns(Rows) if name not in _OTHERWISE},
         "keys": keys,
         "prompts": [plain(prompt) for prompt in rows.prompts],
         "formats": [plain(name) for name in names],
@@ -229,7 +239,9 @@ def _without_pictures(content: dict[str, Any], told: Chronicle, gallery: Gallery
     named = [content["pictures"][name] for name in ("thumbnail", "prompt", "model")]
     odd = {row for row, one in gallery.pictures.items() if one.flags}
     rows = content["pictures"]["row"]
-    there = [place for place, row in enumerate(rows) if row not in odd and any(_at(one["names"], place) for one in named)]
+    there = [
+        place for place, row in enumerate(rows) if row not in odd and any(_at(one["names"], place) for one in named)
+    ]
     dropped = there[len(there) // 2 :]
     for one in named:
         for place in dropped:
@@ -250,4 +262,3 @@ def _without_texts(content: dict[str, Any], told: Chronicle, gallery: Gallery) -
         return None
     content["rows"]["prompts"] = [""] * len(told.rows)
     return "Too many texts for one page: it does not say what was asked, only by which key"
-

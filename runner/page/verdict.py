@@ -1,4 +1,4 @@
-"""What a reader should know after ten seconds: how it stands, how the run ended, and its figures beside the last's."""
+"""What a reader should know after ten seconds: how it stands, how the run ended, its figures beside the last's."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ def _lengths(run: Run, last: Run | None) -> tuple[str, Tone]:
     more = run.seconds - last.seconds
     if abs(more) < _NOTEWORTHY * last.seconds:
         return "as long as the run before", "even"
-    return f"{'▲' if more > 0 else '▼'} {duration(abs(more))} {'longer' if more > 0 else 'shorter'} than before", "even"
+    return (
+        f"{'▲' if more > 0 else '▼'} {duration(abs(more))} {'longer' if more > 0 else 'shorter'} than before",
+        "even",
+    )
 
 
 def _paces(run: Run, last: Run | None) -> tuple[str, Tone]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Iterable
@@ -23,10 +24,12 @@ from runner.pictures.records import Gallery
 from runner.report import plain
 from runner.storage import FILE_MODE, refusals
 
-SCRIPTS = ("theme columns words lanes timeline pointing overview spread filters sheet model look main").split()
+SCRIPTS = (
+    *("theme", "columns", "words"),
+    *("lanes", "timeline", "pointing", "overview"),
+    *("spread", "filters", "sheet", "model", "look", "main"),
+)
 """The page's scripts in the order in which they stand in it; later ones use earlier ones."""
-
-_VENDOR = "vendor"
 
 
 def write(path: Path, told: Chronicle, gallery: Gallery) -> int:
@@ -91,13 +94,11 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
 
 
 def _source(name: str) -> str:
-    return files("runner.page").joinpath(name).read_text(encoding="utf-8")
+    return (files("runner.page") / name).read_text(encoding="utf-8")
 
 
 def _bundle(name: str) -> str:
-    import base64
-
-    return base64.b64encode(files("runner.page").joinpath(_VENDOR, f"{name}.js.gz").read_bytes()).decode()
+    return base64.b64encode((files("runner.page") / "vendor" / f"{name}.js.gz").read_bytes()).decode()
 
 
 def _write(path: Path, pieces: Iterable[str]) -> int:
