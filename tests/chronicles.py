@@ -26,7 +26,7 @@ from runner.chronicle import (
     Turn,
 )
 from runner.pictures.records import BLANK, EXPLODED, Gallery, Picture
-from runner.report import causes_of
+from runner.report import Cause, causes_of
 from runner.report.causes import cause_of
 
 ERRORS = (
@@ -280,7 +280,7 @@ def renamed(told: Chronicle, name: str) -> Chronicle:
         runs=tuple(runs),
         errors=["", *[name] * (len(told.errors) - 1)],
         outages=tuple(replace(one, why=name) for one in told.outages),
-        causes=tuple(replace(one, text=cause_of(name), key=f"{name}0", error=name, endpoints=(name,)) for one in told.causes),
+        causes=tuple(Cause(cause_of(name), one.count, f"{name}0", name, (name,)) for one in told.causes),
         changes=Changes(1, 1, 1, (name,), (name,), (name,)),
         notes=(name,),
     )

