@@ -51,16 +51,26 @@ function printing(line, sheet) {
     document.documentElement.dataset.theme = "light";
     theme.changed();
     if (sheet) back.push(layOut(sheet, 60));
+    for (const image of document.querySelectorAll("img[data-src]")) image.src = image.dataset.src;
     if (line?.blocks.length) {
       const { height } = line.box.style;
-      const tall = Math.min(line.height, 2400);
+      const { fits } = line;
+      if (line.height > 1800) {
+        line.fits = true;
+        arrange(line);
+      }
+      const tall = line.height;
       line.box.style.height = `${tall}px`;
       line.box.scrollTop = 0;
       line.chart.resize({ width: line.plot.clientWidth, height: tall });
       line.canvas.style.height = `${tall}px`;
       draw(line);
       line.chart.getZr().flush();
-      back.push(() => ((line.box.style.height = height), arrange(line)));
+      back.push(() => {
+        line.box.style.height = height;
+        line.fits = fits;
+        arrange(line);
+      });
     }
     back.push(() => {
       if (chosenTheme) document.documentElement.dataset.theme = chosenTheme;
@@ -75,6 +85,19 @@ function printing(line, sheet) {
   window.addEventListener("afterprint", after);
 }
 
+/** Say what the endpoints of a run were idle for, all together. */
+function idleWords(told, run) {
+  const { turns, seconds } = told.runs[run];
+  const sums = new Map();
+  let whole = 0;
+  for (const turn of turns) {
+    whole += seconds * Math.max(1, told.endpoints[turn.endpoint].slots);
+    for (const [why, idle] of Object.entries(turn.idle)) sums.set(why, (sums.get(why) ?? 0) + idle);
+  }
+  const shares = [...sums].map(([why, idle]) => [why, idle / whole]).filter(([, share]) => share >= 0.005).sort((a, b) => b[1] - a[1]);
+  return shares.map(([why, share]) => `${asPercent(share)} ${told.reasons[why] ?? why}`).join(", ");
+}
+
 function switchRun(told, line, run) {
   const [from, until] = rangeOf(told.attempts.run, run);
   const cut = run < told.first_run;
@@ -84,6 +107,9 @@ function switchRun(told, line, run) {
   byId("timeline-view").hidden = until === from;
   const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}. ${matchMedia("(pointer: coarse)").matches ? "Pinch to zoom, tap a bar" : "Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says"}.`;
   byId("timeline-says").textContent = says;
+  const idle = cut ? "" : idleWords(told, run);
+  byId("idle-says").hidden = !idle;
+  byId("idle-says").textContent = `Of the endpoints’ time, idle: ${idle}.`;
   if (until > from) showRun(line, run);
 }
 

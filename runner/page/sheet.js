@@ -128,11 +128,37 @@ function promptFace(told, row) {
 
 /** Return a picture; if it can't be had, what it would be of. */
 function pictureFace(url, kind, words) {
-  const image = make("img", { src: url, alt: "", loading: url.startsWith("data:") ? null : "lazy", decoding: "async" });
+  const none = () => make("span", { class: "face none" }, words || "no picture");
+  const isInPage = url.startsWith("data:");
+  if (!isInPage && beside.isGone()) return none();
+  const image = make("img", { src: isInPage ? url : null, alt: "", decoding: "async" });
   const face = make("span", { class: `face ${kind}` }, image);
-  image.addEventListener("error", () => face.replaceWith(make("span", { class: "face none" }, words || "no picture")));
+  image.addEventListener("error", () => {
+    if (!isInPage) beside.failed++;
+    face.replaceWith(none());
+  });
+  if (!isInPage) {
+    image.addEventListener("load", () => beside.loaded++);
+    image.dataset.src = url;
+    beside.inSight.observe(image);
+  }
   return face;
 }
+
+// Pictures that did not fit into the page: asked for when they come into sight, and no more once it is plain that the
+// page was moved away from its folder.
+const beside = {
+  loaded: 0,
+  failed: 0,
+  isGone: () => beside.loaded === 0 && beside.failed >= 12,
+  inSight: new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      beside.inSight.unobserve(target);
+      target.src = target.dataset.src;
+    }
+  }, { rootMargin: "160px" }),
+};
 
 function moveFocus(sheet, event) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -sheet.columns, ArrowDown: sheet.columns, PageDown: 4 * sheet.columns, PageUp: -4 * sheet.columns, Home: -Infinity, End: Infinity };

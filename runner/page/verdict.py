@@ -47,9 +47,11 @@ def mood(told: Chronicle) -> str:
     """Return what the headline is in one word: it chooses its sign and colour."""
     if told.run is not None and told.run.ended is None:
         return "going"
+    if not told.total:
+        return "none"
     if told.failed:
         return "failed"
-    return "pending" if told.pending or not told.total else "saved"
+    return "pending" if told.pending else "saved"
 
 
 def ending(run: Run) -> str:

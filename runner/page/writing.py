@@ -82,7 +82,7 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "blocks": blocks(told),
         "reasons": REASONS,
         "notes": [*map(plain, (*told.notes, *gallery.notes)), *content.notes],
-        "flagged": sum(1 for one in gallery.pictures.values() if one.flags),
+        "odd": len(_odd(told, gallery)),
         "style": Markup(_source("style.css")),
         "script": Markup("\n".join(_source(f"{name}.js") for name in SCRIPTS)),
         "content": Markup(content.text),
@@ -91,6 +91,12 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "charts": Markup(_bundle("charts")),
         "viewer": Markup(_bundle("viewer")),
     }
+
+
+def _odd(told: Chronicle, gallery: Gallery) -> set[int]:
+    """Return the rows whose result is not what one would like to find: as the contact sheet counts them."""
+    flagged = {row for row, one in gallery.pictures.items() if one.flags and row < len(told.rows)}
+    return flagged | {row for row, missing in enumerate(told.rows.missing) if missing}
 
 
 def _source(name: str) -> str:
