@@ -105,8 +105,10 @@ function switchRun(told, line, run) {
   window.report.bars = until - from;
   byId("timeline-controls").hidden = until === from;
   byId("timeline-view").hidden = until === from;
-  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}. ${matchMedia("(pointer: coarse)").matches ? "Pinch to zoom, tap a bar" : "Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says"}.`;
+  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}.`;
   byId("timeline-says").textContent = says;
+  const hint = matchMedia("(pointer: coarse)").matches ? " Pinch to zoom, tap a bar." : " Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says.";
+  if (until > from) byId("timeline-says").append(make("span", { class: "hint" }, hint));
   const idle = cut ? "" : idleWords(told, run);
   byId("idle-says").hidden = !idle;
   byId("idle-says").textContent = `Of the endpoints’ time, idle: ${idle}.`;
