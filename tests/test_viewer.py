@@ -232,12 +232,39 @@ def test_a_broken_file_gives_a_readable_message(viewer: Tab) -> None:
 
 
 def test_opening_many_one_after_another_leaks_no_context(viewer: Tab) -> None:
-    again = "async ([n, text]) => { while (n--) { await show(text, 'ply', 'y'); view.dispose(); } }"
-    viewer.page.evaluate(again, [3, base64.b64encode(splats(8)).decode()])
+    again = """async ([times, text]) => {
+      const kept = [];  // or the garbage collector would free them
+      while (times--) {
+        await show(text, "ply", "y");
+        kept.push(document.querySelector("canvas").getContext("webgl2"));
+        view.dispose();
+      }
+      await new Promise(requestAnimationFrame);
+      return kept.every((context) => context.isContextLost());
+    }"""
+    assert viewer.page.evaluate(again, [3, base64.b64encode(splats(8)).decode()])
     # Chromium keeps 16 contexts, and says so in the console when it takes one away.
-    viewer.page.evaluate(again, [15, base64.b64encode(points()).decode()])
+    assert viewer.page.evaluate(again, [17, base64.b64encode(points()).decode()])
     assert viewer.page.locator("canvas").count() == 0
     viewer.page.evaluate("view.dispose()")  # twice is no mistake
+    viewer.assert_quiet()
+
+
+def test_a_view_may_be_closed_before_it_has_drawn(viewer: Tab) -> None:
+    lost = viewer.page.evaluate(
+        """async (text) => {
+          const options = { bytes: bytesOf(text), format: "ply", up: "-y", background: "#ffffff" };
+          await ready;
+          const view = await RunnerViewer.open(document.getElementById("view"), options);
+          const context = document.querySelector("canvas").getContext("webgl2");
+          view.dispose();
+          await view.drawn;
+          while (!context.isContextLost()) await new Promise(requestAnimationFrame);
+          return true;
+        }""",
+        base64.b64encode(splats()).decode(),
+    )
+    assert lost
     viewer.assert_quiet()
 
 

@@ -57,7 +57,9 @@ function packWasm(steps) {
     const packed =
       `const PACKED = decode64("${gzipped(spark).toString("base64")}");\n` +
       `const WASM_MODULE = new Response(${unpacked}).arrayBuffer().then((bytes) => WebAssembly.compile(bytes));`;
-    return { contents: text.replace(plain, () => packed), loader: "js" };
+    // Developer tools would look for the map of a worker that has no place.
+    const contents = text.replace(plain, () => packed).replaceAll(/\\n\/\/# sourceMappingURL=[\w.-]+/g, "");
+    return { contents, loader: "js" };
   });
 }
 

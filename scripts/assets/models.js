@@ -53,8 +53,7 @@ const READERS = {
 };
 
 async function splats(bytes, fileType) {
-  // Spark hands the bytes over to a worker, and with that takes them away.
-  const object = new SplatMesh({ fileBytes: bytes.slice(), fileType, raycastable: false, editable: false });
+  const object = new SplatMesh({ fileBytes: bytes, fileType, raycastable: false, editable: false });
   await object.initialized;
   const count = object.numSplats;
   const sample = [];
