@@ -8,7 +8,7 @@ FOLDER ?= results/four-gpus
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test check format docs run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers assets browser clean
+.PHONY: help demo demo-smoke test check format docs shots run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers assets browser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: .venv/all ## Format the code
 	@$(BIN)/ruff check --fix -q .
 	@$(BIN)/ruff format -q .
 
+shots: .venv/all ## Make the screenshots in docs/ of two reports (after make demo; needs make browser)
+	@$(BIN)/python scripts/shoot_reports.py
+
 docs: .venv/all ## Write docs/reference.md and docs/cli.md from the code
 	@$(BIN)/python scripts/write_docs.py
 
@@ -48,7 +51,7 @@ check-config: .venv/server ## Check CONFIG and ask its endpoints how they are
 status: .venv/server ## Count what is saved, failed and missing in FOLDER
 	@$(BIN)/runner status $(FOLDER) $(ARGS)
 
-report: .venv/server ## Say how the last run in FOLDER went
+report: .venv/server ## Make a page of what happened in FOLDER (ARGS='--format text' says it)
 	@$(BIN)/runner report $(FOLDER) $(ARGS)
 
 monitor: .venv/server ## Watch the endpoints of CONFIG, and the run that goes on with them
@@ -96,7 +99,7 @@ clean: stop-servers ## Stop the servers, and remove what make made (demo/ too), 
 
 .venv/server: .venv/bin/python setup.cfg
 	@echo "Installing into .venv …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[server]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[server,report]'
 	@touch $@
 
 .venv/all: .venv/bin/python setup.cfg

@@ -31,6 +31,7 @@ from runner.schedule import Lane, Schedule
 from runner.settings import RunConfig
 from runner.stop import Stop
 from runner.storage import STATE, OutputFolder
+from runner.trail import Trail
 from runner.worker import Workbench
 
 SUMMARY = "summary.json"
@@ -64,6 +65,7 @@ class _Run:
     folder: OutputFolder
     stop: Stop
     words: journal.Words
+    trail: Trail
     ends_at: float
     """When the time window is over, on the monotonic clock."""
     inputs: frozenset[str] = frozenset()
@@ -81,6 +83,7 @@ def run(
     observe: Observe | None = None,
     ends_at: float | None = None,
     usual_s: Mapping[str, float] | None = None,
+    command: str | None = None,
 ) -> Summary:
     """Run one list of prompts, as ``runner.run`` tells.
 
@@ -90,7 +93,9 @@ def run(
     ends_at = window_end(config.settings) if ends_at is None else ends_at
     prompts = read_all(config) if prompts is None else prompts
     folder, words = OutputFolder(config.output_folder), journal.Words(config.endpoints)
-    this = _Run(_run_name(), config, folder, stop or Stop(), words, ends_at, _inputs_among_results(config, prompts))
+    name = _run_name()
+    trail = Trail(folder.state, name, config.redactor.text)
+    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, _inputs_among_results(config, prompts))
     this.folder.prepare()
     with (
         ledger.locked(this.folder.state / ledger.LOCK),
@@ -107,6 +112,7 @@ def run(
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
+        this.trail.began(config.endpoints, total=len(prompts), skipped=len(found.done), command=command)
         schedule = _schedule(this, prompts, found, usual_s or {})
         observe = observe or _nobody
         error = _work(this, schedule, processes, tally, observe)
@@ -257,6 +263,7 @@ def _work(
                     for event in _written([_sparing(this, one) for one in events], lines):
                         slow = tally.add(event)
                         this.words.tell(event)
+                        this.trail.tell(event)
                         if slow:
                             this.words.tell_slow(slow)
                         observe(tally, event)
@@ -403,6 +410,7 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
+    this.trail.ended(summary)
     journal.conclude(summary)
     return summary
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runner.errors import StorageError
 from runner.ledger import History, Recorded
 from runner.prompts import Prompts
-from runner.storage import OutputFolder, Stamp
+from runner.storage import REPORT, OutputFolder, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Belongings:
     """The visible files of a folder by the ledger, apart from the current prompts' results, sorted.
 
     ``earlier`` are results of prompts no longer in the list, as they were saved; ``unknown`` files that the ledger
-    does not know, among them what took the name of such a result; ``current`` counts the others.
+    does not know, among them what took the name of such a result, but not the report; ``current`` counts the others.
     """
 
     current: int
@@ -34,7 +34,7 @@ def sorted_out(folder: OutputFolder, files: Iterable[str], prompts: Prompts, his
             left.difference_update(history.files_of(key.decode(errors="surrogatepass")))
     current = count - len(left)
     earlier = _earlier(folder, left, history) if left else set()
-    return Belongings(current, sorted(earlier), sorted(left - earlier))
+    return Belongings(current, sorted(earlier), sorted(left - earlier - {REPORT}))
 
 
 def _earlier(folder: OutputFolder, left: set[str], history: History) -> set[str]:

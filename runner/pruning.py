@@ -23,7 +23,7 @@ from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
 from runner.lists import Listed, digest_of, lists_in
 from runner.prompts import Prompts, local_image
-from runner.storage import PART, STATE, OutputFolder, opened, refusals, seen_as
+from runner.storage import PART, REPORT, STATE, OutputFolder, opened, refusals, seen_as
 from runner.traces import config_in
 
 Kind = Literal["earlier", "unknown", "temp"]
@@ -33,9 +33,6 @@ _FEW = 20
 """More files of a kind than these, and more than there are others: what tells them apart may be wrong."""
 
 _NAMED = 3
-
-_PRODUCTS = frozenset(["report.html"])
-"""What other commands write beside the results."""
 
 _WORKED_IN = re.compile(r".*\.ya?ml|makefile|\.git", re.IGNORECASE)
 """Names that no result has, but that folders have in which somebody works."""
@@ -157,7 +154,7 @@ def _of_nobody(
     """Return the files of earlier prompts and those the ledger does not know, as far as there is no doubt."""
     found = sorted_out(OutputFolder(config.output_folder), names, prompts, history_of(config))
     is_claimed = _claims([*found.earlier, *found.unknown], prompts)
-    named = {_folded(one) for one in (*_PRODUCTS, *_named(config))}
+    named = {_folded(one) for one in (REPORT, *_named(config))}
 
     def is_free(name: str) -> bool:  # a log has older parts, with a number behind its name
         folded = _folded(name)

@@ -331,7 +331,7 @@ class EndpointTotals:
 
     ``retries``: attempts after which another was made; ``median_s``: what one of its latest generations took;
     ``slow``: twice what the others take, or more; ``out``: it was out when the run ended; ``result_s``: what one of
-    its latest results took, to its last byte.
+    its latest results took, to its last byte; ``slots``: generations at a time.
     """
 
     name: str
@@ -347,6 +347,7 @@ class EndpointTotals:
     retries: int = 0
     out: bool = False
     result_s: float | None = None
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)

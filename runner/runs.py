@@ -20,12 +20,13 @@ from runner.batch import Observe
 from runner.config import Config
 from runner.errors import LockedError, RunnerError, StorageError, UsageError
 from runner.journal import JsonLines, LogFile, heard_by, log
+from runner.onlookers import Onlookers
 from runner.prompts import Prompts
-from runner.records import Event, Summary
+from runner.records import Summary
 from runner.stop import Stop
 
 if TYPE_CHECKING:
-    from runner.metrics import Metrics
+    pass
 
 
 def run(
@@ -36,22 +37,24 @@ def run(
     stop: Stop | None = None,
     observe: Observe | None = None,
     ends_at: float | None = None,
+    command: str | None = None,
 ) -> Summary:
     """Bring every prompt to a verified result on disk, as far as it goes, and return the truth about it.
 
     ``prompts`` spares reading the config's own, or stands in for its ``-``. Prompts whose result is there already are
     skipped; ``overwrite`` makes those again that were made with other parameters. The log goes to the logger
     ``runner``, to ``run.log`` and to ``log.file``. ``observe`` is called on the calling thread with the counts so far
-    and every event. ``ends_at`` (on the monotonic clock) is the end of a window that has begun before. Before
-    anything is sent it may raise UsageError, LockedError (another run holds the folder) or StorageError; of several
-    ``runs`` such an error is that one's, in ``Summary.runs``. When the disk refuses later on, ``Summary.error`` says
-    so.
+    and every event. ``ends_at`` (on the monotonic clock) is the end of a window that has begun before. ``command`` is
+    what was typed, for the report. Before anything is sent it may raise UsageError, LockedError (another run holds
+    the folder) or StorageError; of several ``runs`` such an error is that one's, in ``Summary.runs``. When the disk
+    refuses later on, ``Summary.error`` says so.
     """
     ends_at = batch.window_end(config.settings) if ends_at is None else ends_at
     with telling(config), _log_file(config):
-        watcher = _Watcher(config, observe)
+        stop = stop or Stop()
+        watcher = Onlookers(config, observe, stop)
         if config.parts:
-            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop or Stop())
+            summary = _several(config, watcher, ends_at, overwrite=overwrite, stop=stop, command=command)
         else:
             summary = batch.run(
                 config,
@@ -60,8 +63,10 @@ def run(
                 stop=stop,
                 observe=watcher.observing(config),
                 ends_at=ends_at,
+                command=command,
             )
             watcher.ended(config, summary)
+            watcher.report(config, summary)
         return replace(summary, warnings=(*watcher.problems, *_tell(config, summary)))
 
 
@@ -73,7 +78,7 @@ def telling(config: Config) -> Iterator[None]:
     except RunnerError as error:
         refused = _refused(config, error)
         if not config.parts and not isinstance(error, LockedError):  # else it is another's to tell
-            _Watcher(config, None).ended(config, refused)
+            Onlookers(config, None, Stop()).ended(config, refused)
         _tell(config, refused)
         raise
 
@@ -88,50 +93,9 @@ def _tell(config: Config, summary: Summary) -> list[str]:
     return wrong
 
 
-class _Watcher:
-    """Shows what goes on to those who look: the caller, and the metrics of all runs."""
-
-    def __init__(self, config: Config, observe: Observe | None) -> None:
-        self._observe = observe
-        self._metrics: Metrics | None = None
-        if config.textfile:
-            from runner.metrics import Metrics  # it needs an extra, and takes its time
-
-            self._metrics = Metrics(config.textfile, every_s=config.settings.metrics.every_s)
-
-    @property
-    def problems(self) -> list[str]:
-        """What went wrong with the metrics."""
-        return [self._metrics.problem] if self._metrics and self._metrics.problem else []
-
-    def ended(self, part: Config, summary: Summary) -> None:
-        """Take note of how a run ended."""
-        if self._metrics:
-            self._metrics.end(part.settings.output_folder, summary, exit_code=summary.exit_code)
-
-    def observing(self, part: Config) -> Observe:
-        """Return what observes one run."""
-        observe, metrics, batch_name = self._observe or _nobody, self._metrics, part.settings.output_folder
-        if not metrics:
-            return observe
-        begun = False
-
-        def observing(tally: report.Tally, event: Event | None) -> None:
-            nonlocal begun
-            if not begun:
-                metrics.begin(batch_name, part.endpoints)
-                begun = True
-            metrics.observe(batch_name, tally, event)
-            observe(tally, event)
-
-        return observing
-
-
-def _nobody(tally: report.Tally, event: Event | None) -> None:
-    """Observe nothing."""
-
-
-def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bool, stop: Stop) -> Summary:
+def _several(
+    config: Config, watcher: Onlookers, ends_at: float, *, overwrite: bool, stop: Stop, command: str | None
+) -> Summary:
     begun = time.monotonic()
     untils = [batch.until(one.settings) for one in config.parts]  # later it would be the next day's
     done: list[Summary] = []
@@ -157,8 +121,10 @@ def _several(config: Config, watcher: _Watcher, ends_at: float, *, overwrite: bo
                 observe=watcher.observing(part),
                 ends_at=min(ends_at, own_end),
                 usual_s=usual_s.get(kind),
+                command=command,
             )
             watcher.ended(part, found)
+            watcher.report(part, found)
         except RunnerError as error:
             log.error("%s", error)
             found = _refused(part, error)

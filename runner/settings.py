@@ -218,6 +218,9 @@ class RunConfig(Section):
     grace_s: Seconds | None = Field(
         None, ge=0, description="How long what is in flight may take after Ctrl-C or SIGTERM; default: first_byte_s."
     )
+    report: bool = Field(
+        False, description="Write report.html into the output folder when a run ends; needs the extra report."
+    )
     log: Log = Log()
     runs: None = Field(
         None,

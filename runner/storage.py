@@ -4,7 +4,7 @@
 
     output_folder/KEY.EXT                 a verified result
     output_folder/.KEY.01234567.part      a body on its way; swept by the next run if this one dies
-    output_folder/.runner/                ledger.jsonl lists.jsonl summary.json config.yaml run.log lock
+    output_folder/.runner/                ledger.jsonl lists.jsonl runs.jsonl summary.json config.yaml run.log lock
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from typing import IO, BinaryIO, NamedTuple
 from runner.errors import StorageError
 
 STATE = ".runner"
+REPORT = "report.html"
+"""What a report is called, in the output folder."""
+
 FILE_MODE = 0o664
 """Results and state are never world-writable; the umask takes away more."""
 _FOLDER_MODE = 0o775

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from runner.extras import missing
 from runner.headers import HOST, wrong_headers
 from runner.settings import MetricsSettings, Notify, RunConfig
 
@@ -19,7 +19,6 @@ SUFFIX = ".prom"
 NOBODY: dict[str, Any] = {"command": None, "url": None, "headers": {}}
 """Stands for who is told, wherever a config is shown: all of it may be secret."""
 
-_LIBRARY = "prometheus_client"
 _LONG = 12
 """A shorter path of a webhook is a word such as ``/notify``, not a secret."""
 
@@ -67,8 +66,8 @@ def _textfile_problems(textfile: Path) -> Iterator[str]:
         yield f"expected a folder that exists, but {textfile.parent} does not; make it, or name another"
     elif not os.access(textfile.parent, os.W_OK | os.X_OK):
         yield f"expected a folder that this user may write to, but {textfile.parent} is none"
-    if find_spec(_LIBRARY) is None:
-        yield "it needs prometheus-client: pip install 'multiport-runner[metrics]'"
+    if absent := missing("metrics"):
+        yield f"it needs {absent}"
 
 
 def _notify_problems(notify: Notify) -> Iterator[str]:

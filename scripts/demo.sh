@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole thing on one machine: four generation servers on ports 10006 to 10009 turn twelve real images, fetched over
-# HTTP, into 3D splat files. `make demo` calls this after installing. The results are in demo/results.
+# HTTP, into 3D splat files. `make demo` calls this after installing. The results are in demo/results, and report.html.
 #
 #   SECONDS_EACH=1      each generation takes at least so long, to rehearse a GPU
 set -u
@@ -40,6 +40,6 @@ code=$?
 echo "== Results"
 if [[ -f demo/results/.runner/ledger.jsonl ]]; then
     "$python" scripts/show_results.py demo/results
-    "$python" scripts/draw_splats.py demo/contact-sheet.png demo/results configs/images
+    "$python" -m runner report demo/results || code=1 # while the image host can still be asked
 fi
 exit "$code"

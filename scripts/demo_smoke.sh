@@ -13,6 +13,8 @@ run "$log"
 grep -q '"success": true, "total": 12, "saved": 12, "skipped": 0' "$log" || { say "the first run did not save 12"; exit 1; }
 count=$(find demo/results -name '*.ply' | wc -l)
 [ "$count" -eq 12 ] || { say "expected 12 PLY files, found $count"; exit 1; }
+grep -q 'demo/results/report.html: all 12 prompts have a verified result' "$log" || { say "no report was written"; exit 1; }
+grep -q '^note: ' "$log" && { say "the report lacks something"; exit 1; }
 run "$log"
 grep -q '"success": true, "total": 12, "saved": 0, "skipped": 12' "$log" || { say "the second run did not skip all"; exit 1; }
 for port in 10006 10007 10008 10009 10080; do

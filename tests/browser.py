@@ -75,6 +75,12 @@ class Tab:
         shot = self.page.locator(selector).screenshot() if selector else self.page.screenshot()
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
+    def expect(self, selector: str) -> Any:
+        """Return Playwright's assertions on what is so selected; they wait. (The page evaluates no text.)"""
+        from playwright.sync_api import expect
+
+        return expect(self.page.locator(selector))
+
     def _heard(self, message: Any) -> None:
         # Of a program that draws on the CPU, Chromium says that reading pixels back is slow.
         if message.type in ("error", "warning") and "GPU stall due to ReadPixels" not in message.text:

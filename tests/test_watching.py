@@ -78,7 +78,7 @@ def test_a_folder_that_may_not_be_written_is_said_before_anything_is_sent(load, 
 
 
 def test_metrics_without_their_library_name_the_extra(load, monkeypatch) -> None:
-    monkeypatch.setattr("runner.watching.find_spec", lambda name: None)
+    monkeypatch.setattr("runner.extras.find_spec", lambda name: None)
     (said,) = problems(load, "metrics: {textfile: a.prom}")
     assert said == "metrics.textfile: it needs prometheus-client: pip install 'multiport-runner[metrics]'"
 

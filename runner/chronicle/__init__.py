@@ -17,6 +17,8 @@ from runner.chronicle.records import (
     Server,
     Turn,
 )
+from runner.chronicle.saying import markdown_lines, text_lines, verdict
+from runner.chronicle.telling import chronicle_of
 
 __all__ = [
     "CHANGES",
@@ -34,4 +36,8 @@ __all__ = [
     "Run",
     "Server",
     "Turn",
+    "chronicle_of",
+    "markdown_lines",
+    "text_lines",
+    "verdict",
 ]

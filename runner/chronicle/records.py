@@ -52,8 +52,8 @@ class Server:
 class Turn:
     """What one endpoint did in one run. ``endpoint`` is its place in ``Chronicle.endpoints``.
 
-    ``busy_s``: seconds in which at least one generation went on. ``share``: of the run's seconds, times its slots,
-    0 to 1. ``median_s``: of its generations that gave a result, None if there were none. ``slow``: it took twice what
+    ``busy_s``: seconds that its slots generated, added up. ``share``: of the run's seconds, times its slots, 0 to 1.
+    ``median_s``: of its generations that gave a result, None if there were none. ``slow``: it took twice what
     the others take, or more. ``before_s``: its ``median_s`` in the run that this one is compared with. ``idle``:
     seconds by ``REASONS``.
     """
@@ -76,7 +76,8 @@ class Turn:
 class Run:
     """One run in the folder. Counts are of that run; None where nobody knows (it was killed).
 
-    ``ended``: ``done``, ``stopped`` (and ``why`` says why, in words), ``killed``, or None while it is going on.
+    ``ended``: ``done``, ``stopped`` (and ``why`` says why, in words), ``killed``, None while it is going on, or
+    ``unknown`` of one that left no trail, as those before this was kept.
     ``seconds``: wall-clock; of a run without a summary until its last trace. ``share``: of the endpoints' seconds
     those in which they generated, 0 to 1. ``command``: what was typed, None where it is not known. ``turns``: one for
     each of its endpoints.
@@ -85,7 +86,7 @@ class Run:
     name: str
     began_at: str
     seconds: float
-    ended: Literal["done", "stopped", "killed"] | None
+    ended: Literal["done", "stopped", "killed", "unknown"] | None
     why: str = ""
     total: int | None = None
     saved: int = 0

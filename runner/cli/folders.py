@@ -6,17 +6,23 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 from runner import pruning
+from runner.chronicle import chronicle_of, markdown_lines, text_lines, verdict
 from runner.cli import standing
 from runner.cli.missing import write_missing
 from runner.cli.output import counting
+from runner.errors import UsageError
+from runner.extras import missing
 from runner.progress import read_progress
+from runner.records import Summary
 from runner.report import plain
+from runner.reporting import write_report
 from runner.status import Status, last_run, status_of
-from runner.storage import STATE
+from runner.storage import STATE, refusals
 from runner.traces import summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
@@ -39,16 +45,64 @@ def status(arguments: Namespace) -> int:
 
 
 def report(arguments: Namespace) -> int:
-    """Print how the last run in a folder that ended went."""
+    """Tell how the last run in a folder went, and how the folder stands: as a page in it, or on stdout."""
     path = Path(arguments.folder)
-    summary = summary_in(path)
-    last = last_run(path, read_progress(path / STATE))
-    if arguments.format == "json":
-        _print_object(standing.report_fields(summary, last))
-    else:
-        for line in standing.report_lines(summary, last):
-            print(line)
+    if arguments.format == "html":
+        return _write_page(path, arguments)
+    told = chronicle_of(path)
+    with _stdout_or(arguments.output):
+        if arguments.format == "json":
+            last = last_run(path, read_progress(path / STATE))
+            _print_object(standing.report_fields(told, _summary(path), last))
+        else:
+            for line in text_lines(told) if arguments.format == "text" else markdown_lines(told):
+                print(line)
     return 0
+
+
+def _summary(path: Path) -> Summary | None:
+    """Return the summary of the last run that ended, if one did and can be read."""
+    with suppress(UsageError):
+        return summary_in(path)
+    return None
+
+
+def _write_page(path: Path, arguments: Namespace) -> int:
+    if absent := missing("report"):
+        raise UsageError(f"report.html needs {absent}; --format text needs nothing")
+    if arguments.output == "-":
+        raise UsageError("--output -: expected a file: a page is not for a terminal; the other formats may go there")
+    if arguments.thumbnails < 0:
+        raise UsageError(f"--thumbnails: expected a number, 0 or more, got {arguments.thumbnails}")
+    to = Path(arguments.output) if arguments.output else None
+    with counting("picture") as shown:
+        written = write_report(
+            path,
+            to=to,
+            thumbnails=arguments.thumbnails,
+            offline=arguments.offline,
+            observe=shown.observe,
+        )
+    size = f"{written.size_bytes / 1e6:.1f} MB"
+    print(f"{plain(str(written.path))}: {plain(verdict(written.told))} ({size})")
+    for note in (*written.told.notes, *written.notes):
+        print(f"note: {plain(note)}")
+    return 0
+
+
+@contextmanager
+def _stdout_or(file: str | None) -> Iterator[None]:
+    """Let what is printed go to a file, if one is named. Raises StorageError."""
+    if file in (None, "-"):
+        yield
+        return
+    assert file is not None
+    with (
+        refusals(f"{file} can't be written"),
+        open(file, "w", encoding="utf-8", errors="backslashreplace") as stream,
+        redirect_stdout(stream),
+    ):
+        yield
 
 
 def verify(arguments: Namespace) -> int:

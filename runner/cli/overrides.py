@@ -20,6 +20,7 @@ def overrides(arguments: Namespace) -> dict[str, Any]:
         "max_runtime_s": arguments.max_runtime_s,
         "until": arguments.until,
         "grace_s": arguments.grace_s,
+        "report": getattr(arguments, "report", None),
         "log": _log(arguments),
     }
     chosen: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}

@@ -134,7 +134,28 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
 def _add_report(parser: argparse.ArgumentParser) -> None:
     _add_folder(parser)
     parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="json: one object with all of it (default: text)"
+        "--format",
+        choices=("html", "text", "json", "md"),
+        default="html",
+        help="html: a page to look at, in FOLDER; the others go to stdout; json: one object (default: html)",
+    )
+    output = parser.add_argument(
+        "--output",
+        metavar="F",
+        help="write to F instead; - is stdout, for all but html (default: FOLDER/report.html)",
+    )
+    _completes(output, "file")
+    parser.add_argument(
+        "--thumbnails",
+        type=int,
+        default=2500,
+        metavar="N",
+        help="draw N results anew at the most; what was drawn is kept (default: 2500)",
+    )
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="don't fetch prompts' images again from their URLs (default: those of what is drawn, for the page)",
     )
 
 
@@ -255,6 +276,12 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make results again that were made with other parameters, such as another seed",
     )
+    group.add_argument(
+        "--report",
+        action="store_true",
+        default=None,
+        help="write report.html into the output folder at the end (default: the config's; false)",
+    )
     group = parser.add_argument_group("what is said")
     group.add_argument("-v", "--verbose", action="store_true", help="log more, with times")
     group.add_argument("-q", "--quiet", action="store_true", help="log only warnings and errors, no progress")
@@ -282,7 +309,7 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ("check", "servers", "check a config, every endpoint's health and its protocol", _add_check, texts.CHECK),
     ("protocols", "servers", "list the kinds of servers known by name", _add_protocols, texts.PROTOCOLS),
     ("status", "folders", "say how an output folder stands, by whom, and why", _add_status, texts.STATUS),
-    ("report", "folders", "say how the last run in a folder went", _add_report, texts.REPORT),
+    ("report", "folders", "make a page to look at of what happened, or say it", _add_report, texts.REPORT),
     ("verify", "folders", "read every result again: size, SHA-256, structure", _add_verify, texts.VERIFY),
     ("prune", "folders", "list or remove files that belong to no prompt", _add_prune, texts.PRUNE),
     ("monitor", "monitoring", "watch the endpoints, and the run that goes on with them", _add_monitor, texts.MONITOR),

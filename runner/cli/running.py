@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from argparse import Namespace
@@ -62,6 +63,7 @@ def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
                 stop=stop,
                 observe=progress.observe,
                 ends_at=ends_at,
+                command=_typed(),
             )
             progress.close()
             with suppress(OSError):
@@ -75,6 +77,11 @@ def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
                     )
             print_answer(summary)
     return summary.exit_code
+
+
+def _typed() -> str:
+    """Return what was typed, as a shell would take it from anywhere."""
+    return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['runner', *sys.argv[1:]])}"
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
+from runner.chronicle import Chronicle, Outage, Run
 from runner.clock import utc_age_s
 from runner.pruning import Pruned, Stray
 from runner.records import Summary
-from runner.report import Cause, causes_of, endpoint_table, in_words, plain, table, verdict, why
+from runner.report import Cause, and_more, cause_text, in_words, plain, table, why
 from runner.status import LastRun, Status
 from runner.verification import Verified
 
@@ -82,8 +83,8 @@ def status_lines(folder: str, found: Status) -> Iterator[str]:
     if found.causes:
         yield ""
         yield "failed:"
-        yield from (f"  {_cause_text(cause)}" for cause in found.causes[:_SHOWN])
-        yield from _and_more(len(found.causes) - _SHOWN, "causes (--json lists all)")
+        yield from (f"  {plain(cause_text(cause))}" for cause in found.causes[:_SHOWN])
+        yield from and_more(len(found.causes) - _SHOWN, "causes (--json lists all)")
     if found.missing:
         keys = (found.prompts[index].key for index in found.missing[:_NAMED])
         yield _named("missing", keys, len(found.missing), "--missing-file F writes all")
@@ -136,14 +137,7 @@ def _share_table(found: Status) -> str:
         for one in shown
     ]
     text = table(["endpoint", "saved", "failed", "MB", "median s", "last saved"], rows)
-    return "\n".join([text, *_and_more(len(found.shares) - _SHOWN, "endpoints (--json lists all)")])
-
-
-def _cause_text(cause: Cause) -> str:
-    where = ", ".join(map(plain, cause.endpoints[:_NAMED]))
-    more = f" and {len(cause.endpoints) - _NAMED} more" if len(cause.endpoints) > _NAMED else ""
-    example = plain(cause.key) if cause.count == 1 else f"such as {plain(cause.key)}"
-    return f"{cause.count}× {plain(cause.error)} ({example}; {where}{more})"
+    return "\n".join([text, *and_more(len(found.shares) - _SHOWN, "endpoints (--json lists all)")])
 
 
 def _named(title: str, names: Iterable[str], count: int, rest: str) -> str:
@@ -151,56 +145,36 @@ def _named(title: str, names: Iterable[str], count: int, rest: str) -> str:
     return f"{title}: " + ", ".join(map(plain, names)) + more
 
 
-def _and_more(count: int, what: str) -> Iterator[str]:
-    if count > 0:
-        yield f"  … and {count} more {what}"
-
-
 def _ago(then: str) -> str:
     return f"{in_words(utc_age_s(then))} ago"
 
 
-def report_fields(summary: Summary, last: LastRun | None) -> Iterator[tuple[str, Any]]:
-    """Yield what ``report --format json`` says: the summary, why prompts failed, and the latest run."""
-    yield "success", summary.success
-    yield "exit_code", summary.exit_code
-    yield from asdict(summary).items()
-    yield "causes", [_cause_fields(cause) for cause in _causes(summary)]
+def report_fields(told: Chronicle, summary: Summary | None, last: LastRun | None) -> Iterator[tuple[str, Any]]:
+    """Yield what ``report --format json`` says: the last summary, if there is one, and what the report is made of."""
+    if summary:
+        yield "success", summary.success
+        yield "exit_code", summary.exit_code
+        yield from asdict(summary).items()
+    yield "causes", [_cause_fields(cause) for cause in told.causes]
     yield "last_run", _last_run_fields(last)
+    yield "folder", told.folder
+    yield "standing", {name: getattr(told, name) for name in ("total", "saved", "failed", "pending")}
+    yield "run", _run_fields(told, told.run)
+    yield "run_before", _run_fields(told, told.previous)
+    yield "changes", asdict(told.changes)
+    yield "outages", [asdict(one) | _named_places(told, one) for one in told.outages]
+    yield "notes", told.notes
 
 
-def report_lines(summary: Summary, last: LastRun | None) -> Iterator[str]:
-    """Yield how the last run that ended went, for a person to read."""
-    if last and last.run != summary.run:
-        began = _ago(last.began_at)
-        if last.ended is None:
-            yield f"a run is going on, begun {began}; this is the one before it"
-        else:
-            yield f"the last run, begun {began}, left no summary (killed?); this is the one before it"
-    yield f"{plain(summary.output_folder)}: {plain(verdict(summary))}"
-    began = f"began {_ago(summary.started_at)}, " if summary.started_at else ""
-    rate = f", {60 * summary.saved / summary.seconds:.1f} results a minute" if summary.saved else ""
-    yield f"{began}took {in_words(summary.seconds)}: {summary.saved} saved, {summary.skipped} skipped, " + (
-        f"{summary.failed} failed, {summary.pending} pending{rate}"
-    )
-    if summary.endpoints:
-        yield ""
-        yield _endpoints(summary)
-    if causes := _causes(summary):
-        yield ""
-        yield "failed:"
-        yield from (f"  {_cause_text(cause)}" for cause in causes[:_SHOWN])
-        yield from _and_more(len(causes) - _SHOWN, "causes (--format json lists all)")
-        yield "The same command tries just these again."
+def _run_fields(told: Chronicle, run: Run | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    turns = [asdict(turn) | {"endpoint": told.endpoints[turn.endpoint].name} for turn in run.turns]
+    return asdict(run) | {"a_minute": round(run.a_minute, 2), "turns": turns}
 
 
-def _endpoints(summary: Summary) -> str:
-    named = (replace(one, name=plain(one.name)) for one in summary.endpoints)
-    return endpoint_table(replace(summary, endpoints=tuple(named)))
-
-
-def _causes(summary: Summary) -> list[Cause]:
-    return causes_of((one.key, one.endpoint, one.error) for one in summary.failures)
+def _named_places(told: Chronicle, one: Outage) -> dict[str, str]:
+    return {"run": told.runs[one.run].name, "endpoint": told.endpoints[one.endpoint].name}
 
 
 def verify_fields(found: Verified) -> Iterator[tuple[str, Any]]:

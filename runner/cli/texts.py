@@ -74,6 +74,7 @@ _RUN_FILES = """\
 DIR/KEY.ply, DIR/KEY.glb ...  the results, each whole or absent
 DIR/.runner/ledger.jsonl      what came of every prompt; never edit it
 DIR/.runner/summary.json      the last run: counts, endpoints, failed prompts
+DIR/.runner/runs.jsonl        all runs: when each began, outages, how it ended
 DIR/.runner/config.yaml       its config with every default, without secrets
 DIR/.runner/run.log           the log of all runs
 """
@@ -212,23 +213,36 @@ runner status results --missing-file todo.txt
 )
 
 REPORT = Page(
-    synopsis="FOLDER [--format text|json]",
+    synopsis="FOLDER [--format html|text|json|md] [--output F]",
     about="""\
-Say how the last run that ended in an output folder went: its verdict, what each
-endpoint did, and why prompts failed. If a later one was killed, or is going on,
-the first line says so.
+Make a page to look at of what happened in an output folder: how the prompts
+stand, what each endpoint did and when it was idle and why, how long things
+took, a thumbnail of every result with a 3D view, why prompts failed, and what
+changed since the run before. It is one file that needs no network.
+
+Results are drawn on the CPU, and the drawings kept for the next report; images
+of prompts are fetched again from their URLs (not with --offline).
+
+text is what fits a terminal, md the same as Markdown, json all of it as one
+object. A run may be going on; a killed one is told of as well.
 """,
-    files="FOLDER/.runner/summary.json  is read\n",
+    files="""\
+FOLDER/report.html       is written, whole or not at all
+FOLDER/.runner/pictures  keeps the drawings; it may be removed at any time
+FOLDER/.runner           the ledger, the trail of the runs and the config are read
+""",
     exit_status="""\
-0    printed
-1    FOLDER can't be read
-2    wrong usage, or no run has ended in FOLDER
+0    written, or printed
+1    FOLDER can't be read, or the page can't be written
+2    wrong usage, no run was ever in FOLDER, or what html needs is not installed
 """,
     examples="""\
 runner report results
-runner report results --format json
+runner report results --format text
+runner report results --output ~/public/night.html --offline
+runner report results --format md --output night.md
 """,
-    see_also="docs/operations.md, docs/config.md (results on disk)\n",
+    see_also="docs/report.md, docs/operations.md\n",
 )
 
 VERIFY = Page(

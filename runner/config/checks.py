@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runner import access, watching
 from runner.config.chosen import host_port
+from runner.extras import missing
 from runner.protocols import problems
 from runner.redact import public_url
 from runner.settings import RunConfig
@@ -18,6 +19,8 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
         yield f"output_folder: expected a path, got {settings.output_folder!r}"
     yield from problems(settings.protocol)
     yield from watching.problems(settings, base)
+    if settings.report and (absent := missing("report")):
+        yield f"report: it needs {absent}"
     names: dict[str, int] = {}
     urls: dict[str, int] = {}
     for index, endpoint in enumerate(settings.endpoints):

@@ -31,7 +31,9 @@ class Tally:
         self._redact = redact
         self._started_at = utc_now()
         self._begun = time.monotonic()
-        self._endpoints = {one.name: EndpointTotals(one.name, public_url(one.url)) for one in endpoints}
+        self._endpoints = {
+            one.name: EndpointTotals(one.name, public_url(one.url), slots=one.slots) for one in endpoints
+        }
         self._failures: list[Failure] = []
         self._results: dict[str, deque[float]] = {one.name: deque(maxlen=LATEST) for one in endpoints}
         self._paces = Paces({one.name: one.slots for one in endpoints})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from runner.records import EndpointTotals, Summary
+from runner.report.causes import Cause
 
 _SHOWN = 5
 _ANSWER = ("total", "saved", "skipped", "failed", "pending", "seconds", "output_folder")
@@ -111,12 +112,26 @@ def endpoint_table(summary: Summary) -> str:
                 one.outages,
                 _seconds(one),
                 round(one.busy_s, 1),
-                round(100 * one.busy_s / summary.seconds) if summary.seconds else 0,
+                round(100 * one.busy_s / (summary.seconds * one.slots)) if summary.seconds else 0,
                 round(one.bytes / 1e6, 1),
             ]
             for one in summary.endpoints
         ],
     )
+
+
+def cause_text(cause: Cause) -> str:
+    """Say how often a cause was, its first error in full, and where."""
+    where = ", ".join(cause.endpoints[:_SHOWN])
+    more = f" and {len(cause.endpoints) - _SHOWN} more" if len(cause.endpoints) > _SHOWN else ""
+    example = cause.key if cause.count == 1 else f"such as {cause.key}"
+    return f"{cause.count}× {cause.error} ({example}; {where}{more})"
+
+
+def and_more(count: int, what: str) -> Iterator[str]:
+    """Yield a line that says how many more there are, if there are."""
+    if count > 0:
+        yield f"  … and {count} more {what}"
 
 
 def plain(text: str) -> str:

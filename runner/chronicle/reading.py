@@ -1,0 +1,253 @@
+"""All that a ledger says, line by line, in columns: every attempt, and the last word on every key."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runner.chronicle.records import ENDS
+from runner.report.causes import REST, cause_of
+from runner.storage import refusals
+
+ERRORS_TOLD_APART = 5000
+"""With more, errors that differ only in numbers and names are one; if these are as many again, the rest is one."""
+
+NOTHING, FAILED, SAVED = range(3)
+"""What the last word on a key may be."""
+
+NO_PLACE = 0xFFFF_FFFF_FFFF_FFFF
+
+_SAVED, _RETRIED, _FAILED, _INTERRUPTED, _DROPPED = range(len(ENDS))
+_ENDS = {"saved": _SAVED, "failed": _FAILED, "interrupted": _INTERRUPTED, "dropped": _DROPPED}
+_BLOCK = 1024 * 1024
+_LONGEST_S = 1e8
+
+
+@dataclass(slots=True)
+class Sums:
+    """What one run did, by its lines. Times are seconds since 1970, 0 for none."""
+
+    saved: int = 0
+    failed: int = 0
+    attempts: int = 0
+    bytes: int = 0
+    last_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Tries:
+    """Every attempt, in the ledger's order. ``sent_s`` is in seconds since 1970; ``image_s`` is of its prompt.
+
+    The other columns are those of ``records.Attempts``; ``key`` is the place of the key in ``Told.keys``.
+    """
+
+    run: array[int] = field(default_factory=lambda: array("I"))
+    endpoint: array[int] = field(default_factory=lambda: array("I"))
+    key: array[int] = field(default_factory=lambda: array("I"))
+    number: array[int] = field(default_factory=lambda: array("B"))
+    sent_s: array[float] = field(default_factory=lambda: array("d"))
+    wait_s: array[float] = field(default_factory=lambda: array("f"))
+    generate_s: array[float] = field(default_factory=lambda: array("f"))
+    receive_s: array[float] = field(default_factory=lambda: array("f"))
+    image_s: array[float] = field(default_factory=lambda: array("f"))
+    end: array[int] = field(default_factory=lambda: array("B"))
+    moved: array[int] = field(default_factory=lambda: array("B"))
+    status: array[int] = field(default_factory=lambda: array("H"))
+    error: array[int] = field(default_factory=lambda: array("I"))
+
+
+@dataclass(slots=True)
+class Words:
+    """The last word on each key, by its place in ``Told.keys``.
+
+    ``kind``: NOTHING, FAILED or SAVED, by the run ``run``; ``before`` is the same as of the runs before that one.
+    ``saved_at`` and ``last_at``: where in the ledger the line of its latest result, and of its last word, begins.
+    """
+
+    kind: bytearray = field(default_factory=bytearray)
+    before: bytearray = field(default_factory=bytearray)
+    run: array[int] = field(default_factory=lambda: array("I"))
+    saved_at: array[int] = field(default_factory=lambda: array("Q"))
+    last_at: array[int] = field(default_factory=lambda: array("Q"))
+
+
+@dataclass(slots=True)
+class Told:
+    """What a ledger tells. ``runs``, ``endpoints``, ``keys`` and ``errors`` give what columns refer to its number."""
+
+    runs: dict[str, int] = field(default_factory=dict)
+    endpoints: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=lambda: {"": 0})
+    sums: list[Sums] = field(default_factory=list)
+    of_endpoint: dict[tuple[int, int], Sums] = field(default_factory=dict)
+    """What each endpoint did in each run: by the numbers of both."""
+    tries: Tries = field(default_factory=Tries)
+    words: Words = field(default_factory=Words)
+    unreadable: int = 0
+
+    def error(self, text: str, key: str) -> int:
+        """Return the number of an error's text."""
+        if text not in self.errors and len(self.errors) > ERRORS_TOLD_APART:
+            text = cause_of(text, key)
+            if text not in self.errors and len(self.errors) > 2 * ERRORS_TOLD_APART:
+                text = REST
+        return self.errors.setdefault(text, len(self.errors))
+
+
+def read(path: Path, endpoints: Iterable[str] = ()) -> Told:
+    """Read a ledger, if there is one; what nobody can read is counted. Raises StorageError.
+
+    ``endpoints`` get the first numbers, in their order; others as they come.
+    """
+    told = Told()
+    for name in endpoints:
+        _number(told.endpoints, name)
+    for place, line in _lines(path):
+        try:
+            said = json.loads(line)
+            if said["outcome"] != "submitted":
+                _add(told, place, said)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            told.unreadable += 1
+    return told
+
+
+def seconds_of(at: str) -> float:
+    """Return a time of ``clock.utc_now`` in seconds since 1970. Raises ValueError.
+
+    >>> seconds_of("1970-01-01T00:01:00.500Z")
+    60.5
+    """
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb", _BLOCK) as file:
+        place = 0
+        for line in file:
+            yield place, line
+            place += len(line)
+
+
+def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
+    """Take note of a line. What can't be read of it is found out before anything is noted."""
+    key, kind, name = str(said["key"]), _ENDS[said["outcome"]], str(said["endpoint"])
+    finished_s = _moment(said["finished_at"])
+    size = int(said["size_bytes"] or 0) + sum(int(one["size_bytes"]) for one in said.get("more", ()))
+    attempts = [*_attempts(said, kind)]
+    run = _number(told.runs, str(said["run"]))
+    if run == len(told.sums):
+        told.sums.append(Sums())
+    number = _number(told.keys, key)
+    if number == len(told.words.kind):
+        _new_word(told.words, run)
+    if kind in (_SAVED, _FAILED):
+        _take_word(told.words, number, run, place, SAVED if kind == _SAVED else FAILED)
+    share = told.of_endpoint.setdefault((run, _number(told.endpoints, name)), Sums())
+    for sums in (told.sums[run], share):
+        sums.saved += kind == _SAVED
+        sums.failed += kind == _FAILED
+        sums.bytes += size if kind == _SAVED else 0
+        sums.last_s = max(sums.last_s, finished_s)
+    for one in attempts:
+        _add_attempt(told, run, number, key, one)
+
+
+def _number(numbers: dict[str, int], name: str) -> int:
+    return numbers.setdefault(name, len(numbers))
+
+
+def _new_word(words: Words, run: int) -> None:
+    words.kind.append(NOTHING)
+    words.before.append(NOTHING)
+    words.run.append(run)
+    words.saved_at.append(NO_PLACE)
+    words.last_at.append(NO_PLACE)
+
+
+def _take_word(words: Words, number: int, run: int, place: int, kind: int) -> None:
+    """Take a line for the last word on its key."""
+    if words.run[number] != run:
+        words.before[number] = words.kind[number]
+        words.run[number] = run
+    words.kind[number] = kind
+    words.last_at[number] = place
+    if kind == SAVED:
+        words.saved_at[number] = place
+
+
+class _Try(NamedTuple):
+    """An attempt as a line tells it; all columns in their order but run and key."""
+
+    endpoint: str
+    number: int
+    sent_s: float
+    wait_s: float
+    generate_s: float
+    receive_s: float
+    image_s: float
+    end: int
+    moved: bool
+    status: int
+    error: str
+
+
+def _attempts(said: Mapping[str, Any], kind: int) -> Iterator[_Try]:
+    home = said["moved_from"] or said["endpoint"]
+    last = len(said["attempts"]) - 1
+    for place, one in enumerate(said["attempts"]):
+        if not (sent_s := _moment(one["started_at"])):
+            continue  # nobody can say where on the timeline it was
+        yield _Try(
+            endpoint=str(one["endpoint"]),
+            number=min(int(one["number"]), 255),
+            sent_s=sent_s,
+            wait_s=_seconds(one["wait_s"]),
+            generate_s=_seconds(one["generate_s"]),
+            receive_s=_seconds(one["receive_s"]),
+            image_s=_seconds(said["image_s"]) if place == 0 else 0.0,
+            end=kind if place == last or kind == _DROPPED else _RETRIED,
+            moved=one["endpoint"] != home,
+            status=min(int(one["status"] or 0), 999),
+            error=str(one["error"] or ""),
+        )
+
+
+def _moment(at: Any) -> float:
+    """Return a time in seconds since 1970; 0 for what is none."""
+    try:
+        return max(0.0, seconds_of(at))
+    except (ValueError, AttributeError, OverflowError):
+        return 0.0
+
+
+def _seconds(value: Any) -> float:
+    """Return a duration; 0 for what can be none."""
+    return float(value) if 0 <= value < _LONGEST_S else 0.0
+
+
+def _add_attempt(told: Told, run: int, key: int, name: str, one: _Try) -> None:
+    endpoint = _number(told.endpoints, one.endpoint)
+    told.of_endpoint.setdefault((run, endpoint), Sums()).attempts += 1
+    told.sums[run].attempts += 1
+    tries = told.tries
+    tries.run.append(run)
+    tries.endpoint.append(endpoint)
+    tries.key.append(key)
+    tries.number.append(one.number)
+    tries.sent_s.append(one.sent_s)
+    tries.wait_s.append(one.wait_s)
+    tries.generate_s.append(one.generate_s)
+    tries.receive_s.append(one.receive_s)
+    tries.image_s.append(one.image_s)
+    tries.end.append(one.end)
+    tries.moved.append(one.moved)
+    tries.status.append(one.status)
+    tries.error.append(told.error(one.error, name))

@@ -1,0 +1,121 @@
+"""Which runs there were in a folder, and how each went: by ledger, trail and summary, whichever tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runner import report
+from runner.chronicle.reading import Sums, Told, seconds_of
+from runner.records import Endpoint
+from runner.status import LastRun
+from runner.trail import Gone, Trace
+
+Ended = Literal["done", "stopped", "killed", "unknown"] | None
+
+
+@dataclass(slots=True)
+class Known:
+    """A run by its number in ``Told``, with all that is known of it; times are seconds since 1970.
+
+    ``slots`` are of its endpoints, by their numbers; ``gone``: who was out, from when until when (None: to the end),
+    and why.
+    """
+
+    number: int
+    name: str
+    began_at: str
+    began_s: float
+    seconds: float
+    ended: Ended
+    why: str
+    sums: Sums
+    total: int | None = None
+    skipped: int | None = None
+    pending: int | None = None
+    command: str | None = None
+    slots: dict[int, int] = field(default_factory=dict)
+    gone: list[tuple[int, float, float | None, str]] = field(default_factory=list)
+
+
+def known_runs(
+    told: Told,
+    traces: Iterable[Trace],
+    latest: LastRun | None,
+    summary: Mapping[str, Any],
+    endpoints: Sequence[Endpoint],
+) -> Iterator[Known]:
+    """Yield the runs that asked an endpoint for anything, and the latest, in the order of time.
+
+    ``told`` is given the runs and endpoints that only the trail knows. ``endpoints`` are those of the last run.
+    """
+    by_name = {trace.run: trace for trace in traces}
+    if latest:
+        by_name.setdefault(latest.run, Trace(latest.run))
+    for name in sorted({*told.runs, *by_name}):
+        if name not in told.runs:
+            told.runs[name] = len(told.sums)
+            told.sums.append(Sums())
+        is_latest = latest is not None and latest.run == name
+        if not told.sums[told.runs[name]].attempts and not is_latest:
+            continue
+        trace = by_name.get(name)
+        last = latest if is_latest else None
+        with suppress(ValueError):  # the name of a run is when it began; whatever is called otherwise is none
+            yield _known(told, name, trace, last, summary if summary.get("run") == name else {}, endpoints)
+
+
+def _known(
+    told: Told,
+    name: str,
+    trace: Trace | None,
+    latest: LastRun | None,
+    summary: Mapping[str, Any],
+    endpoints: Sequence[Endpoint],
+) -> Known:
+    number = told.runs[name]
+    sums = told.sums[number]
+    began_at = name.rpartition("-")[0]
+    began_s = seconds_of(began_at)
+    said = summary or (trace.ended if trace and trace.ended else {})
+    ended, why = _end(trace, latest, said)
+    found = Known(number, name, began_at, began_s, 0.0, ended, why, sums)
+    slots = {one.name: one.slots for one in endpoints} if latest else {}
+    if trace:
+        found.command = trace.command
+        slots = {one: count for one, _, count in trace.endpoints} or slots
+        found.gone = [*_gone(told, trace.gone)]
+    found.slots = {told.endpoints.setdefault(one, len(told.endpoints)): count for one, count in slots.items()}
+    found.total = _count(said, "total", trace.total if trace else None)
+    found.skipped = _count(said, "skipped", trace.skipped if trace else None)
+    if found.total is not None and found.skipped is not None:
+        found.pending = max(0, found.total - found.skipped - sums.saved - sums.failed)
+    found.pending = _count(said, "pending", found.pending)
+    traced = max([sums.last_s, *(until or since for _, since, until, _ in found.gone)])
+    seconds = said.get("seconds")
+    found.seconds = float(seconds) if isinstance(seconds, int | float) else max(0.0, traced - began_s)
+    return found
+
+
+def _end(trace: Trace | None, latest: LastRun | None, said: Mapping[str, Any]) -> tuple[Ended, str]:
+    """Say how a run ended, and why it ended early if it did."""
+    if latest and latest.ended is None:
+        return None, ""
+    if said:
+        early = said.get("error") or (report.why(said["stopped"]) if said.get("stopped") else "")
+        return ("stopped", str(early)) if early else ("done", "")
+    return ("killed" if trace or latest else "unknown"), ""
+
+
+def _gone(told: Told, gone: Iterable[Gone]) -> Iterator[tuple[int, float, float | None, str]]:
+    for one in gone:
+        with suppress(ValueError):
+            number = told.endpoints.setdefault(one.endpoint, len(told.endpoints))
+            back_s = None if one.back_at is None else seconds_of(one.back_at)
+            yield number, seconds_of(one.at), back_s, one.why
+
+
+def _count(said: Mapping[str, Any], name: str, otherwise: int | None) -> int | None:
+    return said[name] if isinstance(said.get(name), int) else otherwise

@@ -1,0 +1,184 @@
+"""Read a folder, and tell what happened in it."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from math import inf
+from pathlib import Path
+
+from runner.chronicle.attempts import Laid, Span, laid_out, renumbered
+from runner.chronicle.reading import Told, read
+from runner.chronicle.records import STATES, Attempts, Chronicle, Outage, Rows, Server
+from runner.chronicle.rows import ROWS_MOST, Place, changes_of, places_in, places_of, rows_of
+from runner.chronicle.runs import Known, known_runs
+from runner.chronicle.turns import runs_of
+from runner.clock import utc_now
+from runner.errors import UsageError
+from runner.progress import read_progress
+from runner.redact import public_url
+from runner.report import Cause, causes_of
+from runner.status import Status, last_run, status_of
+from runner.storage import STATE
+from runner.traces import expect_ledger, last_summary
+from runner.trail import Trace, traces_in
+
+RUNS_MOST = 200
+"""So many runs are told of, the latest that asked an endpoint for anything."""
+
+ATTEMPTS_MOST = 200_000
+"""So many attempts are listed, the latest; all of them are counted."""
+
+
+def chronicle_of(path: Path) -> Chronicle:
+    """Read all that is known of a folder; a run may be going on in it. Only reads.
+
+    Where the list can't be read any more, the ledger alone is told of, and a note says so. Raises UsageError (no run
+    was ever here), StorageError.
+    """
+    ledger, state = expect_ledger(path), path / STATE
+    notes: list[str] = []
+    found = _status(path, notes)
+    traces = traces_in(state)
+    told = read(ledger, _in_order(found, traces))
+    known = _runs(path, told, found, traces)
+    shown = next((one for one in reversed(known) if one.sums.attempts), known[-1] if known else None)
+    numbers = {one.number: place for place, one in enumerate(known)}
+    rows = rows_of(ledger, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
+    row_of = {told.keys[key]: row for row, key in enumerate(rows.keys) if key in told.keys}
+    keep = _kept(told, known)
+    laid = laid_out(told, _spans(known), keep, row_of, in_batches=_in_batches(found))
+    total = found.total if found else len(told.keys)
+    notes += _notes(told, total, rows, laid, known)
+    earlier = known[: numbers[shown.number]] if shown else []
+    before = next((one for one in reversed(earlier) if one.sums.attempts), None)
+    return Chronicle(
+        folder=str(path),
+        made_at=utc_now(),
+        total=total,
+        saved=found.saved if found else rows.state.count(STATES.index("saved")),
+        failed=len(found.failed) if found else rows.state.count(STATES.index("failed")),
+        pending=len(found.missing) if found else rows.state.count(STATES.index("pending")),
+        endpoints=tuple(_servers(told, found, traces)),
+        runs=tuple(runs_of(told, known, laid)),
+        shown=numbers[shown.number] if shown else None,
+        before=numbers[before.number] if before else None,
+        attempts=_placed(laid.attempts, numbers),
+        rows=rows,
+        errors=[*told.errors],
+        outages=tuple(_outages(known)),
+        idle=tuple(replace(one, run=numbers[one.run]) for one in laid.idle if one.run in keep),
+        causes=tuple(found.causes if found else _causes(rows, told)),
+        changes=changes_of(rows, told, shown.number if shown else None),
+        notes=tuple(notes),
+    )
+
+
+def _status(path: Path, notes: list[str]) -> Status | None:
+    try:
+        return status_of(path)
+    except UsageError as error:
+        notes.append(f"The list of the last run can't be read, so only what the ledger knows is told: {error}")
+        return None
+
+
+def _in_order(found: Status | None, traces: Sequence[Trace]) -> Iterator[str]:
+    """Yield the endpoints by their names: as the config has them, then those of earlier runs."""
+    if found:
+        yield from (one.name for one in found.config.endpoints)
+    yield from (name for trace in reversed(traces) for name, _, _ in trace.endpoints)
+
+
+def _runs(path: Path, told: Told, found: Status | None, traces: Sequence[Trace]) -> list[Known]:
+    """Return the runs that are told of."""
+    latest = found.last_run if found else last_run(path, read_progress(path / STATE))
+    endpoints = found.config.endpoints if found else ()
+    return [*known_runs(told, traces, latest, last_summary(path), endpoints)][-RUNS_MOST:]
+
+
+def _places(found: Status | None, told: Told) -> Iterator[Place]:
+    return places_of(found.prompts, found.failed, found.missing) if found else places_in(told)
+
+
+def _spans(runs: Sequence[Known]) -> dict[int, Span]:
+    """Return the span of each run, by its number."""
+    spans = {}
+    for one in runs:
+        outages: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+        for endpoint, since_s, until_s, _ in one.gone:
+            end_s = one.seconds if until_s is None else until_s - one.began_s
+            outages[endpoint].append((since_s - one.began_s, end_s))
+        ended_early = one.ended not in ("done", "unknown")
+        spans[one.number] = Span(one.began_s, one.seconds, ended_early, one.slots, outages)
+    return spans
+
+
+def _kept(told: Told, runs: Sequence[Known]) -> dict[int, float]:
+    """Return from when on each run's attempts are listed, by its number: whole runs, and of the latest a part."""
+    keep: dict[int, float] = {}
+    left = ATTEMPTS_MOST
+    for one in reversed(runs):
+        if one.sums.attempts <= left:
+            keep[one.number] = -inf
+        elif not keep:
+            sent = sorted(at for at, run in zip(told.tries.sent_s, told.tries.run, strict=True) if run == one.number)
+            keep[one.number] = sent[-left]
+        else:
+            break
+        left -= min(left, one.sums.attempts)
+    return keep
+
+
+def _in_batches(found: Status | None) -> bool:
+    return found is not None and found.config.settings.protocol.kind == "batch"
+
+
+def _notes(told: Told, total: int, rows: Rows, laid: Laid, known: Sequence[Known]) -> Iterator[str]:
+    """Yield what a reader has to know of what is not shown."""
+    if told.unreadable:
+        yield f"{told.unreadable} lines of the ledger can't be read; what they said is lost"
+    if len(rows) < total:
+        yield f"{len(rows)} of {total} prompts are shown, those that failed first; all of them are counted"
+    attempts = sum(one.sums.attempts for one in known)
+    if len(laid.attempts) < attempts:
+        yield f"the timeline shows the latest {len(laid.attempts)} of {attempts} attempts; all of them are counted"
+
+
+def _servers(told: Told, found: Status | None, traces: Sequence[Trace]) -> Iterator[Server]:
+    """Yield every endpoint, by its number."""
+    known = {name: Server(name, url, slots) for one in traces for name, url, slots in one.endpoints}
+    if found:
+        known |= {one.name: Server(one.name, public_url(one.url), one.slots) for one in found.config.endpoints}
+    yield from (known.get(name) or Server(name) for name in told.endpoints)
+
+
+def _placed(attempts: Attempts, numbers: Mapping[int, int]) -> Attempts:
+    """Return the attempts with the places of their runs instead of their numbers, in the order of these."""
+    attempts.run = renumbered(attempts.run, numbers)
+    order = sorted(range(len(attempts)), key=attempts.run.__getitem__)  # a stable sort
+    if order != [*range(len(attempts))]:
+        for name in Attempts.__slots__:
+            column = getattr(attempts, name)
+            setattr(attempts, name, array(column.typecode, map(column.__getitem__, order)))
+    return attempts
+
+
+def _outages(known: Sequence[Known]) -> Iterator[Outage]:
+    for place, one in enumerate(known):
+        for endpoint, since_s, until_s, why in one.gone:
+            back_s = None if until_s is None else round(until_s - one.began_s, 3)
+            yield Outage(place, endpoint, round(since_s - one.began_s, 3), back_s, why)
+
+
+def _causes(rows: Rows, told: Told) -> list[Cause]:
+    """Group the failures that the ledger knows, where nobody knows the list."""
+    errors, names = [*told.errors], [*told.endpoints]
+    failed = STATES.index("failed")
+    return causes_of(
+        (rows.keys[row], names[rows.endpoint[row]], errors[rows.error[row]])
+        for row, state in enumerate(rows.state)
+        if state == failed and rows.endpoint[row] < len(names)
+    )
