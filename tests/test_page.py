@@ -113,6 +113,12 @@ def test_a_killed_run_says_so_and_names_no_count_that_nobody_knows(tmp_path: Pat
     assert "None" not in words
 
 
+def test_a_run_from_before_trails_were_kept_is_not_called_killed(tmp_path: Path) -> None:
+    told = chronicles.chronicle(5, 2)
+    words = page_of(tmp_path, replace(told, runs=(replace(told.runs[0], ended="unknown"),))).words
+    assert "no word of how it ended" in words and "killed" not in words
+
+
 def test_names_from_outside_make_no_element_and_no_attribute(tmp_path: Path) -> None:
     def shape(name: str) -> Page:
         told = chronicles.renamed(chronicles.chronicle(30, 3, runs=2, failing=0.2, pending=2), name)

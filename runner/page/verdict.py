@@ -60,6 +60,8 @@ def ending(run: Run) -> str:
         return "is going on"
     if run.ended == "killed":
         return "was killed: it left no summary, and its length is that of its last trace"
+    if run.ended == "unknown":
+        return "left its results and no word of how it ended; its length is that of its last trace"
     if run.ended == "stopped":
         return f"was stopped: {plain(run.why) or why(None)}"
     return "went through its list"
