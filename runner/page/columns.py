@@ -70,6 +70,7 @@ def _run(run: Run) -> dict[str, Any]:
             {
                 "endpoint": one.endpoint,
                 "share": one.share,
+                "busy_s": one.busy_s,
                 "median_s": one.median_s,
                 "slow": one.slow,
                 "idle": dict(one.idle),

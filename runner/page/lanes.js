@@ -70,10 +70,17 @@ const ORDERS = {
   slow: (a, b) => (b.turn?.median_s ?? 0) - (a.turn?.median_s ?? 0),
 };
 
+/** Return the seconds that an endpoint's slots had in a run; at least those that are told of, for a run's are rounded. */
+function wholeOf(told, run, turn) {
+  const all = told.runs[run].seconds * Math.max(1, told.endpoints[turn.endpoint].slots);
+  return Math.max(all, Object.values(turn.idle).reduce((sum, idle) => sum + idle, turn.busy_s));
+}
+
 /** Return the largest reason for idleness of an endpoint as [share, why], null if it had next to none. */
-function largestGap(told, run, turn, slots) {
-  const whole = told.runs[run].seconds * slots;
-  const [why, seconds] = Object.entries(turn?.idle ?? {}).reduce((most, one) => (one[1] > most[1] ? one : most), ["", 0]);
+function largestGap(told, run, turn) {
+  if (!turn) return null;
+  const whole = wholeOf(told, run, turn);
+  const [why, seconds] = Object.entries(turn.idle).reduce((most, one) => (one[1] > most[1] ? one : most), ["", 0]);
   return whole > 0 && seconds / whole >= 0.01 ? [seconds / whole, why] : null;
 }
 

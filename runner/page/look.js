@@ -5,9 +5,10 @@ function makeLook(sheet) {
   const dialog = byId("look");
   const look = { told, sheet, dialog, row: -1, view: null, turn: 0, byPrompt: null };
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // another card was opened meanwhile
     closeView(look);
     dialog.replaceChildren();
-    if (location.hash.startsWith("#key=")) history.replaceState(null, "", location.pathname + location.search + "#sheet");
+    if (location.hash === hashOf(told.rows.keys[look.row])) history.replaceState(null, "", location.pathname + location.search + "#sheet");
     const place = sheet.rows.indexOf(look.row);
     if (place >= 0) focusPlace(sheet, place);
   });
@@ -24,13 +25,15 @@ function makeLook(sheet) {
   return look;
 }
 
+const hashOf = (key) => `#key=${encodeURIComponent(key)}`;
+
 /** Open a row's card; its neighbours are those of the sheet as it stands. */
 function showLook(look, row) {
   closeView(look);
   look.row = row;
   const { told, dialog } = look;
   const key = told.rows.keys[row];
-  history.replaceState(null, "", `#key=${encodeURIComponent(key)}`);
+  history.replaceState(null, "", hashOf(key));
   dialog.replaceChildren(headOf(look, row), make("div", { class: "look-body" }, stageOf(look, row), asideOf(look, row)));
   if (!dialog.open) dialog.showModal();
   dialog.querySelector(".look-body").scrollTop = 0;

@@ -87,11 +87,11 @@ function printing(line, sheet) {
 
 /** Say what the endpoints of a run were idle for, all together. */
 function idleWords(told, run) {
-  const { turns, seconds } = told.runs[run];
+  const { turns } = told.runs[run];
   const sums = new Map();
   let whole = 0;
   for (const turn of turns) {
-    whole += seconds * Math.max(1, told.endpoints[turn.endpoint].slots);
+    whole += wholeOf(told, run, turn);
     for (const [why, idle] of Object.entries(turn.idle)) sums.set(why, (sums.get(why) ?? 0) + idle);
   }
   const shares = [...sums].map(([why, idle]) => [why, idle / whole]).filter(([, share]) => share >= 0.005).sort((a, b) => b[1] - a[1]);

@@ -57,7 +57,8 @@ def lines(told: Chronicle, run: Run) -> list[Line]:
 def _line(told: Chronicle, run: Run, turn: Turn) -> Line:
     server = told.endpoints[turn.endpoint]
     change, tone = _change(turn)
-    whole = max(run.seconds * max(server.slots, 1), 1e-9)
+    told_of = turn.busy_s + sum(turn.idle.values())  # more than the run took, where that was rounded
+    whole = max(run.seconds * max(server.slots, 1), told_of, 1e-9)
     idle = [(name, turn.idle.get(name, 0.0) / whole) for name in REASONS]
     parts = [(name, share, f"{percent(share)} {REASONS[name]}") for name, share in idle if share >= 0.001]
     most = max(parts, key=lambda part: part[1], default=None)

@@ -127,7 +127,7 @@ function nameRows(line) {
   for (const block of line.blocks) {
     const readable = block.height >= 10;
     const at = { top: `${block.y}px`, height: `${line.narrow ? block.label + 2 : block.height}px` };
-    const gap = largestGap(told, run, block.turn, block.slots.length);
+    const gap = largestGap(told, run, block.turn);
     const busy = block.turn ? asPercent(block.turn.share) : "";
     const marks = [block.outages.length ? "out" : "", block.turn?.slow ? "slow" : ""].filter(Boolean);
     const why = gap ? `${asPercent(gap[0])} ${told.reasons[gap[1]]}` : "";

@@ -6,6 +6,7 @@ const asNumber = (value) => numberWords.format(value);
 
 function asFigure(value) {
   if (!value) return "0";
+  if (value < 0.1) return String(Number(value.toPrecision(2)));
   if (value < 10) return value.toFixed(2);
   return value < 100 ? value.toFixed(1) : asNumber(value);
 }

@@ -30,13 +30,13 @@ def number(value: float) -> str:
 def figure(value: float) -> str:
     """Return a number with three digits that count.
 
-    >>> [figure(value) for value in (0, 0.1234, 3.456, 34.56, 345.6, 3456.7)]
-    ['0', '0.12', '3.46', '34.6', '346', '3,457']
+    >>> [figure(value) for value in (0, 0.00123, 0.1234, 3.456, 34.56, 345.6, 3456.7)]
+    ['0', '0.0012', '0.12', '3.46', '34.6', '346', '3,457']
     """
     if not value:
         return "0"
     if value < 10:
-        return f"{value:.2f}"
+        return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
     return f"{value:.1f}" if value < 100 else number(value)
 
 
