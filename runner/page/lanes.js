@@ -76,12 +76,15 @@ function wholeOf(told, run, turn) {
   return Math.max(all, Object.values(turn.idle).reduce((sum, idle) => sum + idle, turn.busy_s));
 }
 
-/** Return the largest reason for idleness of an endpoint as [share, why], null if it had next to none. */
-function largestGap(told, run, turn) {
-  if (!turn) return null;
+const NATURAL = new Set(["start", "over", "end"]); // every endpoint is idle at the beginning and at the end
+
+/** Return in words why an endpoint was idle for most of the time: what might have been helped first. */
+function whyIdle(told, run, turn) {
+  if (!turn) return "";
   const whole = wholeOf(told, run, turn);
-  const [why, seconds] = Object.entries(turn.idle).reduce((most, one) => (one[1] > most[1] ? one : most), ["", 0]);
-  return whole > 0 && seconds / whole >= 0.01 ? [seconds / whole, why] : null;
+  const shares = Object.entries(turn.idle).map(([why, seconds]) => ({ why, share: seconds / whole, last: NATURAL.has(why) || seconds / whole < 0.03 }));
+  const found = shares.filter((one) => one.share >= 0.01).sort((a, b) => a.last - b.last || b.share - a.share);
+  return found.slice(0, 2).map((one) => `${asPercent(one.share)} ${told.reasons[one.why] ?? one.why}`).join(", ");
 }
 
 /** Collects boxes [x, y, width, height] by kind; those narrower than a pixel that touch become one. */

@@ -1,12 +1,17 @@
 // Put the page together.
 
+/** Show moments in the reader's own time; with seconds, if two runs would be told apart by nothing else. */
 function localTimes() {
-  for (const element of document.querySelectorAll("time[datetime]")) {
-    element.title = `${element.dateTime} UTC`.replace("Z UTC", " UTC");
-    element.textContent = asMoment(element.dateTime);
+  const times = [...document.querySelectorAll("time[datetime]")];
+  const options = [...document.querySelectorAll("#run option[data-at]")];
+  const runs = [...new Set([...document.querySelectorAll("#verdict .story time")].map((one) => one.dateTime).concat(options.map((one) => one.dataset.at)))];
+  const seconds = new Set(runs.map((at) => asMoment(at))).size < runs.length;
+  for (const time of times) {
+    time.title = time.dateTime.replace("T", " ").replace(/Z$/, " UTC");
+    time.textContent = asMoment(time.dateTime, { seconds });
   }
-  for (const option of document.querySelectorAll("#run option[data-at]")) {
-    option.textContent = `${asMoment(option.dataset.at)} · ${option.textContent.split(" · ").slice(1).join(" · ")}`;
+  for (const option of options) {
+    option.textContent = `${asMoment(option.dataset.at, { seconds })} · ${option.textContent.split(" · ").slice(1).join(" · ")}`;
   }
 }
 

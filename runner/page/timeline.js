@@ -123,14 +123,13 @@ function arrange(line) {
 function nameRows(line) {
   const { told, run } = line;
   const names = [make("div", { class: "tl-corner" }, line.narrow ? "" : "Endpoint")];
-  const sides = [make("div", { class: "tl-corner" }, "Busy, and what it waited for most")];
+  const sides = [make("div", { class: "tl-corner" }, "Busy, and why it was idle")];
   for (const block of line.blocks) {
     const readable = block.height >= 10;
     const at = { top: `${block.y}px`, height: `${line.narrow ? block.label + 2 : block.height}px` };
-    const gap = largestGap(told, run, block.turn);
     const busy = block.turn ? asPercent(block.turn.share) : "";
     const marks = [block.outages.length ? "out" : "", block.turn?.slow ? "slow" : ""].filter(Boolean);
-    const why = gap ? `${asPercent(gap[0])} ${told.reasons[gap[1]]}` : "";
+    const why = whyIdle(told, run, block.turn);
     const badges = marks.map((mark) => make("span", { class: `badge ${mark}` }, mark));
     const name = make("span", { class: "name" }, block.name);
     if (line.narrow) {

@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
     ['0 s', '0.42 s', '10 s', '1 min 0 s', '1 min 1 s', '2 h 1 min', '2 d 7 h']
     """
     if seconds < 9.95:
-        return f"{seconds:.3g}{THIN}s" if seconds >= 0.001 else f"0{THIN}s"
+        return f"{seconds:.2f}{THIN}s" if seconds >= 0.1 else f"{seconds:.2g}{THIN}s"
     whole = round(seconds)
     for unit, long, smaller, short in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= long:
