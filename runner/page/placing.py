@@ -67,7 +67,7 @@ def _placed(paths: Sequence[Path | None], folder: Path, shelf: Shelf, digests: _
     beside = [None if place[1] else path for path, place in zip(paths, known, strict=True)]
     parents = {path.parent for path in beside if path}
     common = os.path.commonpath(parents) if parents else ""
-    names = ["" if path is None else os.path.relpath(path, common) for path in beside]
+    names = ["" if path is None else str(path).removeprefix(common).lstrip(os.sep) for path in beside]
     matches = [_DIGEST.fullmatch(name) for name in names]
     ending = next((match[2] for match in matches if match), "")
     called = [digests.number(match[1]) if match and match[2] == ending else 0 for match in matches]
