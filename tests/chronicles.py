@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import random
-from array import array
-from dataclasses import replace
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+
+import numpy
+from PIL import Image
 
 from runner.chronicle import (
     CHANGES,
     ENDS,
-    NO_PROMPT,
     NONE,
     STATES,
     Attempts,
@@ -26,7 +30,8 @@ from runner.chronicle import (
     Turn,
 )
 from runner.pictures.records import BLANK, EXPLODED, Gallery, Picture
-from runner.report import causes_of
+from runner.report import Cause, causes_of
+from runner.report.causes import cause_of
 
 ERRORS = (
     "",
@@ -36,7 +41,6 @@ ERRORS = (
     "the image can't be read: 404 Not Found for https://images.example/chairs/broken.png",
     "the result is no whole PLY: it ends after 81920 of 1310720 bytes\nits header says 20480 vertices",
 )
-FAR = "2026-11-28T22:14:03.120000Z"
 WORDS = "chair table lamp teapot bicycle dragon violin rocket castle turtle robot piano".split()
 
 
@@ -54,7 +58,7 @@ def chronicle(
 ) -> Chronicle:
     """Return what ``runs`` runs did with a list of prompts; the same for the same arguments.
 
-    A share ``failing`` of the prompts fails for good; the last run but ``runs`` == 1 does most of the work.
+    A share ``failing`` of them fails for good, ``pending`` are left. The third endpoint is slow, the second goes out.
     """
     dice = random.Random(seed)
     servers = tuple(Server(f"gpu-{place}", f"http://127.0.0.1:{10006 + place}", slots) for place in range(endpoints))
@@ -62,16 +66,19 @@ def chronicle(
     if endpoints > 2:
         speeds[2] *= 2.3
     rows = _rows(prompts, pending, failing, dice)
-    attempts, outages, idle, told_runs = Attempts(), [], [], []
+    attempts = Attempts()
+    outages: list[Outage] = []
+    idle: list[Idle] = []
+    told_runs: list[Run] = []
     before: dict[int, float] = {}
     for run in range(runs):
-        work = _work_of(rows, run, runs, dice)
-        day = 28 - (runs - 1 - run)
-        one, outs, gaps = _drive(run, f"2026-11-{day:02d}T22:14:03.120000Z", work, rows, servers, speeds, before, attempts, dice)
-        before = {turn.endpoint: turn.median_s for turn in one.turns if turn.median_s}
-        told_runs.append(one)
-        outages += outs
-        idle += gaps
+        drive = _Drive(run, f"2026-11-{29 - runs + run:02d}T22:14:03.120000Z", rows, servers, dice)
+        told_runs.append(drive.work(_work_of(rows, run, runs, dice), speeds, before))
+        before = {turn.endpoint: turn.median_s for turn in told_runs[-1].turns if turn.median_s}
+        for column, one in zip(fields(Attempts), zip(*drive.columns, strict=True), strict=False):
+            getattr(attempts, column.name).extend(one)
+        outages += drive.outages
+        idle += drive.idle
     saved, failed = (sum(1 for state in rows.state if state == STATES.index(name)) for name in ("saved", "failed"))
     return Chronicle(
         folder=folder,
@@ -134,108 +141,118 @@ def _work_of(rows: Rows, run: int, runs: int, dice: random.Random) -> list[int]:
     return dice.sample(chosen, len(chosen))
 
 
-def _drive(run, began_at, work, rows, servers, speeds, before, attempts, dice):  # type: ignore[no-untyped-def]
-    """Let endpoints work off rows, one after the other, and write down every attempt; return the run and its gaps."""
-    lanes = [[] for server in servers]
-    for number, row in enumerate(work):
-        lanes[number % len(servers)].append(row)
-    columns, outages, idle, turns = [], [], [], []
-    longest = 0.0
-    for place, server in enumerate(servers):
-        lane, clock = lanes[place], [dice.uniform(0.2, 1.0) for _ in range(server.slots)]
-        out = len(servers) > 1 and place == 1 and len(lane) > 2
-        for slot in range(server.slots):
-            idle.append(Idle(run, place, slot, 0.0, clock[slot], "start"))
-        for number, row in enumerate(lane):
-            slot = min(range(server.slots), key=clock.__getitem__)
-            if out and number == len(lane) // 2:
-                until_s = clock[slot] + 4 * speeds[place]
-                outages.append(Outage(run, place, clock[slot], until_s, "3 failures in a row: connection refused"))
-                for one in range(server.slots):
-                    idle.append(Idle(run, place, one, clock[one], until_s, "out"))
-                clock = [until_s] * server.slots
-            failed = rows.state[row] == STATES.index("failed")
-            tries = 3 if failed else 2 if dice.random() < 0.04 else 1
-            for attempt in range(1, tries + 1):
-                generate_s = speeds[place] * dice.lognormvariate(0, 0.18)
-                last = attempt == tries
-                end = "retried" if not last else "failed" if failed else "saved"
-                receive_s = generate_s * 0.08 if end == "saved" else 0.0
-                error = 0 if end == "saved" else rows.error[row] or 2
-                moved = 1 if dice.random() < 0.02 else 0
-                status = {0: 200, 1: 500, 2: 0, 3: 0, 4: 200}[error]
-                columns.append((run, place, slot, row, attempt, clock[slot], dice.uniform(0, 0.4), generate_s, receive_s, ENDS.index(end), moved, status, error))
-                clock[slot] += generate_s + receive_s + 0.02
-                if not last:
-                    idle.append(Idle(run, place, slot, clock[slot], clock[slot] + 0.1 * generate_s, "wait"))
-                    clock[slot] += 0.1 * generate_s
-            rows.run[row], rows.endpoint[row], rows.attempts[row] = run, place, tries
-            rows.generate_s[row], rows.seconds[row] = generate_s, generate_s * 1.1 + rows.image_s[row]
-            if dice.random() < 0.02:
-                idle.append(Idle(run, place, slot, clock[slot], clock[slot] + 0.4 * speeds[place], "image"))
-                clock[slot] += 0.4 * speeds[place]
-        longest = max([longest, *clock])
-        turns.append([place, lane, clock])
-    seconds = longest + 1.0
-    told = []
-    columns.sort(key=lambda one: (one[1], one[5]))
-    for column, name in enumerate(Attempts.__dataclass_fields__):
-        getattr(attempts, name).extend(one[column] for one in columns)
-    taken: dict[int, list[float]] = {}
-    busy: dict[int, float] = {}
-    for one in columns:
-        busy[one[1]] = busy.get(one[1], 0.0) + one[7]
-        if one[9] == 0:
-            taken.setdefault(one[1], []).append(one[7])
-    for place, lane, clock in turns:
-        for slot, until_s in enumerate(clock):
-            idle.append(Idle(run, place, slot, until_s, seconds, "over"))
-        reasons: dict[str, float] = {}
-        for one in idle:
-            if one.endpoint == place and one.run == run:
-                reasons[one.why] = reasons.get(one.why, 0.0) + one.until_s - one.from_s
-        mine = sorted(taken.get(place, ()))
-        failed = sum(1 for row in lane if rows.state[row] == STATES.index("failed"))
-        told.append(
-            Turn(
-                endpoint=place,
-                saved=len(lane) - failed,
-                failed=failed,
-                attempts=sum(1 for one in columns if one[1] == place) if len(columns) < 5000 else len(lane),
-                outages=sum(1 for one in outages if one.endpoint == place),
-                bytes=sum(int(rows.size_bytes[row]) for row in lane),
-                busy_s=busy.get(place, 0.0) / servers[place].slots,
-                share=min(1.0, busy.get(place, 0.0) / servers[place].slots / seconds),
-                median_s=mine[len(mine) // 2] if mine else None,
-                slow=place == 2 and len(servers) > 2,
-                before_s=before.get(place),
-                idle=reasons,
-            )
+class _Drive:
+    """Lets the endpoints of one run work off rows, slot by slot, and writes down every attempt and gap."""
+
+    def __init__(self, run: int, began_at: str, rows: Rows, servers: Sequence[Server], dice: random.Random) -> None:
+        self.run, self.began_at, self.rows, self.servers, self.dice = run, began_at, rows, servers, dice
+        self.columns: list[tuple[float, ...]] = []
+        self.outages: list[Outage] = []
+        self.idle: list[Idle] = []
+
+    def work(self, work: Sequence[int], speeds: Sequence[float], before: Mapping[int, float]) -> Run:
+        lanes = [work[place :: len(self.servers)] for place in range(len(self.servers))]
+        clocks = [self._lane(place, lane, speeds[place]) for place, lane in enumerate(lanes)]
+        seconds = 1.0 + max((at for clock in clocks for at in clock), default=0.0)
+        for place, clock in enumerate(clocks):
+            self.idle += [Idle(self.run, place, slot, at, seconds, "over") for slot, at in enumerate(clock)]
+        self.columns.sort(key=lambda one: (one[1], one[5]))
+        turns = [self._turn(place, lane, seconds, before.get(place)) for place, lane in enumerate(lanes)]
+        failed = sum(turn.failed for turn in turns)
+        return Run(
+            name=f"{self.began_at}-7f3a",
+            began_at=self.began_at,
+            seconds=seconds,
+            ended="done",
+            total=len(self.rows),
+            saved=len(work) - failed,
+            skipped=len(self.rows) - len(work),
+            failed=failed,
+            pending=0,
+            attempts=len(self.columns),
+            bytes=sum(turn.bytes for turn in turns),
+            share=sum(turn.share for turn in turns) / max(len(turns), 1),
+            command="cd ~/nightly && runner run configs/four-gpus.yaml --report",
+            turns=tuple(turns),
         )
-    failed = sum(one.failed for one in told)
-    one = Run(
-        name=f"{began_at}-7f3a",
-        began_at=began_at,
-        seconds=seconds,
-        ended="done",
-        total=len(rows),
-        saved=len(work) - failed,
-        skipped=len(rows) - len(work),
-        failed=failed,
-        pending=0,
-        attempts=len(columns),
-        bytes=sum(one.bytes for one in told),
-        share=sum(one.share for one in told) / max(len(told), 1),
-        command="cd ~/nightly && runner run configs/four-gpus.yaml --report",
-        turns=tuple(told),
-    )
-    return one, outages, idle
+
+    def _lane(self, place: int, lane: Sequence[int], speed_s: float) -> list[float]:
+        """Work off one endpoint's rows; return when each of its slots was done."""
+        slots = range(self.servers[place].slots)
+        clock = [self.dice.uniform(0.2, 1.0) for _ in slots]
+        self.idle += [Idle(self.run, place, slot, 0.0, clock[slot], "start") for slot in slots]
+        breaks = len(lane) // 2 if len(self.servers) > 1 and place == 1 and len(lane) > 2 else -1
+        for number, row in enumerate(lane):
+            if number == breaks:
+                clock = self._outage(place, clock, max(clock) + 4 * speed_s)
+            slot = min(slots, key=clock.__getitem__)
+            clock[slot] = self._attempts(place, slot, row, clock[slot], speed_s)
+            if self.dice.random() < 0.02:
+                until_s = clock[slot] + 0.4 * speed_s
+                self.idle.append(Idle(self.run, place, slot, clock[slot], until_s, "image"))
+                clock[slot] = until_s
+        return clock
+
+    def _outage(self, place: int, clock: Sequence[float], until_s: float) -> list[float]:
+        why = "3 failures in a row: connection refused"
+        self.outages.append(Outage(self.run, place, max(clock), until_s, why))
+        self.idle += [Idle(self.run, place, slot, at, until_s, "out") for slot, at in enumerate(clock)]
+        return [until_s] * len(clock)
+
+    def _attempts(self, place: int, slot: int, row: int, at_s: float, speed_s: float) -> float:
+        """Ask for one row until it is done with; return when."""
+        rows, dice = self.rows, self.dice
+        failed = rows.state[row] == STATES.index("failed")
+        tries = 3 if failed else 2 if dice.random() < 0.04 else 1
+        generate_s = 0.0
+        for number in range(1, tries + 1):
+            generate_s = speed_s * dice.lognormvariate(0, 0.18)
+            end = "retried" if number < tries else "failed" if failed else "saved"
+            receive_s = generate_s * 0.08 if end == "saved" else 0.0
+            error = 0 if end == "saved" else rows.error[row] or 2
+            end_status = ENDS.index(end), int(dice.random() < 0.02), (200, 500, 0, 0, 200)[error], error
+            times = at_s, dice.uniform(0, 0.4), generate_s, receive_s
+            self.columns.append((self.run, place, slot, row, number, *times, *end_status))
+            at_s += generate_s + receive_s + 0.02
+            if number < tries:
+                self.idle.append(Idle(self.run, place, slot, at_s, at_s + 0.1 * generate_s, "wait"))
+                at_s += 0.1 * generate_s
+        rows.run[row], rows.endpoint[row], rows.attempts[row] = self.run, place, tries
+        rows.generate_s[row], rows.seconds[row] = generate_s, generate_s * 1.1 + rows.image_s[row]
+        return at_s
+
+    def _turn(self, place: int, lane: Sequence[int], seconds: float, before_s: float | None) -> Turn:
+        first, last = (bisect(self.columns, one, key=lambda column: column[1]) for one in (place - 1, place))
+        mine = self.columns[first:last]
+        taken = sorted(one[7] for one in mine if one[9] == ENDS.index("saved"))
+        busy_s = sum(one[7] for one in mine) / self.servers[place].slots
+        failed = sum(1 for row in lane if self.rows.state[row] == STATES.index("failed"))
+        reasons: dict[str, float] = {}
+        for gap in self.idle:
+            if gap.endpoint == place:
+                reasons[gap.why] = reasons.get(gap.why, 0.0) + gap.until_s - gap.from_s
+        return Turn(
+            endpoint=place,
+            saved=len(lane) - failed,
+            failed=failed,
+            attempts=len(mine),
+            outages=sum(1 for one in self.outages if one.endpoint == place),
+            bytes=sum(int(self.rows.size_bytes[row]) for row in lane),
+            busy_s=busy_s,
+            share=min(1.0, busy_s / seconds),
+            median_s=taken[len(taken) // 2] if taken else None,
+            slow=place == 2 and len(self.servers) > 2,
+            before_s=before_s,
+            idle=reasons,
+        )
 
 
-def _causes(rows: Rows, servers):  # type: ignore[no-untyped-def]
+def _causes(rows: Rows, servers: Sequence[Server]) -> list[Cause]:
     failed = [place for place in range(len(rows)) if rows.state[place] == STATES.index("failed")]
     names = ["" if rows.endpoint[place] == NONE else servers[rows.endpoint[place]].name for place in failed]
-    return causes_of((rows.keys[place], name, ERRORS[rows.error[place]]) for place, name in zip(failed, names, strict=True))
+    return causes_of(
+        (rows.keys[place], name, ERRORS[rows.error[place]]) for place, name in zip(failed, names, strict=True)
+    )
 
 
 def _changes(rows: Rows) -> Changes:
@@ -259,14 +276,14 @@ def renamed(told: Chronicle, name: str) -> Chronicle:
         runs=tuple(runs),
         errors=["", *[name] * (len(told.errors) - 1)],
         outages=tuple(replace(one, why=name) for one in told.outages),
-        causes=tuple(replace(one, text=name, key=name, error=name, endpoints=(name,)) for one in told.causes),
+        causes=tuple(Cause(cause_of(name), one.count, f"{name}0", name, (name,)) for one in told.causes),
         changes=Changes(1, 1, 1, (name,), (name,), (name,)),
         notes=(name,),
     )
 
 
 def gallery(told: Chronicle, folder: Path, *, drawn: int, model: bytes = b"") -> Gallery:
-    """Return pictures of the first ``drawn`` results and as many prompts; files are made for a few hundred of them."""
+    """Return pictures of the first ``drawn`` rows; files are made for a few thousand of them at the most."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     shapes = [_drawing(place) for place in range(48)]
@@ -294,16 +311,13 @@ def gallery(told: Chronicle, folder: Path, *, drawn: int, model: bytes = b"") ->
             box=(1.0, 1.2, 0.8) if saved else None,
             flags=flags,
         )
-    return Gallery(pictures, () if drawn >= len(told.rows) else (f"{len(told.rows) - drawn} results are not drawn yet.",))
+    return Gallery(
+        pictures, () if drawn >= len(told.rows) else (f"{len(told.rows) - drawn} results are not drawn yet.",)
+    )
 
 
 def _drawing(place: int) -> bytes:
     """Return a picture of 192 × 192 pixels as WebP: a shaded ball on a plain ground."""
-    import io
-
-    import numpy
-    from PIL import Image
-
     y, x = numpy.mgrid[-1:1:192j, -1:1:192j]
     radius = 0.55 + 0.2 * ((place * 7) % 11) / 11
     inside = (x**2 + y**2) < radius**2
@@ -337,8 +351,3 @@ def empty(**others: object) -> Chronicle:
         errors=[""],
     )
     return replace(nothing, **others)  # type: ignore[arg-type]
-
-
-def lost(count: int) -> array[int]:
-    """Return a column of attempts whose prompts are not among the rows."""
-    return array("I", [NO_PROMPT] * count)

@@ -16,6 +16,9 @@ MODELS_BYTES = 8 * 1024 * 1024
 """What base64 of each may take in the page."""
 
 _MODEL = re.compile(rb'^runnerModel\("[0-9a-f]*","([a-z0-9]+)","([A-Za-z0-9+/=]*)"\);\s*$')
+_SEEN_FIRST = 48
+"""So many cards may be in sight before anyone scrolls."""
+
 _FULL_AFTER = 50
 """So many that don't fit, one after the other, and nothing else is tried."""
 
@@ -69,14 +72,19 @@ def album(told: Chronicle, gallery: Gallery) -> tuple[Shelf, Shelf]:
 
 
 def _order(told: Chronicle, gallery: Gallery) -> Iterator[int]:
-    """Yield the rows that have a picture: failed, flagged or missing ones first, then the others evenly."""
+    """Yield rows that have a picture: failed, flagged or missing ones, those that are seen first, the others evenly.
+
+    Some come twice.
+    """
     failed = STATES.index("failed")
     states, missing = told.rows.state, told.rows.missing
-    odd, others = [], []
+    odd: list[int] = []
+    others: list[int] = []
     for row in sorted(row for row in gallery.pictures if row < len(told.rows)):
         is_odd = states[row] == failed or missing[row] or gallery.pictures[row].flags
         (odd if is_odd else others).append(row)
     yield from odd
+    yield from others[:_SEEN_FIRST]
     yield from (others[place] for place in evenly(len(others)))
 
 

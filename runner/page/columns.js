@@ -64,8 +64,16 @@ function pictureUrl(told, row, which) {
     const shelf = byId("thumbnails").firstChild;
     return `data:image/webp;base64,${shelf.data.slice(placed.from[place], placed.until[place])}`;
   }
-  const name = placed.names[place];
+  const name = placedName(told, placed, place);
   return name ? told.root + placed.folder + name : "";
+}
+
+/** Return what a file beside the page is called, "" if there is none: most are called by a digest. */
+function placedName(told, placed, place) {
+  const number = placed.digest[place];
+  if (!number) return placed.names[place] ?? "";
+  const bytes = told.pictures.digests.subarray(32 * (number - 1), 32 * number);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("") + placed.ending;
 }
 
 /** Return the URL of a row's result as seen from the page, "" if it has none. */

@@ -70,11 +70,21 @@ const ORDERS = {
   slow: (a, b) => (b.turn?.median_s ?? 0) - (a.turn?.median_s ?? 0),
 };
 
-/** Return the largest reason for idleness of an endpoint as [share, why], null if it had next to none. */
-function largestGap(told, run, turn, slots) {
-  const whole = told.runs[run].seconds * slots;
-  const [why, seconds] = Object.entries(turn?.idle ?? {}).reduce((most, one) => (one[1] > most[1] ? one : most), ["", 0]);
-  return whole > 0 && seconds / whole >= 0.01 ? [seconds / whole, why] : null;
+/** Return the seconds that an endpoint's slots had in a run; at least those that are told of, for a run's are rounded. */
+function wholeOf(told, run, turn) {
+  const all = told.runs[run].seconds * Math.max(1, told.endpoints[turn.endpoint].slots);
+  return Math.max(all, Object.values(turn.idle).reduce((sum, idle) => sum + idle, turn.busy_s));
+}
+
+const NATURAL = new Set(["start", "over", "end"]); // every endpoint is idle at the beginning and at the end
+
+/** Return in words why an endpoint was idle for most of the time: what might have been helped first. */
+function whyIdle(told, run, turn) {
+  if (!turn) return "";
+  const whole = wholeOf(told, run, turn);
+  const shares = Object.entries(turn.idle).map(([why, seconds]) => ({ why, share: seconds / whole, last: NATURAL.has(why) || seconds / whole < 0.03 }));
+  const found = shares.filter((one) => one.share >= 0.01).sort((a, b) => a.last - b.last || b.share - a.share);
+  return found.slice(0, 2).map((one) => `${asPercent(one.share)} ${told.reasons[one.why] ?? one.why}`).join(", ");
 }
 
 /** Collects boxes [x, y, width, height] by kind; those narrower than a pixel that touch become one. */
@@ -89,7 +99,7 @@ class Boxes {
     if (boxes === undefined) this.of.set(kind, (boxes = []));
     const width = Math.max(x1 - x0, least);
     const at = boxes.length - 4;
-    if (at >= 0 && boxes[at + 1] === y && x0 < boxes[at] + boxes[at + 2] + 0.4 && (width <= 1.5 || boxes[at + 2] <= 1.5 || boxes.merged)) {
+    if (at >= 0 && boxes[at + 1] === y && boxes[at + 3] === height && x0 < boxes[at] + boxes[at + 2] + 0.4 && (width <= 1.5 || boxes[at + 2] <= 1.5 || boxes.merged)) {
       boxes[at + 2] = Math.max(boxes[at + 2], x0 + width - boxes[at]);
       boxes.merged = true;
       return;
@@ -120,23 +130,63 @@ function boxesOf(told, block, view, y, slotHeight, pad) {
   block.slots.forEach((places, slot) => {
     const top = y + pad + slot * slotHeight;
     const room = slotHeight > 4 ? slotHeight - 1 : slotHeight;
-    let marked = -9;
-    for (let n = Math.max(0, sentUntil(places, attempts.start_s, view.from) - 2); n < places.length; n++) {
-      const place = places[n];
-      const start = attempts.start_s[place];
-      if (start > view.until) break;
-      const end = ends[attempts.end[place]];
-      const x0 = at(start);
-      const x1 = at(start + attempts.generate_s[place]);
-      const tall = Math.max(1, room * TALL[end]);
-      const gap = x1 - x0 > 5 ? 0.8 : 0;
-      if (x1 >= view.left - 2) boxes.add(end, clamp(x0, view), clamp(x1 - gap, view), top + (room - tall) / 2, tall, end === "failed" || end === "retried" ? 1.6 : 0.7);
-      const x2 = x1 + attempts.receive_s[place] * scale;
-      if (x2 - x1 > 0.8) boxes.add("tail", clamp(x1, view), clamp(x2 - gap, view), top + room * 0.36, Math.max(1, room * 0.28), 0.5);
-      if (attempts.moved[place] && room >= 8 && x0 - marked >= 9 && x0 >= view.left - 4) boxes.add("moved", (marked = x0), x0, top, room, 0);
-    }
+    const first = Math.max(0, sentUntil(places, attempts.start_s, view.from) - 2);
+    const last = sentUntil(places, attempts.start_s, view.until);
+    if ((last - first) * DENSE > view.width) addColumns(told, places.slice(first, last), view, top, room, boxes);
+    else addBars(told, places.slice(first, last), view, top, room, boxes);
   });
   return boxes.of;
+}
+
+const DENSE = 3; // narrower than so many pixels, on average, bars say less than how much of each moment they took
+
+function addBars(told, places, view, top, room, boxes) {
+  const { attempts, ends } = told;
+  const scale = view.width / (view.until - view.from);
+  let marked = -9;
+  for (const place of places) {
+    const end = ends[attempts.end[place]];
+    const x0 = view.left + (attempts.start_s[place] - view.from) * scale;
+    const x1 = x0 + attempts.generate_s[place] * scale;
+    const tall = Math.max(1, room * TALL[end]);
+    const gap = x1 - x0 > 5 ? 0.8 : 0;
+    if (x1 >= view.left - 2) boxes.add(end, clamp(x0, view), clamp(x1 - gap, view), top + (room - tall) / 2, tall, end === "failed" || end === "retried" ? 1.6 : 0.7);
+    const x2 = x1 + attempts.receive_s[place] * scale;
+    if (x2 - x1 > 0.8) boxes.add("tail", clamp(x1, view), clamp(x2 - gap, view), top + room * 0.36, Math.max(1, room * 0.28), 0.5);
+    if (attempts.moved[place] && room >= 8 && x0 - marked >= 9 && x0 >= view.left - 4) boxes.add("moved", (marked = x0), x0, top, room, 0);
+  }
+}
+
+const STACK = ["saved", "dropped", "interrupted", "retried", "failed"];
+
+/** Stack, for every two pixels, which part of that time went on what: the gaps behind show what is left of it. */
+function addColumns(told, places, view, top, room, boxes) {
+  const { attempts, ends } = told;
+  const many = Math.ceil(view.width / 2);
+  const scale = many / (view.until - view.from);
+  const parts = new Map();
+  for (const place of places) {
+    const end = ends[attempts.end[place]];
+    let part = parts.get(end);
+    if (part === undefined) parts.set(end, (part = new Float64Array(many)));
+    const from = Math.max(0, (attempts.start_s[place] - view.from) * scale);
+    const until = Math.min(many, (attempts.start_s[place] + attempts.generate_s[place] - view.from) * scale);
+    for (let column = Math.floor(from); column < until; column++) part[column] += Math.min(until, column + 1) - Math.max(from, column);
+  }
+  const foot = new Float64Array(many);
+  for (const end of STACK) {
+    const part = parts.get(end);
+    if (part === undefined) continue;
+    const least = end === "failed" || end === "retried" ? 1.5 : 0;
+    for (let column = 0; column < many; column++) {
+      if (!part[column]) continue;
+      const tall = Math.min(Math.max(Math.min(part[column], 1) * room, least), room);
+      const low = Math.min(foot[column], room - tall);
+      const x = view.left + column * 2;
+      boxes.add(end, x, x + 2, top + room - low - tall, tall, 2);
+      foot[column] = low + tall;
+    }
+  }
 }
 
 function clamp(x, view) {

@@ -5,9 +5,10 @@ function makeLook(sheet) {
   const dialog = byId("look");
   const look = { told, sheet, dialog, row: -1, view: null, turn: 0, byPrompt: null };
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // another card was opened meanwhile
     closeView(look);
     dialog.replaceChildren();
-    if (location.hash.startsWith("#key=")) history.replaceState(null, "", location.pathname + location.search + "#sheet");
+    if (location.hash === hashOf(told.rows.keys[look.row])) history.replaceState(null, "", location.pathname + location.search + "#sheet");
     const place = sheet.rows.indexOf(look.row);
     if (place >= 0) focusPlace(sheet, place);
   });
@@ -24,13 +25,15 @@ function makeLook(sheet) {
   return look;
 }
 
+const hashOf = (key) => `#key=${encodeURIComponent(key)}`;
+
 /** Open a row's card; its neighbours are those of the sheet as it stands. */
 function showLook(look, row) {
   closeView(look);
   look.row = row;
   const { told, dialog } = look;
   const key = told.rows.keys[row];
-  history.replaceState(null, "", `#key=${encodeURIComponent(key)}`);
+  history.replaceState(null, "", hashOf(key));
   dialog.replaceChildren(headOf(look, row), make("div", { class: "look-body" }, stageOf(look, row), asideOf(look, row)));
   if (!dialog.open) dialog.showModal();
   dialog.querySelector(".look-body").scrollTop = 0;
@@ -111,7 +114,7 @@ function fillStage3d(look, row, stage, thumbnail, kind) {
       look.view = view;
       await view.drawn;
       room.dataset.state = "drawn";
-      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words}. Drag to turn, scroll to zoom.`;
+      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words(view.count)}. Drag to turn, scroll to zoom.`;
     } catch (error) {
       canvas.remove();
       failed(error);
@@ -122,12 +125,12 @@ function fillStage3d(look, row, stage, thumbnail, kind) {
     const bytes = new Uint8Array(await file.arrayBuffer());
     look.view?.dispose();
     look.view = null;
-    return show(Promise.resolve({ bytes, format: formatOf(bytes, file.name) }), " of the original");
+    return show(Promise.resolve({ bytes, format: formatOf(bytes, file.name) }), () => ", all of the file");
   };
   stage.append(room, toolsOf(look, kind, room, original), says);
   dropZone(room, original);
   const count = told.pictures.count[told.pictureOf[row]];
-  if (hasModel(told, row)) setTimeout(() => look.turn === turn && show(modelOf(told, row), count ? `, thinned out of ${asNumber(count)}`.replace(/^, thinned.*/, (text) => text) : ""), 60);
+  if (hasModel(told, row)) setTimeout(() => look.turn === turn && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : "")), 60);
   else says.textContent = "No small model of it stands in the page. Drop the result’s file here to look at it.";
 }
 

@@ -10,7 +10,7 @@ window.runnerModel = (sha256, format, base64) => {
 
 function hasModel(told, row) {
   const place = told.pictureOf[row];
-  return place >= 0 && (told.pictures.model.until[place] > 0 || Boolean(told.pictures.model.names[place]));
+  return place >= 0 && (told.pictures.model.until[place] > 0 || placedName(told, told.pictures.model, place) !== "");
 }
 
 function is3d(told, row) {
@@ -26,7 +26,7 @@ function modelOf(told, row) {
     const coded = byId("models").firstChild.data.slice(model.from[place], model.until[place]);
     return Promise.resolve({ bytes: bytesOf(coded), format: model.formats[model.format[place]] });
   }
-  const name = model.names[place];
+  const name = placedName(told, model, place);
   if (!name) return Promise.reject(new Error("There is no small model of this result."));
   return new Promise((resolve, reject) => {
     models.waiting.set(name.split("/").pop().replace(/\.js$/, ""), resolve);

@@ -1,31 +1,26 @@
-"""What the page's scripts draw from: a chronicle and its pictures in columns, packed, within a budget."""
+"""What the page's scripts draw from, packed, within a budget."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import json
-import os
 import sys
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner.chronicle import CHANGES, ENDS, REASONS, STATES, Attempts, Chronicle, Rows, Run
+from runner.chronicle import Chronicle
 from runner.page.album import Shelf
-from runner.page.links import link
-from runner.page.words import several, visible
+from runner.page.columns import columns
+from runner.page.placing import places
+from runner.page.words import several
 from runner.pictures.records import Gallery, Picture
-from runner.report import plain
 
 PACKED_BYTES = 8 * 1024 * 1024
 """What the data may take in the page, in base64."""
 
-_ROW_COLUMNS = (
-    "state run endpoint attempts generate_s image_s save_s seconds size_bytes missing more error change".split()
-)
 _BITS = {"B": "u8", "H": "u16", "I": "u32", "L": "u32", "f": "f32", "d": "f64"}
 
 
@@ -37,21 +32,35 @@ class Packed:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class _Draft:
+    """What is to be packed, and what was left out of it, in words, by what it is."""
+
+    told: Chronicle
+    pictures: dict[int, Picture]
+    shelves: tuple[Shelf, Shelf]
+    content: dict[str, Any]
+    notes: dict[str, str] = field(default_factory=dict)
+    without: int = 0
+
+    def place(self) -> None:
+        """Say where the pictures are."""
+        self.content["pictures"] = places(self.pictures, Path(self.told.folder), *self.shelves)
+
+
 def packed(told: Chronicle, gallery: Gallery, thumbnails: Shelf, models: Shelf, root: str) -> Packed:
     """Return all that the scripts draw from; ``root`` is the folder's URL as seen from the page.
 
     What does not fit is left out in this order: the attempts of the oldest runs, pictures of results that are as they
     should be, and what prompts said.
     """
-    content = _content(told, root)
-    content["pictures"] = _pictures(gallery.pictures, Path(told.folder), thumbnails, models)
-    notes: list[str] = []
-    text = _pack(content)
-    for leave_out in (_without_old_attempts, _without_pictures, _without_texts):
-        while len(text) > PACKED_BYTES and (note := leave_out(content, told, gallery)):
-            notes = [one for one in notes if one.split(":")[0] != note.split(":")[0]] + [note]
-            text = _pack(content)
-    return Packed(text, tuple(notes))
+    draft = _Draft(told, gallery.pictures, (thumbnails, models), columns(told, root))
+    draft.place()
+    text = _pack(draft.content)
+    for left_out in (_old_attempts_left_out, _pictures_left_out, _texts_left_out):
+        while len(text) > PACKED_BYTES and left_out(draft):
+            text = _pack(draft.content)
+    return Packed(text, tuple(draft.notes.values()))
 
 
 def _pack(content: dict[str, Any]) -> str:
@@ -69,138 +78,23 @@ def _column(column: Any) -> dict[str, str]:
     return {"t": _BITS[column.typecode], "b": base64.b64encode(column.tobytes()).decode()}
 
 
-def _content(told: Chronicle, root: str) -> dict[str, Any]:
-    return {
-        "root": root,
-        "made_at": told.made_at,
-        "shown": told.shown,
-        "before": told.before,
-        "ends": ENDS,
-        "states": STATES,
-        "changes": CHANGES,
-        "reasons": REASONS,
-        "endpoints": [{"name": plain(one.name), "slots": one.slots} for one in told.endpoints],
-        "runs": [_run(one) for one in told.runs],
-        "errors": [visible(one) for one in told.errors],
-        "attempts": {one.name: getattr(told.attempts, one.name) for one in fields(Attempts)},
-        "first_run": 0,
-        "outages": [[one.run, one.endpoint, one.from_s, one.until_s, visible(one.why)] for one in told.outages],
-        "idle": _idle(told),
-        "rows": _rows(told.rows),
-    }
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "name": plain(run.name),
-        "began_at": run.began_at,
-        "seconds": run.seconds,
-        "ended": run.ended,
-        "saved": run.saved,
-        "failed": run.failed,
-        "attempts": run.attempts,
-        "turns": [
-            {"endpoint": one.endpoint, "share": one.share, "median_s": one.median_s, "slow": one.slow, "idle": dict(one.idle)}
-            for one in run.turns
-        ],
-    }
-
-
-def _idle(told: Chronicle) -> dict[str, array[Any]]:
-    why = {name: place for place, name in enumerate(REASONS)}
-    return {
-        "run": array("H", (one.run for one in told.idle)),
-        "endpoint": array("H", (one.endpoint for one in told.idle)),
-        "slot": array("B", (one.slot for one in told.idle)),
-        "from_s": array("f", (one.from_s for one in told.idle)),
-        "until_s": array("f", (one.until_s for one in told.idle)),
-        "why": array("B", (why.get(one.why, 255) for one in told.idle)),
-    }
-
-
-def _rows(rows: Rows) -> dict[str, Any]:
-    names = sorted(set(rows.formats))
-    place = {name: number for number, name in enumerate(names)}
-    keys = [plain(key) for key in rows.keys]
-    return {
-        **{name: getattr(rows, name) for name in _ROW_COLUMNS},
-        "keys": keys,
-        "prompts": [plain(prompt) for prompt in rows.prompts],
-        "formats": [plain(name) for name in names],
-        "format": array("H", (place[name] for name in rows.formats)),
-        "has_file": array("B", (bool(name) for name in rows.files)),
-        "files": {
-            row: link(name)
-            for row, (name, key, form) in enumerate(zip(rows.files, keys, rows.formats, strict=True))
-            if name and name != f"{key}.{form}"
-        },
-    }
-
-
-def _pictures(pictures: dict[int, Picture], folder: Path, thumbnails: Shelf, models: Shelf) -> dict[str, Any]:
-    rows = sorted(pictures)
-    shown = [pictures[row] for row in rows]
-    kinds = sorted({one.kind for one in shown})
-    return {
-        "kinds": kinds,
-        "row": array("I", rows),
-        "kind": array("B", (kinds.index(one.kind) for one in shown)),
-        "count": array("d", (one.count for one in shown)),
-        "box": array("f", (side for one in shown for side in one.box or (0.0, 0.0, 0.0))),
-        "words": {row: visible(one.words) for row, one in zip(rows, shown, strict=True) if one.words},
-        "flags": {
-            row: [[plain(word), visible(why)] for word, why in one.flags]
-            for row, one in zip(rows, shown, strict=True)
-            if one.flags
-        },
-        "thumbnail": _placed([one.thumbnail for one in shown], folder, thumbnails),
-        "prompt": _placed([one.prompt for one in shown], folder, thumbnails),
-        "model": _placed([one.model for one in shown], folder, models),
-    }
-
-
-def _placed(paths: Sequence[Path | None], folder: Path, shelf: Shelf) -> dict[str, Any]:
-    """Return where files are: from and until where on their shelf, else (both 0) their names in a folder."""
-    places = [shelf.places.get(path, (0, 0)) if path else (0, 0) for path in paths]
-    absent = [path for path, place in zip(paths, places, strict=True) if path and not place[1]]
-    parents = {path.parent for path in absent}
-    common = os.path.commonpath(parents) if parents else ""
-    way = link(os.path.relpath(common, folder)) + "/" if common else ""
-    names = [
-        "" if path is None or place[1] else link(os.path.relpath(path, common))
-        for path, place in zip(paths, places, strict=True)
-    ]
-    formats = sorted(set(shelf.formats.values()))
-    return {
-        "from": array("I", (place[0] for place in places)),
-        "until": array("I", (place[1] for place in places)),
-        "folder": way,
-        "names": names if any(names) else [],
-        "formats": formats,
-        "format": array("B", (formats.index(shelf.formats[path]) if path in shelf.formats else 0 for path in paths))
-        if formats
-        else array("B"),
-    }
-
-
-_LeaveOut = Callable[[dict[str, Any], Chronicle, Gallery], str | None]
-
-
-def _without_old_attempts(content: dict[str, Any], told: Chronicle, gallery: Gallery) -> str | None:
+def _old_attempts_left_out(draft: _Draft) -> bool:
     """Drop the attempts of half of those older runs that still have theirs; never those of the run that is shown."""
-    first = content["first_run"]
+    content = draft.content
     runs: array[int] = content["attempts"]["run"]
-    last = told.shown if told.shown is not None else len(told.runs)
+    last = draft.told.shown if draft.told.shown is not None else len(draft.told.runs)
     present = sorted({run for run in runs if run < last})
     if not present:
-        return None
-    first = present[len(present) // 2] + 1 if len(present) > 1 else present[0] + 1
-    cut = next((place for place, run in enumerate(runs) if run >= first), len(runs))
-    content["attempts"] = {name: column[cut:] for name, column in content["attempts"].items()}
+        return False
+    first = present[len(present) // 2] + 1
     content["first_run"] = first
-    content["outages"] = [one for one in content["outages"] if one[0] >= first]
+    content["attempts"] = _from_run(content["attempts"], first)
     content["idle"] = _from_run(content["idle"], first)
-    return f"Too much for one page: the attempts of the {several(first, 'oldest run')} are not in it"
+    content["outages"] = [one for one in content["outages"] if one[0] >= first]
+    draft.notes["attempts"] = (
+        f"The attempts of the {several(first, 'oldest run')} are not in this page: it would be too large."
+    )
+    return True
 
 
 def _from_run(columns: dict[str, array[Any]], first: int) -> dict[str, array[Any]]:
@@ -208,23 +102,41 @@ def _from_run(columns: dict[str, array[Any]], first: int) -> dict[str, array[Any
     return {name: array(column.typecode, (column[place] for place in kept)) for name, column in columns.items()}
 
 
-def _without_pictures(content: dict[str, Any], told: Chronicle, gallery: Gallery) -> str | None:
-    """Drop where the pictures are that do not stand in the page, except those of what is odd."""
-    named = [content["pictures"][name] for name in ("thumbnail", "prompt", "model")]
-    odd = {row for row, one in gallery.pictures.items() if one.flags}
-    rows = content["pictures"]["row"]
-    dropped = 0
-    for one in named:
-        kept = [name if row in odd else "" for name, row in zip(one["names"], rows, strict=False)]
-        dropped = max(dropped, sum(map(bool, one["names"])) - sum(map(bool, kept)))
-        one["names"] = kept
-    return f"Too many pictures for one page: {several(dropped, 'result')} stand without theirs" if dropped else None
+def _pictures_left_out(draft: _Draft) -> bool:
+    """Drop where pictures are that do not stand in the page, of the later half of the rows; not of what is odd."""
+    there = [row for row in sorted(draft.pictures) if not draft.pictures[row].flags and _beside(draft, row)]
+    dropped = there[len(there) // 2 :]
+    if not dropped:
+        return False
+    draft.pictures = {**draft.pictures, **{row: _bare(draft, row) for row in dropped}}
+    draft.place()
+    draft.without += len(dropped)
+    draft.notes["pictures"] = (
+        f"{several(draft.without, 'result')} stand here without a picture: there are too many for one page."
+    )
+    return True
 
 
-def _without_texts(content: dict[str, Any], told: Chronicle, gallery: Gallery) -> str | None:
+def _beside(draft: _Draft, row: int) -> bool:
+    return draft.pictures[row] != _bare(draft, row)
+
+
+def _bare(draft: _Draft, row: int) -> Picture:
+    """Return a picture without what does not stand in the page."""
+    picture, (thumbnails, models) = draft.pictures[row], draft.shelves
+    return replace(
+        picture,
+        thumbnail=picture.thumbnail if picture.thumbnail in thumbnails.places else None,
+        prompt=picture.prompt if picture.prompt in thumbnails.places else None,
+        model=picture.model if picture.model in models.places else None,
+    )
+
+
+def _texts_left_out(draft: _Draft) -> bool:
     """Drop what prompts said."""
-    if not any(content["rows"]["prompts"]):
-        return None
-    content["rows"]["prompts"] = [""] * len(told.rows)
-    return "Too many texts for one page: it does not say what was asked, only by which key"
-
+    rows = draft.content["rows"]
+    if not any(rows["prompts"]):
+        return False
+    rows["prompts"] = [""] * len(draft.told.rows)
+    draft.notes["texts"] = "What was asked is not in this page, only by which key: it would be too large."
+    return True

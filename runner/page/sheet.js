@@ -2,6 +2,7 @@
 
 const GAP = 12;
 const FOOT = 62;
+const RESULT = 1.62 / 2.62; // the part of a card's width that the result has; the prompt has the rest
 
 function makeSheet(told, open) {
   const list = make("div", { class: "cards", role: "list", "aria-label": "Results" });
@@ -41,7 +42,7 @@ function measure(sheet) {
   const least = room < 560 ? 158 : 224;
   sheet.columns = Math.max(1, Math.floor((room + GAP) / (least + GAP)));
   sheet.width = Math.floor((room - GAP * (sheet.columns - 1)) / sheet.columns);
-  sheet.height = Math.round(sheet.width / 2) + FOOT;
+  sheet.height = Math.round(sheet.width * RESULT) + FOOT;
   const lines = Math.ceil(sheet.rows.length / sheet.columns);
   list.style.height = `${Math.max(0, lines * (sheet.height + GAP) - GAP)}px`;
   list.style.setProperty("--card", `${sheet.width}px`);
@@ -127,11 +128,37 @@ function promptFace(told, row) {
 
 /** Return a picture; if it can't be had, what it would be of. */
 function pictureFace(url, kind, words) {
-  const image = make("img", { src: url, alt: "", loading: url.startsWith("data:") ? null : "lazy", decoding: "async" });
+  const none = () => make("span", { class: "face none" }, words || "no picture");
+  const isInPage = url.startsWith("data:");
+  if (!isInPage && beside.isGone()) return none();
+  const image = make("img", { src: isInPage ? url : null, alt: "", decoding: "async" });
   const face = make("span", { class: `face ${kind}` }, image);
-  image.addEventListener("error", () => face.replaceWith(make("span", { class: "face none" }, words || "no picture")));
+  image.addEventListener("error", () => {
+    if (!isInPage) beside.failed++;
+    face.replaceWith(none());
+  });
+  if (!isInPage) {
+    image.addEventListener("load", () => beside.loaded++);
+    image.dataset.src = url;
+    beside.inSight.observe(image);
+  }
   return face;
 }
+
+// Pictures that did not fit into the page: asked for when they come into sight, and no more once it is plain that the
+// page was moved away from its folder.
+const beside = {
+  loaded: 0,
+  failed: 0,
+  isGone: () => beside.loaded === 0 && beside.failed >= 12,
+  inSight: new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      beside.inSight.unobserve(target);
+      target.src = target.dataset.src;
+    }
+  }, { rootMargin: "160px" }),
+};
 
 function moveFocus(sheet, event) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -sheet.columns, ArrowDown: sheet.columns, PageDown: 4 * sheet.columns, PageUp: -4 * sheet.columns, Home: -Infinity, End: Infinity };
@@ -162,7 +189,7 @@ function layOut(sheet, many) {
   sheet.rows = rows.slice(0, many);
   sheet.list.style.height = "auto";
   const kept = [sheet.width, sheet.height];
-  [sheet.width, sheet.height] = [150, 75 + FOOT];
+  [sheet.width, sheet.height] = [156, Math.round(156 * RESULT) + FOOT];
   sheet.list.replaceChildren(...Array.from(sheet.rows, (_, place) => makeCard(sheet, place)));
   if (rows.length > many) sheet.list.append(make("p", { class: "muted" }, `and ${asNumber(rows.length - many)} more, which the page shows on a screen`));
   return function back() {

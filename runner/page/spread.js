@@ -66,7 +66,7 @@ function boxPlots(told, run) {
 function binned(sorted) {
   const low = sorted[0];
   const high = Math.max(quantile(sorted, 0.99), low + 1e-9);
-  const bins = Math.max(FEW, Math.min(36, Math.round(Math.sqrt(sorted.length) * 1.6)));
+  const bins = sorted[0] === sorted[sorted.length - 1] ? 1 : Math.max(FEW, Math.min(36, Math.round(Math.sqrt(sorted.length) * 1.6)));
   const begin = low < high * 0.25 ? 0 : low;
   const width = (high - begin) / bins || 1;
   const counts = new Array(bins).fill(0);
@@ -107,7 +107,7 @@ function drawHistogram(one) {
       axisLabel: { ...label, interval: Math.max(1, Math.ceil(one.counts.length / 4)) - 1, hideOverlap: true }, axisTick: { show: false }, axisLine: { lineStyle: { color: theme.colour("line") } },
     },
     yAxis: { type: "value", show: false },
-    series: [{ type: "bar", data: one.counts, barCategoryGap: "12%", itemStyle: { color: theme.colour("accent-soft"), borderRadius: [2, 2, 0, 0] }, emphasis: { itemStyle: { color: theme.colour("accent") } } }],
+    series: [{ type: "bar", data: one.counts, barCategoryGap: "12%", barMaxWidth: 60, itemStyle: { color: theme.colour("accent-soft"), borderRadius: [2, 2, 0, 0] }, emphasis: { itemStyle: { color: theme.colour("accent") } } }],
   });
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -14,6 +15,10 @@ from runner.report.causes import cause_of
 CAUSES_SHOWN = 40
 _KEYS_SHOWN = 6
 _ENDPOINTS_SHOWN = 8
+_NATURAL = ("start", "over", "end")
+"""Every endpoint is idle at the beginning and at the end."""
+
+_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://\S+?:? (?=\S)")
 _LOOKED_AT = 20_000
 """After so many failed prompts no further examples are looked for."""
 
@@ -39,6 +44,7 @@ class Block:
 
     cause: Cause
     text: str
+    short: str
     error: str
     endpoints: tuple[str, ...]
     more_endpoints: int
@@ -54,10 +60,10 @@ def lines(told: Chronicle, run: Run) -> list[Line]:
 def _line(told: Chronicle, run: Run, turn: Turn) -> Line:
     server = told.endpoints[turn.endpoint]
     change, tone = _change(turn)
-    whole = max(run.seconds * max(server.slots, 1), 1e-9)
+    told_of = turn.busy_s + sum(turn.idle.values())  # more than the run took, where that was rounded
+    whole = max(run.seconds * max(server.slots, 1), told_of, 1e-9)
     idle = [(name, turn.idle.get(name, 0.0) / whole) for name in REASONS]
     parts = [(name, share, f"{percent(share)} {REASONS[name]}") for name, share in idle if share >= 0.001]
-    most = max(parts, key=lambda part: part[1], default=None)
     return Line(
         turn=turn,
         name=plain(server.name),
@@ -67,8 +73,15 @@ def _line(told: Chronicle, run: Run, turn: Turn) -> Line:
         tone=tone,
         others=_others(run, turn) if turn.slow else "",
         parts=(("busy", turn.share, f"{percent(turn.share)} generating"), *parts),
-        most="" if most is None or most[1] < 0.01 else most[2],
+        most=_why_idle(parts),
     )
+
+
+def _why_idle(parts: list[tuple[str, float, str]]) -> str:
+    """Say why an endpoint was idle for most of the time: what might have been helped first."""
+    told = [part for part in parts if part[1] >= 0.01]
+    ranked = sorted(told, key=lambda part: (part[0] in _NATURAL or part[1] < 0.03, -part[1]))
+    return ", ".join(words for _, _, words in ranked[:2])
 
 
 def _change(turn: Turn) -> tuple[str, str]:
@@ -113,6 +126,7 @@ def _block(told: Chronicle, cause: Cause, examples: list[int]) -> Block:
     return Block(
         cause=cause,
         text=plain(cause.text),
+        short=plain(_ADDRESS.sub("", next(iter(cause.error.splitlines()), "")))[:300],
         error=visible(cause.error),
         endpoints=tuple(map(plain, cause.endpoints[:_ENDPOINTS_SHOWN])),
         more_endpoints=max(0, len(cause.endpoints) - _ENDPOINTS_SHOWN),

@@ -24,7 +24,12 @@ function makeTimeline(told, host) {
   registerShapes();
   line.chart = echarts.init(canvas, null, { renderer: "canvas", width: 100, height: 100 });
   box.addEventListener("scroll", () => redraw(line), { passive: true });
-  new ResizeObserver(() => arrange(line)).observe(box);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (host.clientWidth === width) return;
+    width = host.clientWidth;
+    requestAnimationFrame(() => arrange(line));
+  }).observe(host);
   theme.onChange(() => (styleAxis(line), redraw(line)));
   return line;
 }
@@ -107,6 +112,7 @@ function arrange(line) {
   line.inner.style.height = `${line.height}px`;
   box.style.height = `${Math.min(line.height, most)}px`;
   box.classList.toggle("narrow", narrow);
+  box.classList.toggle("bare", line.fits && blocks.every((block) => block.height < 10));
   nameRows(line);
   line.chart.resize({ width: line.plot.clientWidth, height: box.clientHeight });
   line.canvas.style.height = `${box.clientHeight}px`;
@@ -117,14 +123,13 @@ function arrange(line) {
 function nameRows(line) {
   const { told, run } = line;
   const names = [make("div", { class: "tl-corner" }, line.narrow ? "" : "Endpoint")];
-  const sides = [make("div", { class: "tl-corner" }, "Busy, and what it waited for most")];
+  const sides = [make("div", { class: "tl-corner" }, "Busy, and why it was idle")];
   for (const block of line.blocks) {
     const readable = block.height >= 10;
     const at = { top: `${block.y}px`, height: `${line.narrow ? block.label + 2 : block.height}px` };
-    const gap = largestGap(told, run, block.turn, block.slots.length);
     const busy = block.turn ? asPercent(block.turn.share) : "";
     const marks = [block.outages.length ? "out" : "", block.turn?.slow ? "slow" : ""].filter(Boolean);
-    const why = gap ? `${asPercent(gap[0])} ${told.reasons[gap[1]]}` : "";
+    const why = whyIdle(told, run, block.turn);
     const badges = marks.map((mark) => make("span", { class: `badge ${mark}` }, mark));
     const name = make("span", { class: "name" }, block.name);
     if (line.narrow) {

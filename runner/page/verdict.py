@@ -1,4 +1,4 @@
-"""What a reader should know after ten seconds: how it stands, how the run ended, and its figures beside the last's."""
+"""What a reader should know after ten seconds: how it stands, how the run ended, its figures beside the last's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from runner.chronicle import Chronicle, Run
 from runner.page.words import THIN, duration, figure, number, percent, several, size
-from runner.report import why
+from runner.report import plain, why
 
 Tone = Literal["good", "bad", "even"]
 
@@ -47,9 +47,11 @@ def mood(told: Chronicle) -> str:
     """Return what the headline is in one word: it chooses its sign and colour."""
     if told.run is not None and told.run.ended is None:
         return "going"
+    if not told.total:
+        return "none"
     if told.failed:
         return "failed"
-    return "pending" if told.pending or not told.total else "saved"
+    return "pending" if told.pending else "saved"
 
 
 def ending(run: Run) -> str:
@@ -58,8 +60,10 @@ def ending(run: Run) -> str:
         return "is going on"
     if run.ended == "killed":
         return "was killed: it left no summary, and its length is that of its last trace"
+    if run.ended == "unknown":
+        return "left its results and no word of how it ended; its length is that of its last trace"
     if run.ended == "stopped":
-        return f"was stopped: {run.why or why(None)}"
+        return f"was stopped: {plain(run.why) or why(None)}"
     return "went through its list"
 
 
@@ -83,7 +87,7 @@ def figures(told: Chronicle) -> list[Figure]:
     return [
         Figure("Duration", duration(run.seconds), "wall clock", *_lengths(run, last)),
         Figure("Throughput", figure(run.a_minute), "results a minute", *_paces(run, last)),
-        Figure("GPUs busy", percent(run.share), "of the endpoints’ time generating", *_shares(run, last)),
+        Figure("GPUs busy", percent(run.share), "of their time", *_shares(run, last)),
         Figure("Received", size(run.bytes), f"in {several(run.saved, 'result')}", *_sizes(run, last)),
         Figure("Endpoints", number(len(run.turns)), _outages(run, working, used), *_counts(run, last)),
     ]
@@ -104,7 +108,10 @@ def _lengths(run: Run, last: Run | None) -> tuple[str, Tone]:
     more = run.seconds - last.seconds
     if abs(more) < _NOTEWORTHY * last.seconds:
         return "as long as the run before", "even"
-    return f"{'▲' if more > 0 else '▼'} {duration(abs(more))} {'longer' if more > 0 else 'shorter'} than before", "even"
+    return (
+        f"{'▲' if more > 0 else '▼'} {duration(abs(more))} {'longer' if more > 0 else 'shorter'} than before",
+        "even",
+    )
 
 
 def _paces(run: Run, last: Run | None) -> tuple[str, Tone]:

@@ -6,12 +6,15 @@ const asNumber = (value) => numberWords.format(value);
 
 function asFigure(value) {
   if (!value) return "0";
+  if (value < 0.1) return String(Number(value.toPrecision(2)));
   if (value < 10) return value.toFixed(2);
   return value < 100 ? value.toFixed(1) : asNumber(value);
 }
 
 function asLength(seconds) {
-  if (seconds < 9.95) return seconds >= 0.001 ? `${Number(seconds.toPrecision(3))}${THIN}s` : `0${THIN}s`;
+  if (seconds < 0.0005) return `0${THIN}s`;
+  if (seconds < 0.0995) return `${Number((1000 * seconds).toPrecision(2))}${THIN}ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(2)}${THIN}s`;
   if (seconds < 59.95) return `${seconds.toFixed(1)}${THIN}s`;
   const whole = Math.round(seconds);
   for (const [unit, long, smaller, short] of [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]]) {
@@ -49,10 +52,11 @@ function asClock(ms, digits = 0) {
 const monthNames = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
 /** Return a moment in the reader's own time. */
-function asMoment(iso) {
+function asMoment(iso, { seconds = false } = {}) {
   const at = new Date(iso);
   if (Number.isNaN(at.getTime())) return iso;
-  return `${at.getDate()} ${monthNames[at.getMonth()]} ${at.getFullYear()}, ${two(at.getHours())}:${two(at.getMinutes())}`;
+  const end = seconds ? `:${two(at.getSeconds())}` : "";
+  return `${at.getDate()} ${monthNames[at.getMonth()]} ${at.getFullYear()}, ${two(at.getHours())}:${two(at.getMinutes())}${end}`;
 }
 
 function quantile(sorted, share) {

@@ -30,13 +30,13 @@ def number(value: float) -> str:
 def figure(value: float) -> str:
     """Return a number with three digits that count.
 
-    >>> [figure(value) for value in (0, 0.1234, 3.456, 34.56, 345.6, 3456.7)]
-    ['0', '0.12', '3.46', '34.6', '346', '3,457']
+    >>> [figure(value) for value in (0, 0.00123, 0.1234, 3.456, 34.56, 345.6, 3456.7)]
+    ['0', '0.0012', '0.12', '3.46', '34.6', '346', '3,457']
     """
     if not value:
         return "0"
     if value < 10:
-        return f"{value:.2f}"
+        return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
     return f"{value:.1f}" if value < 100 else number(value)
 
 
@@ -44,10 +44,10 @@ def duration(seconds: float) -> str:
     """Say how long something took, in its two largest units.
 
     >>> [duration(s).replace(THIN, " ") for s in (0, 0.42, 9.96, 59.6, 61, 7300, 200_000)]
-    ['0 s', '0.42 s', '10 s', '1 min 0 s', '1 min 1 s', '2 h 2 min', '2 d 8 h']
+    ['0 s', '0.42 s', '10 s', '1 min 0 s', '1 min 1 s', '2 h 1 min', '2 d 7 h']
     """
     if seconds < 9.95:
-        return f"{seconds:.3g}{THIN}s" if seconds >= 0.001 else f"0{THIN}s"
+        return f"{seconds:.2f}{THIN}s" if seconds >= 0.1 else f"{seconds:.2g}{THIN}s"
     whole = round(seconds)
     for unit, long, smaller, short in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= long:

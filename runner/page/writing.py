@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Iterable
@@ -23,10 +24,12 @@ from runner.pictures.records import Gallery
 from runner.report import plain
 from runner.storage import FILE_MODE, refusals
 
-SCRIPTS = ("theme columns words lanes timeline pointing overview spread filters sheet model look main").split()
+SCRIPTS = (
+    *("theme", "columns", "words"),
+    *("lanes", "timeline", "pointing", "overview"),
+    *("spread", "filters", "sheet", "model", "look", "main"),
+)
 """The page's scripts in the order in which they stand in it; later ones use earlier ones."""
-
-_VENDOR = "vendor"
 
 
 def write(path: Path, told: Chronicle, gallery: Gallery) -> int:
@@ -79,7 +82,7 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "blocks": blocks(told),
         "reasons": REASONS,
         "notes": [*map(plain, (*told.notes, *gallery.notes)), *content.notes],
-        "flagged": sum(1 for one in gallery.pictures.values() if one.flags),
+        "odd": len(_odd(told, gallery)),
         "style": Markup(_source("style.css")),
         "script": Markup("\n".join(_source(f"{name}.js") for name in SCRIPTS)),
         "content": Markup(content.text),
@@ -90,14 +93,18 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
     }
 
 
+def _odd(told: Chronicle, gallery: Gallery) -> set[int]:
+    """Return the rows whose result is not what one would like to find: as the contact sheet counts them."""
+    flagged = {row for row, one in gallery.pictures.items() if one.flags and row < len(told.rows)}
+    return flagged | {row for row, missing in enumerate(told.rows.missing) if missing}
+
+
 def _source(name: str) -> str:
-    return files("runner.page").joinpath(name).read_text(encoding="utf-8")
+    return (files("runner.page") / name).read_text(encoding="utf-8")
 
 
 def _bundle(name: str) -> str:
-    import base64
-
-    return base64.b64encode(files("runner.page").joinpath(_VENDOR, f"{name}.js.gz").read_bytes()).decode()
+    return base64.b64encode((files("runner.page") / "vendor" / f"{name}.js.gz").read_bytes()).decode()
 
 
 def _write(path: Path, pieces: Iterable[str]) -> int:
