@@ -183,19 +183,8 @@ class OutputFolder:
 
     def write(self, name: str, text: str | Iterable[str], *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
-        path = self.state / name
-        part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
-        with refusals(f"{path} can't be written"):
-            try:
-                descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-                with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                    file.writelines([text] if isinstance(text, str) else text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+        with refusals(f"{self.state / name} can't be written"):
+            write_whole(self.state / name, [text] if isinstance(text, str) else text, mode=mode)
 
 
 class Scratch:
@@ -342,6 +331,27 @@ def new_mark() -> str:
 def _unlink(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
+
+
+def write_whole(path: Path, content: Iterable[str] | Iterable[bytes], *, mode: int = FILE_MODE) -> int:
+    """Write a file whole or not at all, on the disk before it gets its name; return its size in bytes.
+
+    ``mode`` is cut by the umask. Raises OSError; then nothing is left of it.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            for piece in content:
+                file.write(piece if isinstance(piece, bytes) else piece.encode(errors="backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+            size_bytes = file.tell()
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    return size_bytes
 
 
 def not_for_all(path: str, flags: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from runner.clock import utc_now
 from runner.records import Back, Endpoint, Event, Out, Summary
 from runner.redact import public_url
-from runner.storage import not_for_all, refusals
+from runner.storage import FILE_MODE, refusals, write_whole
 
 TRAIL = "runs.jsonl"
 BYTES_MAX = 8_000_000
@@ -51,6 +51,7 @@ class Trace:
     endpoints: tuple[tuple[str, str, int], ...] = ()
     gone: list[Gone] = field(default_factory=list)
     ended: Mapping[str, Any] | None = None
+    ended_at: str = ""
 
 
 class Trail:
@@ -84,7 +85,7 @@ class Trail:
     def _write(self, what: str, **said: Any) -> None:
         line = json.dumps({"run": self._run, "what": what, "at": utc_now()} | said) + "\n"
         with suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o664)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
             try:
                 os.write(descriptor, line.encode())
             finally:
@@ -127,7 +128,7 @@ def _add(trace: Trace, said: Mapping[str, Any]) -> None:
             for one in away:
                 one.back_at = at
         case "ended":
-            trace.ended = {name: said[name] for name in _SUMMARY}
+            trace.ended, trace.ended_at = {name: said[name] for name in _SUMMARY}, at
 
 
 def _prepare(path: Path) -> None:
@@ -141,7 +142,4 @@ def _prepare(path: Path) -> None:
     if len(kept) > BYTES_MAX:
         kept = kept[-BYTES_MAX // 2 :]
         kept = kept[kept.find(b"\n") + 1 :]
-    part = path.with_name(f".{TRAIL}.00000000.part")
-    with open(part, "wb", opener=not_for_all) as file:
-        file.write(kept)
-    os.replace(part, path)
+    write_whole(path, [kept])

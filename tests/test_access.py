@@ -352,7 +352,7 @@ def test_nothing_that_a_run_leaves_or_says_holds_a_secret_in_any_form(
     state = {"ledger.jsonl", "lists.jsonl", "runs.jsonl", "summary.json", "config.yaml", "run.log", "lock"}
     assert set(files) == state
     for name, text in {**files, "the log": caplog.text, "the summary": repr(summary)}.items():
-        assert "422" in text or name in ("config.yaml", "lists.jsonl", "lock")
+        assert "422" in text or name in ("config.yaml", "lists.jsonl", "runs.jsonl", "lock")
         for form in forms:
             assert form.removeprefix("Basic ")[:6] not in text, (name, form)
     (shown,) = yaml.safe_load(files["config.yaml"])["endpoints"]

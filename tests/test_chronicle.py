@@ -79,10 +79,13 @@ class Lines:
 
 
 @pytest.fixture
-def lines(tmp_path: Path) -> Lines:
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """An empty folder whose runs are over after a minute."""
     folder = Folder(tmp_path, "a", "b", "c", endpoints=["http://one:1", "http://two:1"])
     folder.run = FIRST
-    return Lines(folder)
+    found = Lines(folder)
+    monkeypatch.setattr("runner.trail.utc_now", lambda: at(60, found.run))
+    return found
 
 
 def trail(lines: Lines, *, slots: int = 1, command: str | None = None) -> Trail:

@@ -14,7 +14,7 @@ import pytest
 
 from runner.chronicle import STATES, Chronicle
 from runner.errors import StorageError
-from runner.page import packing, verdict, write, writing
+from runner.page import packing, verdict, write
 from runner.page.links import folder_link
 from runner.pictures.records import Gallery, Picture
 
@@ -271,7 +271,7 @@ def test_a_disk_that_refuses_leaves_the_old_page(tmp_path: Path, monkeypatch: py
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing.os, "fsync", refuse)
+    monkeypatch.setattr("runner.storage.os.fsync", refuse)
     with pytest.raises(StorageError, match="No space left"):
         write(path, chronicles.empty(), NO_PICTURES)
     assert path.read_text() == "old"

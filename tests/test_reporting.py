@@ -107,9 +107,7 @@ def test_a_signal_while_the_report_is_drawn_ends_that(
 def test_a_config_that_asks_for_a_report_needs_the_extra(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "jinja2", "numpy")
     (here / "a.png").touch()
-    with pytest.raises(
-        UsageError, match=r"report: it needs Jinja2, numpy: pip install 'multiport-runner\[report\]'"
-    ):
+    with pytest.raises(UsageError, match=r"report: it needs Jinja2, numpy: pip install 'multiport-runner\[report\]'"):
         config_from({"endpoints": ["http://one:1"], "prompts": ["a.png"], "report": True})
 
 

@@ -93,10 +93,19 @@ def _known(
     if found.total is not None and found.skipped is not None:
         found.pending = max(0, found.total - found.skipped - sums.saved - sums.failed)
     found.pending = _count(said, "pending", found.pending)
-    traced = max([sums.last_s, *(until or since for _, since, until, _ in found.gone)])
-    seconds = said.get("seconds")
-    found.seconds = float(seconds) if isinstance(seconds, int | float) else max(0.0, traced - began_s)
+    found.seconds = _length(found, trace, said)
     return found
+
+
+def _length(run: Known, trace: Trace | None, said: Mapping[str, Any]) -> float:
+    """Return how long a run took: to the millisecond by its trail, else by its summary, else until its last trace."""
+    if trace and trace.ended_at:
+        with suppress(ValueError):
+            return max(0.0, seconds_of(trace.ended_at) - run.began_s)
+    seconds = said.get("seconds")
+    if isinstance(seconds, int | float):
+        return float(seconds)
+    return max(0.0, max([run.sums.last_s, *(until or since for _, since, until, _ in run.gone)]) - run.began_s)
 
 
 def _end(trace: Trace | None, latest: LastRun | None, said: Mapping[str, Any]) -> tuple[Ended, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from collections.abc import Iterable
 from importlib.resources import files
@@ -22,7 +21,7 @@ from runner.page.packing import packed
 from runner.page.tables import blocks, lines
 from runner.pictures.records import Gallery
 from runner.report import plain
-from runner.storage import FILE_MODE, refusals
+from runner.storage import refusals, write_whole
 
 SCRIPTS = (
     *("theme", "columns", "words"),
@@ -34,7 +33,8 @@ SCRIPTS = (
 
 def write(path: Path, told: Chronicle, gallery: Gallery) -> int:
     """Write the report to ``path``, whole or not at all, and return how many bytes it has. Raises StorageError."""
-    return _write(path, _pieces(path, told, gallery))
+    with refusals(f"{path} can't be written"):
+        return write_whole(path, _pieces(path, told, gallery))
 
 
 def _pieces(path: Path, told: Chronicle, gallery: Gallery) -> Iterable[str]:
@@ -105,20 +105,3 @@ def _source(name: str) -> str:
 
 def _bundle(name: str) -> str:
     return base64.b64encode((files("runner.page") / "vendor" / f"{name}.js.gz").read_bytes()).decode()
-
-
-def _write(path: Path, pieces: Iterable[str]) -> int:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with refusals(f"{path} can't be written"):
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-                size_bytes = file.seek(0, os.SEEK_END)
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    return size_bytes

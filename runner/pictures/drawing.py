@@ -14,7 +14,7 @@ from typing import BinaryIO
 from runner.pictures.entries import Entry, thumbnail_name
 from runner.pictures.jobs import READY, Job, Refused, answer_line
 from runner.pictures.look import look, prompt_thumbnail
-from runner.pictures.store import write
+from runner.storage import write_whole
 
 
 def main(folder: str) -> None:
@@ -42,16 +42,16 @@ def done(job: Job, folder: Path) -> Entry:
     if job.of == "prompt":
         content = prompt_thumbnail(Path(job.path))
         if content:
-            write(thumbnail, content)
+            write_whole(thumbnail, [content])
         return Entry("prompt", job.key, job.size_bytes, "image", thumbnail_bytes=len(content))
     seen = look(Path(job.path), job.format)
     script = b""
     if seen.model:
         name, model = seen.model
         script = b'runnerModel("%b","%b","%b");\n' % (job.key.encode(), name.encode(), base64.b64encode(model))
-        write(folder / f"{job.key}.js", script)
+        write_whole(folder / f"{job.key}.js", [script])
     if seen.thumbnail:
-        write(thumbnail, seen.thumbnail)
+        write_whole(thumbnail, [seen.thumbnail])
     return Entry(
         "result",
         job.key,

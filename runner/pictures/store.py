@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runner.pictures.entries import Entry, Of, entry_of
-from runner.storage import FILE_MODE, PART, STATE
+from runner.storage import PART, STATE, write_whole
 
 _INDEX = "index.jsonl"
 _LINE_MAX = 64 * 1024
@@ -66,7 +65,7 @@ class Store:
         kept = [entry for entry in self._entries.values() if entry.kept]
         with suppress(OSError):
             if len(kept) != self._lines:
-                write(self.path / _INDEX, b"".join(entry.line() for entry in kept))
+                write_whole(self.path / _INDEX, (entry.line() for entry in kept))
             self._sweep(dead)
 
     def close(self) -> None:
@@ -99,20 +98,6 @@ class Store:
                 continue
             if found.name in dead or time.time() - found.stat().st_mtime > _ORPHAN_S:
                 os.unlink(found.path)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises OSError."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
 
 
 def _names(entry: Entry) -> list[str]:
