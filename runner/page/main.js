@@ -135,6 +135,7 @@ async function begin() {
   const look = makeLook(sheet);
   const show = makeFilters(told, () => refill(sheet));
   refill(sheet);
+  makeStrip(told);
   followHashes(told, sheet, look, show);
   await nextFrame();
   if (told.shown === null) byId("distributions-say").textContent = "No run, no distributions.";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from runner.report import plain, why
 
 Tone = Literal["good", "bad", "even"]
 
+_FORMATS_NAMED = 3
 _NOTEWORTHY = 0.01
 """A smaller change than this share is none."""
 
@@ -67,14 +69,27 @@ def ending(run: Run) -> str:
     return "went through its list"
 
 
-def doings(run: Run) -> str:
+def doings(told: Chronicle, run: Run) -> str:
     """Say what a run did, as opposed to how the folder stands."""
     parts = [f"{number(run.saved)} saved", f"{number(run.failed)} failed"]
     if run.pending:
         parts.append(f"{number(run.pending)} left pending")
     if run.skipped:
         parts.append(f"{number(run.skipped)} already there")
-    return f"{', '.join(parts)}; {several(run.attempts, 'attempt')}"
+    if not run.attempts:
+        return f"It asked no endpoint for anything: {', '.join(parts)}"
+    asked = several(sum(1 for turn in run.turns if turn.attempts), "endpoint")
+    made = ", ".join(_formats(told))
+    if made and run.saved:
+        parts[0] = f"{several(run.saved, 'result')} saved ({made})"
+    return f"It asked {asked} in {several(run.attempts, 'attempt')}: {', '.join(parts)}"
+
+
+def _formats(told: Chronicle) -> list[str]:
+    """Return the formats of the results of the run that is told of, the most frequent first."""
+    rows = told.rows
+    counts = Counter(name for name, run in zip(rows.formats, rows.run, strict=True) if name and run == told.shown)
+    return [plain(name).upper() for name, _ in counts.most_common(_FORMATS_NAMED)]
 
 
 def figures(told: Chronicle) -> list[Figure]:

@@ -26,7 +26,7 @@ from runner.storage import refusals, write_whole
 SCRIPTS = (
     *("theme", "columns", "words"),
     *("lanes", "timeline", "pointing", "overview"),
-    *("spread", "filters", "sheet", "model", "look", "main"),
+    *("spread", "filters", "sheet", "model", "look", "strip", "main"),
 )
 """The page's scripts in the order in which they stand in it; later ones use earlier ones."""
 
@@ -76,7 +76,7 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "headline": verdict.headline(told),
         "mood": verdict.mood(told),
         "ending": verdict.ending(run) if run else "",
-        "doings": verdict.doings(run) if run else "",
+        "doings": verdict.doings(told, run) if run else "",
         "figures": verdict.figures(told),
         "lines": lines(told, run) if run else [],
         "blocks": blocks(told),
