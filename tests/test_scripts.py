@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, results_of
-from PIL import Image
-from server import ScriptedServer, splat_ply
+from server import ScriptedServer
 
 STAND_IN = (
     "import sys, os, http.server as h; print('on gpu', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); "
@@ -145,15 +144,6 @@ def test_the_reference_server_says_when_its_port_is_taken(environment: dict[str,
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
     assert done.returncode == 1
     assert done.stderr == f"runner serve: can't listen on 127.0.0.1:{port}: Address already in use\n"
-
-
-def test_splats_are_drawn_beside_their_images(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "apple.ply").write_bytes(splat_ply(50, value=0.1))
-    command = [sys.executable, REPOSITORY / "scripts/draw_splats.py", tmp_path / "out.png", tmp_path / "results"]
-    subprocess.run([*command, REPOSITORY / "configs/images"], check=True, capture_output=True)
-    with Image.open(tmp_path / "out.png") as sheet:
-        assert len(sheet.convert("RGB").getcolors(10**6)) > 50
 
 
 def test_the_demos_images_are_those_the_script_draws(tmp_path: Path) -> None:

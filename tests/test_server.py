@@ -1,7 +1,6 @@
 """The reference server: real splats of real images."""
 
 import io
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +16,13 @@ from PIL import Image
 from server import SPLAT_FIELDS
 
 from runner.formats import FORMATS
+from runner.pictures.blend import blended
+from runner.pictures.ply import read
+from runner.pictures.shapes import Splats
+from runner.pictures.view import View
 from runner.server import build_app
 from runner.server.image import BadImage, read_subject
 from runner.server.splat import generate
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-from draw_splats import draw_front
 
 IMAGES = sorted((REPOSITORY / "configs" / "images").glob("*.png"))
 
@@ -78,10 +78,20 @@ def test_an_image_becomes_a_splat_ply_sent_in_chunks(url: str) -> None:
     assert set(SPLAT_FIELDS) < set(splats_of(answer.content).dtype.names)
 
 
+def front_of(ply: Path, side: int) -> np.ndarray:
+    """Return what is seen of splats along +z, as ``side``² pixels of RGBA, 0 to 255."""
+    with ply.open("rb") as file:
+        splats = read(file)
+    assert isinstance(splats, Splats)
+    pixels = blended(splats, View(np.eye(3, dtype="f4"), np.zeros(3, dtype="f4"), side, side))
+    colour = pixels[..., :3] / np.maximum(pixels[..., 3:], 1e-6)
+    return np.concatenate([colour, pixels[..., 3:]], axis=2) * 255
+
+
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.stem)
 def test_a_splat_seen_from_the_front_looks_like_its_image(image: Path, tmp_path: Path) -> None:
     (tmp_path / "a.ply").write_bytes(generate(read_subject(image.read_bytes()), seed=42))
-    drawn = np.asarray(draw_front(tmp_path / "a.ply", size=160), dtype=float)
+    drawn = front_of(tmp_path / "a.ply", 160)
     prompt = np.asarray(Image.open(image).convert("RGBA").resize((160, 160)), dtype=float)
     mask = read_subject(image.read_bytes()).mask[1:-1, 1:-1]
     covered = drawn[..., 3] > 127
