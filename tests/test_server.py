@@ -83,7 +83,8 @@ def front_of(ply: Path, side: int) -> np.ndarray:
     with ply.open("rb") as file:
         splats = read(file)
     assert isinstance(splats, Splats)
-    pixels = blended(splats, View(np.eye(3, dtype="f4"), np.zeros(3, dtype="f4"), side, side))
+    fine = blended(splats, View(np.eye(3, dtype="f4"), np.zeros(3, dtype="f4"), 3 * side, 3 * side))
+    pixels = fine.reshape(side, 3, side, 3, 4).mean(axis=(1, 3))
     colour = pixels[..., :3] / np.maximum(pixels[..., 3:], 1e-6)
     return np.concatenate([colour, pixels[..., 3:]], axis=2) * 255
 
