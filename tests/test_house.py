@@ -1,6 +1,7 @@
 """The plan of the house: what imports what, and what appears in one room only."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -27,15 +28,21 @@ def modules() -> list[Path]:
     return [file for file in sorted(PACKAGE.rglob("*.py")) if room_of(file) not in ("__init__", "__main__")]
 
 
-def imports_of(file: Path) -> set[str]:
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@functools.cache
+def imports_of(file: Path) -> frozenset[str]:
     """Return every module a file imports, wherever the statement stands, as dotted names."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{name.name}" for name in node.names}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -62,7 +69,7 @@ def test_a_library_lives_in_its_rooms(library: str, rooms: str) -> None:
 
 
 def test_only_the_command_line_and_the_server_print() -> None:
-    calls = [(room_of(file), node) for file in modules() for node in ast.walk(ast.parse(file.read_text()))]
+    calls = [(room_of(file), node) for file in modules() for node in ast.walk(tree_of(file))]
     printing = {
         room
         for room, node in calls
@@ -73,7 +80,7 @@ def test_only_the_command_line_and_the_server_print() -> None:
 
 def test_every_room_says_what_it_is_for() -> None:
     for file in modules():
-        docstring = ast.get_docstring(ast.parse(file.read_text()))
+        docstring = ast.get_docstring(tree_of(file))
         assert docstring and docstring.splitlines()[0].endswith((".", "?", ")")), file
 
 
