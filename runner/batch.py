@@ -269,7 +269,9 @@ def _work(
                         observe(tally, event)
                     _tell_notices(this)
                     _check_limits(this, tally)
-                    said_so = said_so or journal.tell_stop(this.stop)
+                    if not said_so and journal.tell_stop(this.stop):
+                        this.trail.stopping()
+                        said_so = True
                 if not events:
                     observe(tally, None)
                 board.look(tally, schedule.loads)

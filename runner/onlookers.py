@@ -11,9 +11,14 @@ from runner.errors import RunnerError
 from runner.journal import log
 from runner.records import Event, Summary
 from runner.stop import Stop
+from runner.storage import REPORT
 
 if TYPE_CHECKING:
     from runner.metrics import Metrics
+
+
+_NOT_BEGUN = ("bug", "usage", "locked")
+"""Why a run ended of which there is nothing to tell."""
 
 
 class _Stopped(Exception):
@@ -44,14 +49,20 @@ class Onlookers:
             self._metrics.end(part.settings.output_folder, summary, exit_code=summary.exit_code)
 
     def report(self, part: Config, summary: Summary) -> None:
-        """Write the report of a run that ended, if one is wanted; who stopped it by a signal wants to be gone."""
-        if not part.settings.report or str(summary.stopped).startswith("SIG") or summary.stopped == "bug":
+        """Write the report of a run that ended, if one is wanted; who stopped it by a signal wants to be gone.
+
+        If there was nothing to do, the report there is tells all of it.
+        """
+        if not part.settings.report or str(summary.stopped).startswith("SIG") or summary.stopped in _NOT_BEGUN:
+            return
+        if summary.skipped == summary.total and (part.output_folder / REPORT).exists():
             return
         from runner.reporting import write_report  # it needs an extra, and takes its time
 
         log.info("Writing the report")
         try:
-            log.info("Report: %s", batch.near(write_report(part.output_folder, observe=self._go_on).path))
+            found = write_report(part.output_folder, observe=self._go_on, beat=self._go_on)
+            log.info("Report: %s", batch.near(found.path))
         except _Stopped:
             log.warning(
                 "The report was not written: %s; runner report %s does", self._stop.reason, summary.output_folder
@@ -62,7 +73,7 @@ class Onlookers:
             log.error("A bug in runner keeps the report from being written", exc_info=True)
             self._complain(f"the report was not written: a bug in runner: {type(bug).__name__}: {bug}")
 
-    def _go_on(self, done: int, total: int) -> None:
+    def _go_on(self, *_: int) -> None:
         if self._stop.asked and str(self._stop.reason).startswith("SIG"):
             raise _Stopped
 

@@ -36,18 +36,20 @@ def write_report(
     thumbnails: int = THUMBNAILS,
     offline: bool = False,
     observe: Observe | None = None,
+    beat: Callable[[], None] | None = None,
 ) -> Written:
     """Write a folder's report, whole or not at all, into it or ``to`` another file.
 
     At most ``thumbnails`` results are drawn anew, and kept in ``.runner/pictures``. Prompts' images are fetched again
-    from where they are, unless ``offline``. Raises UsageError (a library is missing, no run was ever here, a result
+    from where they are, unless ``offline``. ``beat`` is called now and then while the folder is read; it, as
+    ``observe``, may raise to end it all. Raises UsageError (a library is missing, no run was ever here, a result
     has that name), StorageError.
     """
     if absent := missing("report"):
         raise UsageError(f"report.html needs {absent}")
     from runner import page, pictures
 
-    told = chronicle_of(folder)
+    told = chronicle_of(folder, beat=beat)
     path = to or folder / REPORT
     if path.parent == folder and path.name in told.rows.files:
         raise UsageError(f"{path} is the result of a prompt; name another file with --output")

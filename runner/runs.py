@@ -124,7 +124,6 @@ def _several(
                 command=command,
             )
             watcher.ended(part, found)
-            watcher.report(part, found)
         except RunnerError as error:
             log.error("%s", error)
             found = _refused(part, error)
@@ -134,7 +133,10 @@ def _several(
         usual_s.setdefault(kind, {}).update(_usual_s(found))
         if found.stopped == "down" or (found.stopped == "window" and own_end >= ends_at):
             closed = closed or found.stopped
-    return report.together(done, seconds=time.monotonic() - begun, output_folder=_common(config))
+    seconds = time.monotonic() - begun
+    for part, found in zip(config.parts, done, strict=True):
+        watcher.report(part, found)  # only now: the endpoints would have waited for it
+    return report.together(done, seconds=seconds, output_folder=_common(config))
 
 
 def _usual_s(found: Summary) -> Mapping[str, float]:

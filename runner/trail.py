@@ -23,6 +23,7 @@ TRAIL = "runs.jsonl"
 BYTES_MAX = 8_000_000
 """A longer trail loses its older half when the next run begins."""
 
+_SLOTS_MOST = 1024
 _SUMMARY = ("total", "saved", "skipped", "failed", "pending", "seconds", "stopped", "error")
 
 
@@ -40,7 +41,8 @@ class Gone:
 class Trace:
     """What one run left. ``endpoints`` are name, URL and slots; ``ended`` is what its summary counted, None for none.
 
-    ``command`` is what was typed, without secrets; None where nobody typed anything.
+    ``stopping_at`` is when it was asked to begin nothing new, "" if it never was. ``command`` is what was typed,
+    without secrets; None where nobody typed anything.
     """
 
     run: str
@@ -50,6 +52,7 @@ class Trace:
     command: str | None = None
     endpoints: tuple[tuple[str, str, int], ...] = ()
     gone: list[Gone] = field(default_factory=list)
+    stopping_at: str = ""
     ended: Mapping[str, Any] | None = None
     ended_at: str = ""
 
@@ -78,6 +81,10 @@ class Trail:
             case Back():
                 self._write("back", endpoint=event.endpoint.name)
 
+    def stopping(self) -> None:
+        """Note that from now on nothing new is begun."""
+        self._write("stopping")
+
     def ended(self, summary: Summary) -> None:
         """Note how the run ended."""
         self._write("ended", **{name: getattr(summary, name) for name in _SUMMARY})
@@ -99,7 +106,7 @@ def traces_in(state: Path) -> list[Trace]:
     with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError), open(path, "rb") as file:
         for said in _lines(file):
             trace = found.setdefault(said["run"], Trace(said["run"]))
-            with suppress(KeyError, TypeError, ValueError):
+            with suppress(KeyError, TypeError, ValueError, OverflowError):
                 _add(trace, said)
     return [found[run] for run in sorted(found)]
 
@@ -117,7 +124,7 @@ def _add(trace: Trace, said: Mapping[str, Any]) -> None:
     at = str(said["at"])
     match said["what"]:
         case "began":
-            trace.endpoints = tuple((str(name), str(url), int(slots)) for name, url, slots in said["endpoints"])
+            trace.endpoints = tuple((str(name), str(url), _slots(count)) for name, url, count in said["endpoints"])
             trace.total, trace.skipped = int(said["total"]), int(said["skipped"])
             trace.command = None if said["command"] is None else str(said["command"])
             trace.at = at
@@ -127,8 +134,15 @@ def _add(trace: Trace, said: Mapping[str, Any]) -> None:
             away = [one for one in trace.gone if one.endpoint == said["endpoint"] and one.back_at is None]
             for one in away:
                 one.back_at = at
+        case "stopping":
+            trace.stopping_at = trace.stopping_at or at
         case "ended":
             trace.ended, trace.ended_at = {name: said[name] for name in _SUMMARY}, at
+
+
+def _slots(count: Any) -> int:
+    """Return how many slots an endpoint had, whatever somebody wrote there."""
+    return min(max(1, int(count)), _SLOTS_MOST)
 
 
 def _prepare(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from runner.chronicle import (
     ENDS,
     NO_PROMPT,
     NONE,
+    REASONS,
     STATES,
     Chronicle,
     chronicle_of,
@@ -23,7 +26,7 @@ from runner.chronicle import (
     text_lines,
     verdict,
 )  # fmt: skip
-from runner.chronicle.idle import Bar, gaps, slots_of
+from runner.chronicle.idle import Bar, Ending, Gap, gaps, slots_of
 from runner.clock import utc_now
 from runner.config import config_from
 from runner.errors import UsageError
@@ -182,7 +185,7 @@ def test_changes_are_against_all_that_was_before(lines: Lines) -> None:
     assert (found.changes.newly_saved_keys, found.changes.failed_again_keys) == (("c",), ("b",))
     assert (found.changes.newly_saved, found.changes.newly_failed, found.changes.failed_again) == (1, 0, 1)
     changed = dict(zip(found.rows.keys, (CHANGES[one] for one in found.rows.change), strict=True))
-    assert changed == {"a": "", "b": "failed again", "c": "newly saved"}
+    assert changed == {"a": "made again", "b": "failed again", "c": "newly saved"}
 
 
 def test_what_failed_though_it_was_saved_or_never_tried_before_is_newly_failed(lines: Lines) -> None:
@@ -205,7 +208,77 @@ def test_a_run_that_asked_nobody_is_not_the_one_that_is_shown(lines: Lines) -> N
     (lines.folder.state / "summary.json").write_text(json.dumps({"run": SECOND, "seconds": 0.1, "skipped": 3}))
     found = told(lines)
     assert [one.name for one in found.runs] == [FIRST, SECOND] and found.shown == 0
-    assert "asked no endpoint for anything" in "\n".join(text_lines(found))
+    assert "had nothing to do" in "\n".join(text_lines(found))
+
+
+def test_a_run_in_which_no_endpoint_answered_is_told_of_all_the_same(lines: Lines) -> None:
+    trail(lines).ended(summary(lines, saved=1, pending=2, stopped="window"))
+    lines.saved("a", 1)
+    lines.run = SECOND
+    later = trail(lines)
+    later.tell(Out(Endpoint(0, "http://one:1", "one:1", ""), "refused"))
+    later.ended(summary(lines, saved=0, skipped=1, pending=2, stopped="down"))
+    found = told(lines)
+    assert found.run is not None and (found.run.name, found.run.ended) == (SECOND, "stopped")
+    assert found.previous is not None and found.previous.name == FIRST
+    assert "no endpoint could be used" in "\n".join(text_lines(found))
+
+
+def test_a_run_whose_images_could_not_be_had_is_told_of_and_why_its_endpoints_were_idle(lines: Lines) -> None:
+    lines.saved("a", 1)
+    lines.run = SECOND
+    trail(lines).ended(summary(lines, saved=0, skipped=1, failed=1, pending=1))
+    lines.line("b", "failed", [], error="image: no answer", image_s=30.0, seconds=30.0, finished_at=at(40, SECOND))
+    found = told(lines)
+    assert found.run is not None and (found.run.name, found.run.failed) == (SECOND, 1)
+    assert found.changes.newly_failed_keys == ("b",)
+    assert found.run.turns[0].idle["image"] == 30.0
+
+
+def test_a_job_that_was_submitted_is_a_trace_of_its_run(lines: Lines) -> None:
+    trail(lines)
+    lines.line("a", "submitted", [], finished_at=at(45))
+    found = told(lines)
+    assert found.run is not None and (found.run.ended, round(found.run.seconds)) == ("killed", 45)
+    assert found.run.turns[0].idle == {"unheard": 45.0} and found.run.share == 0.0
+
+
+def test_what_an_endpoint_does_when_it_was_heard_of_last_is_not_held_against_it(lines: Lines) -> None:
+    trail(lines)
+    lines.saved("a", 0, 30.0, finished_at=at(30))
+    lines.line("b", "saved", [lines.attempt(1, 0, 60.0, endpoint="two:1")], endpoint="two:1", finished_at=at(60))
+    turns = told(lines).runs[0].turns
+    assert [turn.idle for turn in turns] == [{"unheard": 30.0}, {}]
+    assert [turn.share for turn in turns] == [1.0, 1.0]
+
+
+def test_what_had_failed_before_its_run_was_stopped_was_not_interrupted(lines: Lines) -> None:
+    tries = [lines.attempt(1, 1, 1.0, error="answers 500", status=500), lines.attempt(2, 3, 1.0, error="abandoned")]
+    lines.line("a", "interrupted", tries[:1], error="stopped before it was generated")
+    lines.line("b", "interrupted", tries, error="stopped before it was generated")
+    assert [ENDS[one] for one in told(lines).attempts.end] == ["retried", "retried", "interrupted"]
+
+
+def test_an_outage_ends_with_the_request_that_shows_it(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([at(0), at(10), at(40), at(60)])
+    monkeypatch.setattr("runner.trail.utc_now", lambda: next(times))
+    endpoint = Endpoint(0, "http://one:1", "one:1", "")
+    traced = trail(lines)
+    traced.tell(Out(endpoint, "refused"))
+    traced.tell(Back(endpoint, 30.0))
+    traced.ended(summary(lines))
+    lines.saved("a", 25, 15.0)
+    (outage,) = told(lines).outages
+    assert (outage.from_s, outage.until_s) == (10.0, 25.0)
+
+
+def test_slots_are_those_of_the_run(lines: Lines) -> None:
+    trail(lines, slots=1).ended(summary(lines))
+    lines.saved("a", 0, 30.0)
+    lines.run = SECOND
+    trail(lines, slots=4).ended(summary(lines))
+    lines.saved("b", 0, 30.0)
+    assert [(run.turns[0].slots, run.turns[0].share) for run in told(lines).runs] == [(1, 0.5), (4, 0.125)]
 
 
 def test_a_killed_run_is_told_of_until_its_last_trace(lines: Lines) -> None:
@@ -234,11 +307,12 @@ def test_outages_are_on_the_clock_of_their_run(lines: Lines, monkeypatch: pytest
     assert (found.run.turns[1].outages, found.run.turns[1].idle) == (2, {"out": 35.0, "over": 25.0})
 
 
-def why(*bars: Bar, outages: list[tuple[float, float]] | None = None, early: bool = False) -> list[tuple[float, str]]:
+DONE = Ending()
+
+
+def why(*bars: Bar, known: Sequence[Gap] = (), ending: Ending = DONE) -> list[tuple[float, str]]:
     """Return length and reason of each gap in a run of 100 s."""
-    return [
-        (round(one.until_s - one.from_s, 3), one.why) for one in gaps(bars, outages or [], 100, ended_early=early)
-    ]
+    return [(round(one.until_s - one.from_s, 3), one.why) for one in gaps(bars, known, 100, ending)]
 
 
 @pytest.mark.parametrize(
@@ -247,44 +321,94 @@ def why(*bars: Bar, outages: list[tuple[float, float]] | None = None, early: boo
         (Bar(0, 10), Bar(14, 100, image_s=3), "image"),
         (Bar(0, 10), Bar(14, 100, image_s=3, wait_s=4), "wait"),
         (Bar(0, 10, status=429), Bar(14, 100), "wait"),
-        (Bar(0, 10), Bar(14, 100, number=2), "wait"),
+        (Bar(0, 10), Bar(14, 100, number=2, pause_s=9), "wait"),
         (Bar(0, 10), Bar(14, 100, moved=True), "over"),
         (Bar(0, 10), Bar(14, 100), "client"),
         (Bar(0, 10), Bar(10.2, 100, wait_s=9), "client"),
+        (Bar(0, 10, receive_s=4), Bar(14, 100, wait_s=13), "receive"),
+        (Bar(0, 10, receive_s=1), Bar(14, 100, wait_s=13), "wait"),
     ],
 )
 def test_a_gap_has_the_reason_that_took_most_of_it(before: Bar, bar: Bar, reason: str) -> None:
     assert why(before, bar) == [(round(bar.begin_s - 10, 3), reason)]
 
 
+def test_who_waits_for_another_endpoint_to_give_up_has_nothing_to_do_until_then() -> None:
+    late = Bar(20, 100, number=2, pause_s=1, moved=True)
+    assert why(Bar(0, 10), late) == [(9, "over"), (1, "wait")]
+
+
 def test_the_first_and_the_last_gap_are_told_apart_from_the_others() -> None:
     assert why(Bar(5, 95)) == [(5, "start"), (5, "over")]
     assert why(Bar(5, 95, image_s=4.9)) == [(5, "image"), (5, "over")]
-    assert why(Bar(0, 90), early=True) == [(10, "end")]
-    assert why(Bar(0, 10), early=True) == [(90, "over")], "it had nothing left long before the end"
     assert why() == [(100, "over")]
 
 
-def test_an_outage_is_cut_out_of_whatever_gap_it_falls_into() -> None:
-    assert why(Bar(0, 10), Bar(60, 100), outages=[(8, 20), (30, 40)]) == [
-        (10, "out"), (10, "out"), (10, "client"), (20, "client"),
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (Ending("early", 90.0), [(10, "end")]),
+        (Ending("early", 95.0, left=True), [(5, "image"), (5, "end")]),
+        (Ending("early", 95.0), [(10, "over")]),
+        (Ending("early", 95.0, left=False), [(10, "over")]),
+        (Ending("early", left=True), [(10, "end")]),
+        (Ending("early"), [(10, "end")]),
+        (Ending("unheard"), [(10, "unheard")]),
+        (Ending("unheard", left=False), [(10, "over")]),
+    ],
+)
+def test_why_nothing_came_at_the_end_depends_on_how_the_run_ended(
+    ending: Ending, said: list[tuple[float, str]]
+) -> None:
+    assert why(Bar(0, 90), ending=ending) == said
+
+
+def test_a_run_that_is_stopped_before_or_between_attempts_says_what_it_waited_for() -> None:
+    assert why(ending=Ending("early", 60.0)) == [(60, "start"), (40, "end")]
+    assert why(Bar(0, 10, failed=True), ending=Ending("early", 60.0)) == [(50, "wait"), (40, "end")]
+    assert why(Bar(0, 10), ending=Ending("early")) == [(90, "over")], "it had nothing left long before the end"
+
+
+def test_what_is_known_of_a_time_is_cut_out_of_whatever_gap_it_falls_into() -> None:
+    known = [Gap(8, 20, "out"), Gap(30, 40, "image"), Gap(35, 45, "out")]
+    assert why(Bar(0, 10), Bar(60, 100), known=known) == [
+        (10, "out"), (10, "image"), (5, "out"), (10, "client"), (15, "client"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bars_and_gaps_of_a_slot_fill_its_run(seed: int) -> None:
+    dice = random.Random(seed)
+    bars, at = [], 0.0
+    for _ in range(dice.randrange(6)):
+        begin = at + dice.choice([0, 0.1, 3])
+        at = begin + dice.uniform(0, 5)
+        odd = {"number": dice.choice([1, 2]), "status": dice.choice([200, 429, 0]), "moved": dice.random() < 0.3}
+        times = {name: dice.uniform(0, 4) for name in ("wait_s", "image_s", "pause_s", "receive_s")}
+        bars.append(Bar(begin, at, failed=dice.random() < 0.3, **times, **odd))
+    known = [Gap(begin, begin + dice.uniform(0, 30), "out") for begin in (dice.uniform(0, 90) for _ in range(3))]
+    ending = Ending(dice.choice(["over", "early", "unheard"]), dice.choice([None, 50.0]), dice.choice([None, True]))
+    found = [*gaps(bars, known, 100, ending)]
+    assert all(one.until_s > one.from_s and one.why in REASONS for one in found)
+    assert sum(one.until_s - one.from_s for one in found) + sum(bar.end_s - bar.begin_s for bar in bars) == (
+        pytest.approx(100)
+    )
 
 
 def test_bars_that_overlap_are_in_slots_of_their_own() -> None:
     assert slots_of([Bar(0, 4), Bar(1, 3), Bar(3.02, 5), Bar(4.1, 6)], 2) == [0, 1, 1, 0]
+    assert slots_of([Bar(0, 1), Bar(1, 2), Bar(2, 3)], 3) == [0, 0, 0], "the first that is free"
     assert slots_of([Bar(0, 4), Bar(1, 3), Bar(2, 5)], 2) == [0, 1, 1], (
         "more than there are slots: the one free first"
     )
 
 
-def test_a_batch_is_drawn_as_one_after_another(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, "a", "b", protocol="404-batch")
-    folder.run = FIRST
-    found = Lines(folder)
-    for key in "ab":
-        found.line(key, "failed", [found.attempt(1, 2, 5.0, error="x")], error="x")
-    assert [round(one, 2) for one in told(found).attempts.start_s] == [2, 7]
+def test_a_batch_is_drawn_as_one_after_another(lines: Lines) -> None:
+    for number, key in enumerate("abc"):
+        begun = 2 + number / 1000  # each was noted a moment later
+        lines.line(key, "failed", [lines.attempt(1, begun, 5.000001, error="x")], error="x")
+    assert [round(one, 1) for one in told(lines).attempts.start_s] == [2, 7, 12]
+    assert told(lines).runs[0].turns[0].busy_s == pytest.approx(15.0, abs=0.01)
 
 
 def test_a_list_that_can_not_be_read_leaves_what_the_ledger_knows(lines: Lines) -> None:
@@ -308,7 +432,7 @@ def test_a_line_that_nobody_can_read_is_counted_and_spoils_no_other(lines: Lines
     lines.saved("b", 6)
     found = told(lines)
     assert len({len(getattr(found.attempts, name)) for name in type(found.attempts).__slots__}) == 1
-    assert len(found.attempts) == 2 and any("1 lines of the ledger" in note for note in found.notes)
+    assert len(found.attempts) == 2 and any("can't be read: 1;" in note for note in found.notes)
 
 
 def test_numbers_that_are_none_do_no_harm(lines: Lines) -> None:

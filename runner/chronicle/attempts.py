@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import inf
 from operator import itemgetter
 
-from runner.chronicle.idle import Bar, gaps, most_at_once, slots_of
+from runner.chronicle.idle import Bar, Ending, Gap, gaps, most_at_once, slots_of
 from runner.chronicle.reading import Told
-from runner.chronicle.records import NO_PROMPT, Attempts, Idle
+from runner.chronicle.records import ENDS, NO_PROMPT, Attempts, Idle
+
+_TOGETHER_S = 0.1
+_FAILED = (ENDS.index("retried"), ENDS.index("failed"))
 
 IDLE_MOST = 20_000
 """So many idle times are shown, the longest; all of them are added up."""
@@ -22,14 +25,14 @@ IDLE_MOST = 20_000
 class Span:
     """A run that is shown: when it began (seconds since 1970), how long it took, and what is known of its endpoints.
 
-    ``slots`` and ``outages`` (seconds from its beginning) go by the endpoint's number in ``Told``.
+    ``slots``, ``known`` (in seconds from its beginning) and ``endings`` go by the endpoint's number in ``Told``.
     """
 
     began_s: float
     seconds: float
-    ended_early: bool
     slots: Mapping[int, int]
-    outages: Mapping[int, Sequence[tuple[float, float]]]
+    known: Mapping[int, Sequence[Gap]]
+    endings: Callable[[int], Ending]
 
 
 @dataclass(slots=True)
@@ -43,20 +46,17 @@ class Laid:
     slots: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def laid_out(
-    told: Told, spans: Mapping[int, Span], keep: Mapping[int, float], rows: Mapping[int, int], *, in_batches: bool
-) -> Laid:
+def laid_out(told: Told, spans: Mapping[int, Span], keep: Mapping[int, float], rows: Mapping[int, int]) -> Laid:
     """Lay out the attempts of the runs in ``spans``, by the run's number in ``told``.
 
     Those of the runs in ``keep`` are listed that were sent at that time or later, in seconds since 1970. ``rows``
-    gives the row of a key by its number. ``in_batches``: attempts that were sent together were generated one after
-    another, each for its share of the time.
+    gives the row of a key by its number.
     """
     laid = Laid()
     chosen = _sorted(told, spans)
     for (run, endpoint), group in groupby(chosen, key=lambda at: (told.tries.run[at], told.tries.endpoint[at])):
         places = [*group]
-        bars = [*_bars(told, places, spans[run], in_batches=in_batches)]
+        bars = [*_bars(told, places, spans[run])]
         in_slot = _lay(laid, bars, spans[run], (run, endpoint))
         listed = [number for number, at in enumerate(places) if told.tries.sent_s[at] >= keep.get(run, inf)]
         laid.attempts.start_s.extend(bars[number].begin_s for number in listed)
@@ -80,11 +80,11 @@ def _lay(laid: Laid, bars: Sequence[Bar], span: Span, who: tuple[int, int]) -> l
     """Put the bars of one endpoint in one run into slots, say what is empty, and return the slot of each."""
     slots = span.slots.get(who[1]) or most_at_once(bars)
     in_slot = slots_of(bars, slots)
-    outages = span.outages.get(who[1], ())
+    known, ending = span.known.get(who[1], ()), span.endings(who[1])
     sums: defaultdict[str, float] = defaultdict(float)
     for slot in range(slots):
         own = [bar for bar, one in zip(bars, in_slot, strict=True) if one == slot]
-        for gap in gaps(own, outages, span.seconds, ended_early=span.ended_early):
+        for gap in gaps(own, known, span.seconds, ending):
             sums[gap.why] += gap.until_s - gap.from_s
             laid.idle.append(Idle(who[0], who[1], slot, gap.from_s, gap.until_s, gap.why))
     laid.busy_s[who] = sum(min(bar.end_s, span.seconds) - bar.begin_s for bar in bars if bar.begin_s < span.seconds)
@@ -93,23 +93,38 @@ def _lay(laid: Laid, bars: Sequence[Bar], span: Span, who: tuple[int, int]) -> l
     return in_slot
 
 
-def _bars(told: Told, places: Sequence[int], span: Span, *, in_batches: bool) -> Iterator[Bar]:
+def _bars(told: Told, places: Sequence[int], span: Span) -> Iterator[Bar]:
     tries = told.tries
     shift_s = 0.0
-    for before, at in pairwise([None, *places]):
-        assert at is not None
-        together = in_batches and before is not None and tries.sent_s[before] == tries.sent_s[at]
-        shift_s = shift_s + tries.generate_s[before] if together and before is not None else 0.0
+    before: int | None = None
+    for at in places:
+        shift_s = shift_s + tries.generate_s[before] if before is not None and _together(told, before, at) else 0.0
         begin_s = max(0.0, tries.sent_s[at] - span.began_s + shift_s)
         yield Bar(
-            begin_s,
-            begin_s + tries.generate_s[at],
-            tries.wait_s[at],
-            tries.image_s[at],
-            tries.number[at],
-            tries.status[at],
-            bool(tries.moved[at]),
+            begin_s=begin_s,
+            end_s=begin_s + tries.generate_s[at],
+            wait_s=tries.wait_s[at],
+            image_s=tries.image_s[at],
+            pause_s=tries.pause_s[at],
+            receive_s=tries.receive_s[at],
+            number=tries.number[at],
+            status=tries.status[at],
+            moved=bool(tries.moved[at]),
+            failed=tries.end[at] in _FAILED,
         )
+        before = at
+
+
+def _together(told: Told, before: int, at: int) -> bool:
+    """Tell whether two attempts were of one batch: each is said to have taken its share of it, to the microsecond.
+
+    They are drawn one after the other, as if they had been generated so.
+    """
+    tries = told.tries
+    return (
+        tries.generate_s[before] == tries.generate_s[at] > 0.0
+        and abs(tries.sent_s[before] - tries.sent_s[at]) < _TOGETHER_S
+    )
 
 
 def _list(found: Attempts, told: Told, places: Sequence[int], rows: Mapping[int, int]) -> None:

@@ -1,9 +1,11 @@
-"""Why did an endpoint lie idle? From its bars, its outages and how its run ended. Pure."""
+"""Why did an endpoint lie idle? From its bars, what is known of the time between, and how its run ended. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Literal, NamedTuple
 
 _BUSY_STATUSES = (429, 503)
 """What a server says that wants to be asked later."""
@@ -24,17 +26,21 @@ _OVERLAP_S = 0.05
 class Bar(NamedTuple):
     """One generation, in seconds from its run's beginning.
 
-    ``begin_s`` and ``end_s`` are when it was sent and answered; ``wait_s``, ``image_s``: how long it had stood ready
-    before, and how long its image took; ``number``: which attempt it was; ``status``: what was answered.
+    ``begin_s`` and ``end_s`` are when it was sent and answered. ``wait_s``: how long it had stood ready before;
+    ``image_s``: how long its image took; ``pause_s``: how long after its prompt's last attempt it was sent;
+    ``receive_s``: how long its result arrived. ``number``: which attempt it was; ``status``: what was answered.
     """
 
     begin_s: float
     end_s: float
     wait_s: float = 0.0
     image_s: float = 0.0
+    pause_s: float = 0.0
+    receive_s: float = 0.0
     number: int = 1
     status: int = 200
     moved: bool = False
+    failed: bool = False
 
 
 class Gap(NamedTuple):
@@ -45,18 +51,34 @@ class Gap(NamedTuple):
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, as far as one of its endpoints is concerned.
+
+    ``kind``: it went through its list (``over``), was stopped (``early``), or goes on or was killed (``unheard``).
+    ``stopping_s``: since when nothing new was begun, None if nobody noted that. ``left``: whether the endpoint had
+    prompts left, None if nobody knows.
+    """
+
+    kind: Literal["over", "early", "unheard"] = "over"
+    stopping_s: float | None = None
+    left: bool | None = None
+
+
 def slots_of(bars: Sequence[Bar], slots: int) -> list[int]:
-    """Return in which of an endpoint's slots each bar (in the order of their beginnings) was.
+    """Return in which of an endpoint's slots each bar (in the order of their beginnings) was: the first that is free.
 
     >>> slots_of([Bar(0, 2), Bar(1, 4), Bar(2, 3)], 2)
     [0, 1, 0]
     """
-    free_at = [0.0] * max(1, slots)
+    free = [*range(max(1, slots))]
+    busy: list[tuple[float, int]] = []
     chosen = []
     for bar in bars:
-        fitting = [slot for slot, at in enumerate(free_at) if at <= bar.begin_s + _OVERLAP_S]
-        slot = fitting[0] if fitting else min(range(len(free_at)), key=free_at.__getitem__)
-        free_at[slot] = max(free_at[slot], bar.end_s)
+        while busy and busy[0][0] <= bar.begin_s + _OVERLAP_S:
+            heappush(free, heappop(busy)[1])
+        until_s, slot = (bar.end_s, heappop(free)) if free else heappop(busy)
+        heappush(busy, (max(until_s, bar.end_s), slot))
         chosen.append(slot)
     return chosen
 
@@ -75,48 +97,77 @@ def most_at_once(bars: Sequence[Bar]) -> int:
     return max(1, most)
 
 
-def gaps(
-    bars: Sequence[Bar], outages: Sequence[tuple[float, float]], seconds: float, *, ended_early: bool
-) -> Iterator[Gap]:
+def gaps(bars: Sequence[Bar], known: Sequence[Gap], seconds: float, ending: Ending) -> Iterator[Gap]:
     """Yield where the bars of one slot leave a run of so many seconds empty, in pieces that have one reason each.
 
-    >>> found = gaps([Bar(1, 4), Bar(5, 9, image_s=1.0)], [(9.5, 10)], 10, ended_early=False)
+    ``known`` are times whose reason is known whatever the bars say: the endpoint was out, or fetched an image for
+    nothing; the first counts where they overlap.
+
+    >>> found = gaps([Bar(1, 4), Bar(5, 9, image_s=1.0)], [Gap(9.5, 10, "out")], 10, Ending())
     >>> [(gap.from_s, gap.until_s, gap.why) for gap in found]
     [(0.0, 1, 'start'), (4, 5, 'image'), (9.5, 10, 'out'), (9, 9.5, 'over')]
     """
     before: Bar | None = None
     at = 0.0
     for bar in bars:
-        yield from _pieces(at, bar.begin_s, outages, _why(before, bar, at))
+        if bar.begin_s > at:
+            yield from _cut(_between(before, bar, at), known)
         at, before = max(at, bar.end_s), bar
-    longest_s = max((bar.end_s - bar.begin_s for bar in bars), default=0.0)
-    is_end = ended_early and seconds - at <= _LAST * longest_s
-    yield from _pieces(at, seconds, outages, "end" if is_end else "over")
+    if seconds > at:
+        longest_s = max((bar.end_s - bar.begin_s for bar in bars), default=0.0)
+        yield from _cut(_tail(before, at, seconds, ending, longest_s), known)
 
 
-def _why(before: Bar | None, bar: Bar, free_at_s: float) -> str:
-    """Say why a slot that was free waited for this bar."""
-    length_s = bar.begin_s - free_at_s
+def _between(before: Bar | None, bar: Bar, at: float) -> list[Gap]:
+    """Say why a slot that was free from ``at`` on waited for this bar."""
+    length_s = bar.begin_s - at
     if bar.image_s >= _MOST * length_s and bar.wait_s < _MOST * length_s:
-        return "image"
-    if before is None:
-        return "start"
-    if bar.number > 1 or before.status in _BUSY_STATUSES or bar.wait_s >= max(_MOST * length_s, HAND_OVER_S):
-        return "wait" if length_s >= HAND_OVER_S else "client"
-    return "over" if bar.moved else "client"
+        return [Gap(at, bar.begin_s, "image")]
+    idle = "start" if before is None else "over" if bar.moved else "client"
+    if length_s < HAND_OVER_S:
+        return [Gap(at, bar.begin_s, idle)]
+    if bar.number > 1:
+        paused_at = max(at, bar.begin_s - bar.pause_s)
+        return [Gap(at, paused_at, idle), Gap(paused_at, bar.begin_s, "wait")]
+    if before and before.status in _BUSY_STATUSES:
+        return [Gap(at, bar.begin_s, "wait")]
+    if before and bar.wait_s >= max(_MOST * length_s, HAND_OVER_S):
+        return [Gap(at, bar.begin_s, "receive" if before.receive_s >= _MOST * length_s else "wait")]
+    return [Gap(at, bar.begin_s, idle)]
 
 
-def _pieces(from_s: float, until_s: float, outages: Iterable[tuple[float, float]], why: str) -> Iterator[Gap]:
-    """Yield a gap, with what falls into outages apart from the rest."""
-    left = [(from_s, until_s)] if until_s > from_s else []
-    for begin_s, end_s in outages:
-        rest = []
-        for one, other in left:
-            low, high = max(one, begin_s), min(other, end_s)
+def _tail(last: Bar | None, at: float, seconds: float, ending: Ending, longest_s: float) -> list[Gap]:
+    """Say why a slot did nothing from ``at`` on, until its run ended."""
+    if ending.kind == "over" or ending.left is False:
+        return [Gap(at, seconds, "over")]
+    if ending.kind == "unheard":
+        return [Gap(at, seconds, "unheard")]
+    if ending.stopping_s is None:
+        is_end = ending.left or seconds - at <= _LAST * longest_s
+        return [Gap(at, seconds, "end" if is_end else "over")]
+    stopping_s = min(max(ending.stopping_s, at), seconds)
+    if last is None:
+        waited_for = "start"
+    elif last.failed:
+        waited_for = "wait"
+    else:
+        waited_for = "image" if ending.left else "over"
+    if waited_for == "over" and stopping_s - at >= HAND_OVER_S:
+        return [Gap(at, seconds, "over")]
+    return [Gap(at, stopping_s, waited_for), Gap(stopping_s, seconds, "end")]
+
+
+def _cut(found: Sequence[Gap], known: Sequence[Gap]) -> Iterator[Gap]:
+    """Yield gaps, with what is known of parts of them apart from the rest."""
+    left = [one for one in found if one.until_s > one.from_s]
+    for other in known:
+        rest: list[Gap] = []
+        for one in left:
+            low, high = max(one.from_s, other.from_s), min(one.until_s, other.until_s)
             if low < high:
-                yield Gap(low, high, "out")
-                rest += [(one, low), (high, other)]
+                yield Gap(low, high, other.why)
+                rest += [Gap(one.from_s, low, one.why), Gap(high, one.until_s, one.why)]
             else:
-                rest.append((one, other))
-        left = [(one, other) for one, other in rest if other > one]
-    yield from (Gap(one, other, why) for one, other in left)
+                rest.append(one)
+        left = [one for one in rest if one.until_s > one.from_s]
+    yield from left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,13 +25,18 @@ NO_PLACE = 0xFFFF_FFFF_FFFF_FFFF
 
 _SAVED, _RETRIED, _FAILED, _INTERRUPTED, _DROPPED = range(len(ENDS))
 _ENDS = {"saved": _SAVED, "failed": _FAILED, "interrupted": _INTERRUPTED, "dropped": _DROPPED}
+_CUT = (_INTERRUPTED, _DROPPED)
+_CUT_SHORT = "abandoned"
+"""What ``worker`` says of an attempt that was cut."""
+
 _BLOCK = 1024 * 1024
 _LONGEST_S = 1e8
+_BEAT_EVERY = 1000
 
 
 @dataclass(slots=True)
 class Sums:
-    """What one run did, by its lines. Times are seconds since 1970, 0 for none."""
+    """What one run did, by its lines. ``last_s``: when it was heard of last, in seconds since 1970, 0 for never."""
 
     saved: int = 0
     failed: int = 0
@@ -39,12 +44,17 @@ class Sums:
     bytes: int = 0
     last_s: float = 0.0
 
+    def hear(self, at: float) -> None:
+        """Take note that it was heard of."""
+        self.last_s = max(self.last_s, at)
+
 
 @dataclass(slots=True)
 class Tries:
     """Every attempt, in the ledger's order. ``sent_s`` is in seconds since 1970; ``image_s`` is of its prompt.
 
-    The other columns are those of ``records.Attempts``; ``key`` is the place of the key in ``Told.keys``.
+    ``pause_s`` is from the end of its prompt's last attempt until it was sent; 0 for the first. The other columns are
+    those of ``records.Attempts``; ``key`` is the place of the key in ``Told.keys``.
     """
 
     run: array[int] = field(default_factory=lambda: array("I"))
@@ -60,6 +70,7 @@ class Tries:
     moved: array[int] = field(default_factory=lambda: array("B"))
     status: array[int] = field(default_factory=lambda: array("H"))
     error: array[int] = field(default_factory=lambda: array("I"))
+    pause_s: array[float] = field(default_factory=lambda: array("f"))
 
 
 @dataclass(slots=True)
@@ -89,6 +100,8 @@ class Told:
     of_endpoint: dict[tuple[int, int], Sums] = field(default_factory=dict)
     """What each endpoint did in each run: by the numbers of both."""
     tries: Tries = field(default_factory=Tries)
+    fetches: dict[tuple[int, int], list[tuple[float, float]]] = field(default_factory=dict)
+    """When images were fetched of prompts that came to nothing else, by run and endpoint, in seconds since 1970."""
     words: Words = field(default_factory=Words)
     unreadable: int = 0
 
@@ -101,19 +114,20 @@ class Told:
         return self.errors.setdefault(text, len(self.errors))
 
 
-def read(path: Path, endpoints: Iterable[str] = ()) -> Told:
+def read(path: Path, endpoints: Iterable[str] = (), *, beat: Callable[[], None] | None = None) -> Told:
     """Read a ledger, if there is one; what nobody can read is counted. Raises StorageError.
 
-    ``endpoints`` get the first numbers, in their order; others as they come.
+    ``endpoints`` get the first numbers, in their order; others as they come. ``beat`` is called now and then, and may
+    raise to end the reading.
     """
     told = Told()
     for name in endpoints:
         _number(told.endpoints, name)
-    for place, line in _lines(path):
+    for count, (place, line) in enumerate(_lines(path)):
+        if beat and count % _BEAT_EVERY == 0:
+            beat()
         try:
-            said = json.loads(line)
-            if said["outcome"] != "submitted":
-                _add(told, place, said)
+            _add(told, place, json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             told.unreadable += 1
     return told
@@ -138,26 +152,37 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
     """Take note of a line. What can't be read of it is found out before anything is noted."""
+    if said["outcome"] == "submitted":
+        _sums_of(told, said).hear(_moment(said["finished_at"]))
+        return
     key, kind, name = str(said["key"]), _ENDS[said["outcome"]], str(said["endpoint"])
     finished_s = _moment(said["finished_at"])
     size = int(said["size_bytes"] or 0) + sum(int(one["size_bytes"]) for one in said.get("more", ()))
     attempts = [*_attempts(said, kind)]
-    run = _number(told.runs, str(said["run"]))
-    if run == len(told.sums):
-        told.sums.append(Sums())
+    total = _sums_of(told, said)
+    run = told.runs[str(said["run"])]
     number = _number(told.keys, key)
     if number == len(told.words.kind):
         _new_word(told.words, run)
     if kind in (_SAVED, _FAILED):
         _take_word(told.words, number, run, place, SAVED if kind == _SAVED else FAILED)
-    share = told.of_endpoint.setdefault((run, _number(told.endpoints, name)), Sums())
-    for sums in (told.sums[run], share):
+    who = run, _number(told.endpoints, name)
+    for sums in (total, told.of_endpoint.setdefault(who, Sums())):
         sums.saved += kind == _SAVED
         sums.failed += kind == _FAILED
         sums.bytes += size if kind == _SAVED else 0
-        sums.last_s = max(sums.last_s, finished_s)
+        sums.hear(finished_s)
+    if not attempts and said["image_s"] and finished_s:
+        told.fetches.setdefault(who, []).append((finished_s - _seconds(said["seconds"]), finished_s))
     for one in attempts:
         _add_attempt(told, run, number, key, one)
+
+
+def _sums_of(told: Told, said: Mapping[str, Any]) -> Sums:
+    run = _number(told.runs, str(said["run"]))
+    if run == len(told.sums):
+        told.sums.append(Sums())
+    return told.sums[run]
 
 
 def _number(numbers: dict[str, int], name: str) -> int:
@@ -197,27 +222,38 @@ class _Try(NamedTuple):
     moved: bool
     status: int
     error: str
+    pause_s: float
 
 
 def _attempts(said: Mapping[str, Any], kind: int) -> Iterator[_Try]:
     home = said["moved_from"] or said["endpoint"]
     last = len(said["attempts"]) - 1
+    ended_s = 0.0
     for place, one in enumerate(said["attempts"]):
         if not (sent_s := _moment(one["started_at"])):
             continue  # nobody can say where on the timeline it was
+        generate_s, receive_s = _seconds(one["generate_s"]), _seconds(one["receive_s"])
+        error = str(one["error"] or "")
         yield _Try(
             endpoint=str(one["endpoint"]),
             number=min(int(one["number"]), 255),
             sent_s=sent_s,
             wait_s=_seconds(one["wait_s"]),
-            generate_s=_seconds(one["generate_s"]),
-            receive_s=_seconds(one["receive_s"]),
+            generate_s=generate_s,
+            receive_s=receive_s,
             image_s=_seconds(said["image_s"]) if place == 0 else 0.0,
-            end=kind if place == last or kind == _DROPPED else _RETRIED,
+            end=_RETRIED if place < last or (kind in _CUT and _failed_by_itself(error)) else kind,
             moved=one["endpoint"] != home,
             status=min(int(one["status"] or 0), 999),
-            error=str(one["error"] or ""),
+            error=error,
+            pause_s=max(0.0, sent_s - ended_s) if ended_s else 0.0,
         )
+        ended_s = sent_s + generate_s + receive_s
+
+
+def _failed_by_itself(error: str) -> bool:
+    """Tell whether an attempt had failed before its prompt was given up, and was not cut for that."""
+    return bool(error) and _CUT_SHORT not in error
 
 
 def _moment(at: Any) -> float:
@@ -251,3 +287,4 @@ def _add_attempt(told: Told, run: int, key: int, name: str, one: _Try) -> None:
     tries.moved.append(one.moved)
     tries.status.append(one.status)
     tries.error.append(told.error(one.error, name))
+    tries.pause_s.append(one.pause_s)

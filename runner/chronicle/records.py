@@ -24,17 +24,19 @@ ENDS = ("saved", "retried", "failed", "interrupted", "dropped")
 STATES = ("failed", "pending", "saved")
 """How a prompt stands, by the numbers in ``Rows.state``; rows stand in this order."""
 
-CHANGES = ("", "newly saved", "newly failed", "failed again")
+CHANGES = ("", "newly saved", "newly failed", "failed again", "made again")
 """What the run that is shown changed of a prompt, by the numbers in ``Rows.change``."""
 
 REASONS = {
-    "start": "before its first request",
+    "start": "before the first request",
     "out": "out",
     "wait": "the server asked to wait, or a pause before another attempt",
     "image": "waiting for the prompt's image",
+    "receive": "the result before was still arriving",
     "client": "between an answer and the next request",
-    "over": "nothing left to do for it",
+    "over": "nothing left to do",
     "end": "the run was ending",
+    "unheard": "at work or idle, nobody has said yet",
 }
 """Why an endpoint lay idle, by what ``Idle.why`` says."""
 
@@ -52,10 +54,11 @@ class Server:
 class Turn:
     """What one endpoint did in one run. ``endpoint`` is its place in ``Chronicle.endpoints``.
 
-    ``busy_s``: seconds that its slots generated, added up. ``share``: of the run's seconds, times its slots, 0 to 1.
+    ``busy_s``: seconds that its slots generated, added up. ``share``: of the run's seconds, times its slots, as far
+    as it was heard of, 0 to 1.
     ``median_s``: of its generations that gave a result, None if there were none. ``slow``: it took twice what
     the others take, or more. ``before_s``: its ``median_s`` in the run that this one is compared with. ``idle``:
-    seconds by ``REASONS``.
+    seconds by ``REASONS``. ``slots``: generations at a time, in that run.
     """
 
     endpoint: int
@@ -70,6 +73,7 @@ class Turn:
     slow: bool = False
     before_s: float | None = None
     idle: Mapping[str, float] = field(default_factory=dict)
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,8 @@ class Rows:
 class Changes:
     """What the run that is shown changed, against all that was before. Keys are capped; counts are not.
 
-    ``newly_failed``: failed now, and not before. ``failed_again``: failed before, and still.
+    ``newly_failed``: failed now, and not before. ``failed_again``: failed before, and still. ``made_again``: there
+    had been a result before.
     """
 
     newly_saved: int = 0
@@ -207,6 +212,8 @@ class Changes:
     newly_saved_keys: tuple[str, ...] = ()
     newly_failed_keys: tuple[str, ...] = ()
     failed_again_keys: tuple[str, ...] = ()
+    made_again: int = 0
+    made_again_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +221,8 @@ class Chronicle:
     """All that a report says of a folder.
 
     ``total``, ``saved``, ``failed`` and ``pending`` count the prompts of its list as they stand, whichever run did
-    them. ``runs`` are in the order of time; ``shown`` is the place of the one that is told of (the latest that asked
-    an endpoint for anything, else the latest), None if there is none; ``before`` that of the run which it is compared
+    them. ``runs`` are in the order of time; ``shown`` is the place of the one that is told of (the latest that had
+    anything to do, else the latest), None if there is none; ``before`` that of the run which it is compared
     with. ``causes`` are of the prompts that have failed as things stand. ``errors``: texts that columns refer to; the
     first is "". ``notes``: what a reader has to know of what is not shown.
     """

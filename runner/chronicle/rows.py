@@ -24,7 +24,7 @@ NAMED = 200
 
 _TEXT_MOST = 300
 _FAILED, _PENDING, _SAVED = range(len(STATES))
-_NEWLY_SAVED, _NEWLY_FAILED, _FAILED_AGAIN = range(1, len(CHANGES))
+_NEWLY_SAVED, _NEWLY_FAILED, _FAILED_AGAIN, _MADE_AGAIN = range(1, len(CHANGES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,11 @@ def changes_of(rows: Rows, told: Told, shown_run: int | None) -> Changes:
         newly_saved=counts[_NEWLY_SAVED],
         newly_failed=counts[_NEWLY_FAILED],
         failed_again=counts[_FAILED_AGAIN],
+        made_again=counts[_MADE_AGAIN],
         newly_saved_keys=tuple(named[_NEWLY_SAVED]),
         newly_failed_keys=tuple(named[_NEWLY_FAILED]),
         failed_again_keys=tuple(named[_FAILED_AGAIN]),
+        made_again_keys=tuple(named[_MADE_AGAIN]),
     )
 
 
@@ -116,7 +118,7 @@ def _changed(told: Told, number: int, shown_run: int | None) -> int:
     if words.run[number] != shown_run or words.kind[number] == NOTHING:
         return 0
     if words.kind[number] == SAVED:
-        return 0 if words.before[number] == SAVED else _NEWLY_SAVED
+        return _MADE_AGAIN if words.before[number] == SAVED else _NEWLY_SAVED
     return _FAILED_AGAIN if words.before[number] == FAILED else _NEWLY_FAILED
 
 

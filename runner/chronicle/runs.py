@@ -38,6 +38,14 @@ class Known:
     command: str | None = None
     slots: dict[int, int] = field(default_factory=dict)
     gone: list[tuple[int, float, float | None, str]] = field(default_factory=list)
+    stopping_s: float | None = None
+
+    @property
+    def had_work(self) -> bool:
+        """Tell whether there was anything for it to do; a run that found all saved had nothing."""
+        done = self.sums.saved + self.sums.failed + self.sums.attempts
+        pending = self.total is not None and self.skipped is not None and self.total > self.skipped
+        return bool(done or pending or self.gone or self.sums.last_s)
 
 
 def known_runs(
@@ -47,7 +55,7 @@ def known_runs(
     summary: Mapping[str, Any],
     endpoints: Sequence[Endpoint],
 ) -> Iterator[Known]:
-    """Yield the runs that asked an endpoint for anything, and the latest, in the order of time.
+    """Yield the runs that had anything to do, and the latest, in the order of time.
 
     ``told`` is given the runs and endpoints that only the trail knows. ``endpoints`` are those of the last run.
     """
@@ -58,13 +66,12 @@ def known_runs(
         if name not in told.runs:
             told.runs[name] = len(told.sums)
             told.sums.append(Sums())
-        is_latest = latest is not None and latest.run == name
-        if not told.sums[told.runs[name]].attempts and not is_latest:
-            continue
-        trace = by_name.get(name)
-        last = latest if is_latest else None
+        last = latest if latest is not None and latest.run == name else None
+        own = summary if summary.get("run") == name else {}
         with suppress(ValueError):  # the name of a run is when it began; whatever is called otherwise is none
-            yield _known(told, name, trace, last, summary if summary.get("run") == name else {}, endpoints)
+            found = _known(told, name, by_name.get(name), last, own, endpoints)
+            if found.had_work or last:
+                yield found
 
 
 def _known(
@@ -84,6 +91,8 @@ def _known(
     found = Known(number, name, began_at, began_s, 0.0, ended, why, sums)
     slots = {one.name: one.slots for one in endpoints} if latest else {}
     if trace:
+        if trace.stopping_at:
+            found.stopping_s = seconds_of(trace.stopping_at) - began_s
         found.command = trace.command
         slots = {one: count for one, _, count in trace.endpoints} or slots
         found.gone = [*_gone(told, trace.gone)]
@@ -113,7 +122,8 @@ def _end(trace: Trace | None, latest: LastRun | None, said: Mapping[str, Any]) -
     if latest and latest.ended is None:
         return None, ""
     if said:
-        early = said.get("error") or (report.why(said["stopped"]) if said.get("stopped") else "")
+        stopped = said.get("stopped")
+        early = said.get("error") or (report.why(str(stopped)) if stopped else "")
         return ("stopped", str(early)) if early else ("done", "")
     return ("killed" if trace or latest else "unknown"), ""
 

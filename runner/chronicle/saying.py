@@ -27,9 +27,11 @@ _IN_SHORT = {
     "out": "out",
     "wait": "made to wait",
     "image": "waiting for images",
+    "receive": "receiving",
     "client": "between requests",
     "over": "nothing left",
     "end": "ending",
+    "unheard": "not heard of",
 }
 """What ``records.REASONS`` tells at length."""
 
@@ -56,7 +58,7 @@ def verdict(told: Chronicle) -> str:
 
 def ending(run: Run, *, latest: bool) -> str:
     """Say when a run began, and how it ended. ``latest``: no other began after it."""
-    name = "the last run" if latest else "the last run that asked an endpoint"
+    name = "the last run" if latest else "the last run that had anything to do"
     began = f"began {in_words(utc_age_s(run.began_at))} ago"
     took = in_words(run.seconds)
     match run.ended:
@@ -150,7 +152,7 @@ def _run_lines(told: Chronicle) -> Iterator[str]:
         if last.ended in (None, "killed"):
             yield ending(last, latest=True)
         else:
-            yield f"a run {in_words(utc_age_s(last.began_at))} ago asked no endpoint for anything"
+            yield f"a run {in_words(utc_age_s(last.began_at))} ago had nothing to do"
     yield f"{ending(run, latest=last is run)}: {counts(run)}"
     if run.attempts:
         yield pace(run)
@@ -189,6 +191,7 @@ def _changes(told: Chronicle) -> Iterator[str]:
         (found.newly_saved, found.newly_saved_keys, "newly saved"),
         (found.newly_failed, found.newly_failed_keys, "newly failed"),
         (found.failed_again, found.failed_again_keys, "failed again"),
+        (found.made_again, found.made_again_keys, "made again"),
     ):
         if count:
             yield f"{count} {what}: {', '.join(keys[:_NAMED])}" + (" …" if count > _NAMED else "")

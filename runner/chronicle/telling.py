@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from math import inf
 from pathlib import Path
 
 from runner.chronicle.attempts import Laid, Span, laid_out, renumbered
+from runner.chronicle.idle import Ending, Gap
 from runner.chronicle.reading import Told, read
-from runner.chronicle.records import STATES, Attempts, Chronicle, Outage, Rows, Server
+from runner.chronicle.records import ENDS, STATES, Attempts, Chronicle, Outage, Rows, Server
 from runner.chronicle.rows import ROWS_MOST, Place, changes_of, places_in, places_of, rows_of
 from runner.chronicle.runs import Known, known_runs
 from runner.chronicle.turns import runs_of
 from runner.clock import utc_now
 from runner.errors import UsageError
+from runner.lanes import lane_of
 from runner.progress import read_progress
 from runner.redact import public_url
 from runner.report import Cause, causes_of
@@ -27,34 +30,37 @@ from runner.traces import expect_ledger, last_summary
 from runner.trail import Trace, traces_in
 
 RUNS_MOST = 200
-"""So many runs are told of, the latest that asked an endpoint for anything."""
+"""So many runs are told of, the latest that had anything to do."""
+
+_SAVED = ENDS.index("saved")
 
 ATTEMPTS_MOST = 200_000
 """So many attempts are listed, the latest; all of them are counted."""
 
 
-def chronicle_of(path: Path) -> Chronicle:
+def chronicle_of(path: Path, *, beat: Callable[[], None] | None = None) -> Chronicle:
     """Read all that is known of a folder; a run may be going on in it. Only reads.
 
-    Where the list can't be read any more, the ledger alone is told of, and a note says so. Raises UsageError (no run
-    was ever here), StorageError.
+    Where the list can't be read any more, the ledger alone is told of, and a note says so. ``beat`` is called now and
+    then, and may raise to end it. Raises UsageError (no run was ever here), StorageError.
     """
     ledger, state = expect_ledger(path), path / STATE
     notes: list[str] = []
     found = _status(path, notes)
     traces = traces_in(state)
-    told = read(ledger, _in_order(found, traces))
+    told = read(ledger, _in_order(found, traces), beat=beat)
     known = _runs(path, told, found, traces)
-    shown = next((one for one in reversed(known) if one.sums.attempts), known[-1] if known else None)
+    _until_trial(told, known)
+    shown = next((one for one in reversed(known) if one.had_work), known[-1] if known else None)
     numbers = {one.number: place for place, one in enumerate(known)}
     rows = rows_of(ledger, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
     row_of = {told.keys[key]: row for row, key in enumerate(rows.keys) if key in told.keys}
     keep = _kept(told, known)
-    laid = laid_out(told, _spans(known), keep, row_of, in_batches=_in_batches(found))
+    laid = laid_out(told, _spans(told, known, found), keep, row_of)
     total = found.total if found else len(told.keys)
     notes += _notes(told, total, rows, laid, known)
     earlier = known[: numbers[shown.number]] if shown else []
-    before = next((one for one in reversed(earlier) if one.sums.attempts), None)
+    before = next((one for one in reversed(earlier) if one.had_work), None)
     return Chronicle(
         folder=str(path),
         made_at=utc_now(),
@@ -103,17 +109,61 @@ def _places(found: Status | None, told: Told) -> Iterator[Place]:
     return places_of(found.prompts, found.failed, found.missing) if found else places_in(told)
 
 
-def _spans(runs: Sequence[Known]) -> dict[int, Span]:
+def _spans(told: Told, runs: Sequence[Known], found: Status | None) -> dict[int, Span]:
     """Return the span of each run, by its number."""
-    spans = {}
+    left = _left(found)
+    return {
+        one.number: Span(
+            one.began_s,
+            one.seconds,
+            one.slots,
+            _known_gaps(told, one),
+            partial(_ending, one, left if one is runs[-1] else None),
+        )
+        for one in runs
+    }
+
+
+def _left(found: Status | None) -> set[int] | None:
+    """Return the endpoints for whose lanes there are prompts pending, by their numbers; None if nobody knows."""
+    if found is None:
+        return None
+    count = len(found.config.endpoints)
+    return {lane_of(index, count) for index in found.missing}
+
+
+def _ending(run: Known, left: set[int] | None, endpoint: int) -> Ending:
+    """Say how a run ended for one of its endpoints."""
+    if run.pending == 0 or run.ended == "done":
+        return Ending("over")
+    has_left = None if left is None else endpoint in left
+    return Ending("early" if run.ended == "stopped" else "unheard", run.stopping_s, has_left)
+
+
+def _known_gaps(told: Told, run: Known) -> dict[int, list[Gap]]:
+    """Return of each endpoint when it was out, and when images were fetched for nothing."""
+    found: defaultdict[int, list[Gap]] = defaultdict(list)
+    for endpoint, since_s, until_s, _ in run.gone:
+        end_s = run.seconds if until_s is None else until_s - run.began_s
+        found[endpoint].append(Gap(since_s - run.began_s, end_s, "out"))
+    for (number, endpoint), times in told.fetches.items():
+        if number == run.number:
+            found[endpoint] += [Gap(one - run.began_s, other - run.began_s, "image") for one, other in times]
+    return found
+
+
+def _until_trial(told: Told, runs: Sequence[Known]) -> None:
+    """Let each outage end when the request was sent that showed that the endpoint is well: its answer came later."""
+    tries = told.tries
+    saved: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    for run, endpoint, end, sent_s in zip(tries.run, tries.endpoint, tries.end, tries.sent_s, strict=True):
+        if end == _SAVED:
+            saved[run, endpoint].append(sent_s)
     for one in runs:
-        outages: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
-        for endpoint, since_s, until_s, _ in one.gone:
-            end_s = one.seconds if until_s is None else until_s - one.began_s
-            outages[endpoint].append((since_s - one.began_s, end_s))
-        ended_early = one.ended not in ("done", "unknown")
-        spans[one.number] = Span(one.began_s, one.seconds, ended_early, one.slots, outages)
-    return spans
+        for place, (endpoint, since_s, until_s, why) in enumerate(one.gone):
+            within = [at for at in saved.get((one.number, endpoint), ()) if since_s < at < (until_s or inf)]
+            if until_s is not None and within:
+                one.gone[place] = (endpoint, since_s, min(within), why)
 
 
 def _kept(told: Told, runs: Sequence[Known]) -> dict[int, float]:
@@ -132,14 +182,10 @@ def _kept(told: Told, runs: Sequence[Known]) -> dict[int, float]:
     return keep
 
 
-def _in_batches(found: Status | None) -> bool:
-    return found is not None and found.config.settings.protocol.kind == "batch"
-
-
 def _notes(told: Told, total: int, rows: Rows, laid: Laid, known: Sequence[Known]) -> Iterator[str]:
     """Yield what a reader has to know of what is not shown."""
     if told.unreadable:
-        yield f"{told.unreadable} lines of the ledger can't be read; what they said is lost"
+        yield f"lines of the ledger that can't be read: {told.unreadable}; what they said is lost"
     if len(rows) < total:
         yield f"{len(rows)} of {total} prompts are shown, those that failed first; all of them are counted"
     attempts = sum(one.sums.attempts for one in known)

@@ -25,7 +25,7 @@ def runs_of(told: Told, known: Sequence[Known], laid: Laid) -> Iterator[Run]:
     before: Mapping[int, float] = {}
     for one in known:
         turns = tuple(_turns(told, one, laid, taken, medians, before))
-        possible_s = sum(laid.slots.get((one.number, turn.endpoint), 1) for turn in turns) * one.seconds
+        possible_s = sum(_possible_s(one, (one.number, turn.endpoint), laid) for turn in turns)
         yield Run(
             name=one.name,
             began_at=one.began_at,
@@ -43,8 +43,8 @@ def runs_of(told: Told, known: Sequence[Known], laid: Laid) -> Iterator[Run]:
             command=one.command,
             turns=turns,
         )
-        if one.sums.attempts:
-            before = {turn.endpoint: turn.median_s for turn in turns if turn.median_s is not None}
+        if medians_of := {turn.endpoint: turn.median_s for turn in turns if turn.median_s is not None}:
+            before = medians_of
 
 
 def _taken(told: Told, runs: set[int]) -> dict[_Who, array[float]]:
@@ -73,13 +73,14 @@ def _turns(
         busy_s = laid.busy_s[who]
         yield Turn(
             endpoint=endpoint,
+            slots=laid.slots[who],
             saved=sums.saved,
             failed=sums.failed,
             attempts=sums.attempts,
             outages=sum(1 for number, *_ in one.gone if number == endpoint),
             bytes=sums.bytes,
             busy_s=round(busy_s, 3),
-            share=_share(busy_s, laid.slots[who] * one.seconds),
+            share=_share(busy_s, _possible_s(one, who, laid)),
             median_s=medians.get(who),
             slow=endpoint in slow,
             before_s=before.get(endpoint),
@@ -94,6 +95,11 @@ def _slow(taken: Mapping[int, Sequence[float]], one: Known, laid: Laid) -> set[i
         for generate_s in seconds:
             paces.add(str(endpoint), generate_s)
     return set(map(int, paces.slow()))
+
+
+def _possible_s(one: Known, who: _Who, laid: Laid) -> float:
+    """Return the seconds in which an endpoint's slots might have generated, as far as it was heard of."""
+    return laid.slots[who] * one.seconds - laid.idle_s.get(who, {}).get("unheard", 0.0)
 
 
 def _share(busy_s: float, possible_s: float) -> float:

@@ -18,6 +18,10 @@ _HALF, _KEPT = 0x400, 0xFFFF_F800
 """Of the 32 bits of a number those that round it to 12 digits in base 2, and those that are left then."""
 
 
+SLOTS_SHOWN = 256
+"""Of an endpoint with more slots the others are drawn in the last of these."""
+
+
 def columns(told: Chronicle, root: str) -> dict[str, Any]:
     """Return all of a chronicle that scripts draw from; ``root`` is its folder's URL as seen from the page."""
     return {
@@ -29,7 +33,7 @@ def columns(told: Chronicle, root: str) -> dict[str, Any]:
         "states": STATES,
         "changes": CHANGES,
         "reasons": REASONS,
-        "endpoints": [{"name": plain(one.name), "slots": one.slots} for one in told.endpoints],
+        "endpoints": [{"name": plain(one.name)} for one in told.endpoints],
         "runs": [_run(one) for one in told.runs],
         "errors": [visible(one) for one in told.errors],
         "attempts": {name: _lighter(name, getattr(told.attempts, name)) for name in _columns(Attempts)},
@@ -69,6 +73,7 @@ def _run(run: Run) -> dict[str, Any]:
         "turns": [
             {
                 "endpoint": one.endpoint,
+                "slots": min(one.slots, SLOTS_SHOWN),
                 "share": one.share,
                 "busy_s": one.busy_s,
                 "median_s": one.median_s,
@@ -85,7 +90,7 @@ def _idle(told: Chronicle) -> dict[str, array[Any]]:
     return {
         "run": array("H", (one.run for one in told.idle)),
         "endpoint": array("H", (one.endpoint for one in told.idle)),
-        "slot": array("B", (one.slot for one in told.idle)),
+        "slot": array("B", (min(one.slot, SLOTS_SHOWN - 1) for one in told.idle)),
         "from_s": array("f", (one.from_s for one in told.idle)),
         "until_s": array("f", (one.until_s for one in told.idle)),
         "why": array("B", (why.get(one.why, 255) for one in told.idle)),

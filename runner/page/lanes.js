@@ -36,7 +36,7 @@ function blocksOf(told, run) {
   const block = (endpoint) => {
     if (!blocks.has(endpoint)) {
       const turn = told.runs[run].turns.find((one) => one.endpoint === endpoint);
-      const slots = Array.from({ length: Math.max(1, told.endpoints[endpoint].slots) }, () => []);
+      const slots = Array.from({ length: turn?.slots ?? 1 }, () => []);
       blocks.set(endpoint, { endpoint, name: told.endpoints[endpoint].name, turn, slots, gaps: [], outages: [], failed: 0 });
     }
     return blocks.get(endpoint);
@@ -72,11 +72,11 @@ const ORDERS = {
 
 /** Return the seconds that an endpoint's slots had in a run; at least those that are told of, for a run's are rounded. */
 function wholeOf(told, run, turn) {
-  const all = told.runs[run].seconds * Math.max(1, told.endpoints[turn.endpoint].slots);
+  const all = told.runs[run].seconds * turn.slots;
   return Math.max(all, Object.values(turn.idle).reduce((sum, idle) => sum + idle, turn.busy_s));
 }
 
-const NATURAL = new Set(["start", "over", "end"]); // every endpoint is idle at the beginning and at the end
+const NATURAL = new Set(["start", "over", "end", "unheard"]); // every endpoint is idle at the beginning and at the end
 
 /** Return in words why an endpoint was idle for most of the time: what might have been helped first. */
 function whyIdle(told, run, turn) {

@@ -17,14 +17,14 @@ function pacesOf(told, run) {
   const paces = [...taken].map(([endpoint, seconds]) => {
     const sorted = Float64Array.from(seconds).sort();
     const [p5, low, median, high, p95] = [0.05, 0.25, 0.5, 0.75, 0.95].map((share) => quantile(sorted, share));
-    return { endpoint, name: told.endpoints[endpoint].name, slots: told.endpoints[endpoint].slots, sorted, p5, low, median, high, p95 };
+    return { endpoint, name: told.endpoints[endpoint].name, sorted, p5, low, median, high, p95 };
   });
   const medians = Float64Array.from(paces, (one) => one.median).sort();
   for (const one of paces) {
     const at = firstAtLeast(medians, one.median);
     const others = Float64Array.from([...medians.subarray(0, at), ...medians.subarray(at + 1)]);
     one.times = others.length ? one.median / quantile(others, 0.5) : 1;
-    one.slow = told.runs[run].turns.find((turn) => turn.endpoint === one.endpoint)?.slow || (one.times >= 2 && one.sorted.length >= 5);
+    one.slow = told.runs[run].turns.find((turn) => turn.endpoint === one.endpoint)?.slow ?? false;
   }
   return paces.sort((a, b) => b.median - a.median);
 }

@@ -15,7 +15,7 @@ from runner.report.causes import cause_of
 CAUSES_SHOWN = 40
 _KEYS_SHOWN = 6
 _ENDPOINTS_SHOWN = 8
-_NATURAL = ("start", "over", "end")
+_NATURAL = ("start", "over", "end", "unheard")
 """Every endpoint is idle at the beginning and at the end."""
 
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://\S+?:? (?=\S)")
@@ -61,18 +61,18 @@ def _line(told: Chronicle, run: Run, turn: Turn) -> Line:
     server = told.endpoints[turn.endpoint]
     change, tone = _change(turn)
     told_of = turn.busy_s + sum(turn.idle.values())  # more than the run took, where that was rounded
-    whole = max(run.seconds * max(server.slots, 1), told_of, 1e-9)
+    whole = max(run.seconds * turn.slots, told_of, 1e-9)
     idle = [(name, turn.idle.get(name, 0.0) / whole) for name in REASONS]
     parts = [(name, share, f"{percent(share)} {REASONS[name]}") for name, share in idle if share >= 0.001]
     return Line(
         turn=turn,
         name=plain(server.name),
         url=plain(server.url),
-        slots=server.slots,
+        slots=turn.slots,
         change=change,
         tone=tone,
         others=_others(run, turn) if turn.slow else "",
-        parts=(("busy", turn.share, f"{percent(turn.share)} generating"), *parts),
+        parts=(("busy", turn.busy_s / whole, f"{percent(turn.busy_s / whole)} generating"), *parts),
         most=_why_idle(parts),
     )
 

@@ -1,7 +1,7 @@
 // The timeline: rows of bars that scroll, over an axis that zooms. Draws only the rows that are to be seen.
 
 const AXIS = 30;
-const PAINT = ["why-start", "why-over", "why-end", "why-client", "why-image", "why-wait", "why-out", "outage", "tail", "dropped", "saved", "interrupted", "retried", "failed", "moved"];
+const PAINT = ["why-start", "why-over", "why-end", "why-unheard", "why-client", "why-receive", "why-image", "why-wait", "why-out", "outage", "tail", "dropped", "saved", "interrupted", "retried", "failed", "moved"];
 
 function makeTimeline(told, host) {
   const labels = make("div", { class: "tl-labels" });

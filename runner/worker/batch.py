@@ -54,9 +54,9 @@ class _Batch:
     def generate(self) -> Came:
         ready = time.monotonic()
         with self._lane.gate:
-            sent = time.monotonic()
+            sent, sent_at = time.monotonic(), utc_now()
             for task in self._load:
-                begin(task, self._lane, ready, sent)
+                begin(task, self._lane, ready, sent, sent_at)
             try:
                 self._await_its_turn()
                 self._submit()

@@ -245,9 +245,10 @@ class Tools:
         raise ResultError(f"more than {_REDIRECTS_MAX} redirects from {public_url(url)}")
 
 
-def begin(task: Task, lane: Lane, ready: float, sent: float) -> None:
-    """Begin the record of an attempt; ``ready`` and ``sent`` are of the monotonic clock."""
-    task.attempts.append(Attempt(len(task.attempts) + 1, lane.endpoint.name, utc_now(), wait_s=since(ready, sent)))
+def begin(task: Task, lane: Lane, ready: float, sent: float, sent_at: str | None = None) -> None:
+    """Begin the record of an attempt; ``ready`` and ``sent`` are monotonic times, ``sent_at`` is UTC."""
+    number, sent_at = len(task.attempts) + 1, sent_at or utc_now()
+    task.attempts.append(Attempt(number, lane.endpoint.name, sent_at, wait_s=since(ready, sent)))
 
 
 def note(task: Task, **known: Any) -> None:
