@@ -127,7 +127,8 @@ function nameRows(line) {
   for (const block of line.blocks) {
     const readable = block.height >= 10;
     const at = { top: `${block.y}px`, height: `${line.narrow ? block.label + 2 : block.height}px` };
-    const busy = block.turn ? asPercent(block.turn.share) : "";
+    const isHeard = block.slots.some((places) => places.length) || !["killed", null].includes(told.runs[run].ended);
+    const busy = !block.turn ? "" : isHeard ? asPercent(block.turn.share) : "–";
     const marks = [block.outages.length ? "out" : "", block.turn?.slow ? "slow" : ""].filter(Boolean);
     const why = whyIdle(told, run, block.turn);
     const badges = marks.map((mark) => make("span", { class: `badge ${mark}` }, mark));
@@ -138,7 +139,7 @@ function nameRows(line) {
     }
     names.push(make("div", { class: "tl-name", style: at, title: block.name }, ...(readable ? [name, ...badges] : [])));
     const meter = make("i", { class: "meter" }, make("i", { style: { width: `${100 * (block.turn?.share ?? 0)}%` } }));
-    sides.push(make("div", { class: "tl-side", style: at, title: `${busy} generating${why ? `, ${why}` : ""}` }, ...(readable ? [meter, make("b", {}, busy), make("span", { class: "muted" }, why)] : [])));
+    sides.push(make("div", { class: "tl-side", style: at, title: `${isHeard ? `${busy} generating` : block.name}${why ? `, ${why}` : ""}` }, ...(readable ? [meter, make("b", {}, busy), make("span", { class: "muted" }, why)] : [])));
   }
   line.labels.replaceChildren(...names);
   line.sides.replaceChildren(...sides);
@@ -257,6 +258,7 @@ function tellLegend(line) {
     entries.push(entry("hatched", "out"));
     whys.delete("out");
   }
+  if (whys.delete("unheard")) entries.push(entry("why-unheard", told.reasons.unheard));
   const gaps = Object.keys(told.reasons).filter((why) => whys.has(why)).map((why) => entry(`why-${why}`, told.reasons[why]));
   line.legend.replaceChildren(...entries, ...(gaps.length ? [make("li", { class: "muted" }, "idle:")] : []), ...gaps);
 }
