@@ -180,7 +180,7 @@ function renderRow(line, place) {
   for (const kind of PAINT) {
     const found = boxes.get(kind);
     if (!found) continue;
-    const fill = kind === "outage" ? hatching() : theme.colour(kind);
+    const fill = kind === "outage" ? hatching("out-edge", "why-out") : kind === "why-unheard" ? hatching("pending", kind) : theme.colour(kind);
     children.push({ type: kind === "moved" ? "arrows" : "boxes", silent: true, shape: { boxes: found }, style: { fill } });
     if (kind === "outage") children.push({ type: "boxes", silent: true, shape: { boxes: edges(found) }, style: { fill: theme.colour("out-edge") } });
   }
@@ -197,12 +197,12 @@ function edges(boxes) {
 
 const hatches = new Map();
 
-function hatching() {
-  const colour = theme.colour("out-edge");
+function hatching(stripes, ground) {
+  const colour = theme.colour(stripes);
   if (!hatches.has(colour)) {
     const tile = make("canvas", { width: 8, height: 8 });
     const pen = tile.getContext("2d");
-    pen.fillStyle = theme.colour("why-out");
+    pen.fillStyle = theme.colour(ground);
     pen.fillRect(0, 0, 8, 8);
     pen.strokeStyle = colour;
     pen.lineWidth = 1.4;

@@ -74,18 +74,21 @@ def ending(run: Run) -> str:
 
 def doings(told: Chronicle, run: Run) -> str:
     """Say what a run did, as opposed to how the folder stands."""
-    parts = [f"{number(run.saved)} saved", f"{number(run.failed)} failed"]
+    counts = ((run.saved, "saved"), (run.failed, "failed"))
+    parts = [f"{number(many)} {word}" for many, word in counts if many or not is_unheard(run)]
     if run.pending:
         parts.append(f"{number(run.pending)} left pending")
     if run.skipped:
         parts.append(f"{number(run.skipped)} already there")
     if not run.attempts:
-        return f"{_asked_nothing(run)}: {', '.join(parts)}"
+        return ": ".join(filter(None, (_asked_nothing(run), ", ".join(parts))))
     asked = several(sum(1 for turn in run.turns if turn.attempts), "endpoint")
     made = ", ".join(_formats(told))
     if made and run.saved:
         parts[0] = f"{several(run.saved, 'result')} saved ({made})"
     what = f" ({plain(told.what)})" if told.what else ""
+    if run.ended is None:
+        return f"So far {several(run.attempts, 'attempt')} ended on {asked}{what}: {', '.join(parts)}"
     return f"It asked {asked}{what} in {several(run.attempts, 'attempt')}: {', '.join(parts)}"
 
 
@@ -142,7 +145,7 @@ def _at_work(run: Run) -> str:
     out = sum(turn.outages for turn in run.turns)
     slow = sum(turn.slow for turn in run.turns)
     every = "all" if working == len(run.turns) else number(working) if working else "none"
-    parts = [f"{every} answered so far" if run.ended is None else f"{every} at work"] if run.turns else ["none known"]
+    parts = [f"{every} heard of so far" if run.ended is None else f"{every} at work"] if run.turns else ["none known"]
     if is_unheard(run) and run.ended:
         parts = ["none answered"]
     parts += [several(out, "outage")] if out else []
