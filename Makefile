@@ -22,7 +22,7 @@ demo-smoke: ## Run the demo twice and check what it left
 	@scripts/demo_smoke.sh
 
 test: .venv/all ## Run the tests
-	@$(BIN)/python -m pytest -q -n 4
+	@$(BIN)/python -m pytest -q -n 4 --dist loadgroup
 
 check: .venv/all ## Lint, format and types
 	@$(BIN)/ruff check .

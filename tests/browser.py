@@ -87,9 +87,9 @@ class Tab:
             self.console.append(f"{message.type}: {message.text}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests of a process."""
+    """One Chromium for all tests of a file. Playwright keeps an event loop running: no other test may meet that."""
     if not shutil.which(CHROMIUM):
         missing = f"no Chromium at {CHROMIUM}: make browser installs it"
         if os.environ.get("RUNNER_TEST_BROWSER") == "required":

@@ -131,7 +131,7 @@ def test_a_run_of_which_no_generation_has_ended_shows_no_zero_that_is_a_guess(tm
         "Duration": "3.00 s",
         "Endpoints": "2",
     }
-    assert "0\u202f%" not in words and "at work or idle, nobody has said yet" in words
+    assert "0\u202f%" not in words and "at work or idle, it was not heard of since" in words
 
 
 def test_a_run_from_before_trails_were_kept_is_not_called_killed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from runner.server.image import Subject
 from runner.server.splat import generate
 
 pytest_plugins = ["browser"]
+pytestmark = pytest.mark.xdist_group("browser")
 
 HOSTILE = (
     '"><img src=x onerror=window.pwned=1>',

@@ -21,6 +21,7 @@ from runner.server.image import Subject
 from runner.server.splat import generate
 
 pytest_plugins = ["browser"]
+pytestmark = pytest.mark.xdist_group("browser")
 
 VENDOR = REPOSITORY / "runner" / "page" / "vendor"
 POLICY = (

@@ -36,7 +36,7 @@ REASONS = {
     "client": "between an answer and the next request",
     "over": "nothing left to do",
     "end": "the run was ending",
-    "unheard": "at work or idle, nobody has said yet",
+    "unheard": "at work or idle, it was not heard of since",
 }
 """Why an endpoint lay idle, by what ``Idle.why`` says."""
 

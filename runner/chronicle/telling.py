@@ -82,6 +82,7 @@ def chronicle_of(path: Path, *, beat: Callable[[], None] | None = None) -> Chron
         causes=tuple(found.causes if found else _causes(rows, told)),
         changes=changes_of(rows, told, shown.number if shown else None),
         notes=tuple(notes),
+        what=f"{found.config.protocol.name}, seed {found.config.settings.seed}" if found else "",
     )
 
 
