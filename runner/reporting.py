@@ -51,7 +51,7 @@ def write_report(
 
     told = chronicle_of(folder, beat=beat)
     path = to or folder / REPORT
-    if path.parent == folder and path.name in told.rows.files:
+    if path.name in told.rows.files and path.parent.resolve() == folder.resolve():
         raise UsageError(f"{path} is the result of a prompt; name another file with --output")
     wanted = [*_wanted(folder, told)]
     gallery = pictures.gallery(folder, wanted, most=thumbnails, offline=offline, observe=observe or _nobody)

@@ -36,6 +36,9 @@ _BLOCK = 1024 * 1024
 PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
 """What temp files are called, of results and of state."""
 
+_PART_NAME = 48
+"""So much of a name stands in that of its temp file, which would be too long with all of it."""
+
 _SHORT_BYTES = 256 * 1024
 """A result up to this size is read back in one piece."""
 
@@ -92,7 +95,7 @@ class OutputFolder:
         """Return the stamp of one visible file; None if there is none. Raises StorageError."""
         try:
             status = os.stat(self._within + name)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # no file has a name with a NUL in it, or with half a character
             return None
         except OSError as error:
             raise StorageError(f"{self.path / name} can't be read: {error.strerror or error}") from error
@@ -336,13 +339,17 @@ def _unlink(path: str) -> None:
 def write_whole(path: Path, content: Iterable[str] | Iterable[bytes], *, mode: int = FILE_MODE) -> int:
     """Write a file whole or not at all, on the disk before it gets its name; return its size in bytes.
 
-    ``mode`` is cut by the umask. Raises OSError; then nothing is left of it.
+    ``mode`` is cut by the umask. Raises OSError; then nothing is left of it. A device or a pipe is written into as it
+    is.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    if _is_no_file(path):
+        with open(path, "wb") as stream:
+            return sum(stream.write(_bytes(piece)) for piece in content)
+    part = path.with_name(f".{path.name[:_PART_NAME]}.{secrets.token_hex(4)}.part")
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             for piece in content:
-                file.write(piece if isinstance(piece, bytes) else piece.encode(errors="backslashreplace"))
+                file.write(_bytes(piece))
             file.flush()
             os.fsync(file.fileno())
             size_bytes = file.tell()
@@ -352,6 +359,16 @@ def write_whole(path: Path, content: Iterable[str] | Iterable[bytes], *, mode: i
             part.unlink()
         raise
     return size_bytes
+
+
+def _is_no_file(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    return False
+
+
+def _bytes(piece: str | bytes) -> bytes:
+    return piece if isinstance(piece, bytes) else piece.encode(errors="backslashreplace")
 
 
 def not_for_all(path: str, flags: int) -> int:

@@ -55,7 +55,7 @@ class Lines:
         file = self.folder.path / f"{key}.ply"
         file.write_bytes(body)
         told = {"file": file.name, "format": "ply", "size_bytes": len(body), "mtime_ns": file.stat().st_mtime_ns}
-        self.line(key, "saved", [self.attempt(1, begin_s, seconds)], **told, **more)
+        self.line(key, "saved", [self.attempt(1, begin_s, seconds)], **(told | more))
 
     def failed(self, key: str, begin_s: float, error: str = "answers 500", **more: Any) -> None:
         self.line(key, "failed", [self.attempt(1, begin_s, 1.0, error=error, status=500)], error=error, **more)
@@ -120,7 +120,7 @@ def test_every_prompt_has_a_row_and_what_failed_comes_first(lines: Lines) -> Non
     assert (rows.files[2], rows.size_bytes[2], rows.generate_s[2], rows.image_s[2]) == ("c.ply", 8.0, 4.0, 0.25)
     assert rows.images == [f"https://h/{key}.png" for key in "bac"]
     assert [rows.run[0], rows.run[1]] == [0, NONE]
-    assert verdict(found) == "1 of 3 prompts have a verified result, 1 failed, 1 are pending"
+    assert verdict(found) == "1 of 3 prompts have a verified result, 1 failed, 1 pending"
 
 
 def test_a_result_that_is_gone_is_pending_and_missing(lines: Lines) -> None:
@@ -409,6 +409,50 @@ def test_a_batch_is_drawn_as_one_after_another(lines: Lines) -> None:
         lines.line(key, "failed", [lines.attempt(1, begun, 5.000001, error="x")], error="x")
     assert [round(one, 1) for one in told(lines).attempts.start_s] == [2, 7, 12]
     assert told(lines).runs[0].turns[0].busy_s == pytest.approx(15.0, abs=0.01)
+
+
+def test_a_clock_that_was_set_meanwhile_does_not_make_a_run_longer(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([at(0), "2026-01-01T23:30:00.000Z"])
+    monkeypatch.setattr("runner.trail.utc_now", lambda: next(times))
+    trail(lines).ended(summary(lines, seconds=60.0))
+    lines.saved("a", 1)
+    assert told(lines).runs[0].seconds == 60.0
+
+
+def test_a_run_that_goes_on_takes_until_now(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.chronicle.runs.utc_age_s", lambda then: 90.0)
+    monkeypatch.setattr("runner.status.lastly.holder", lambda state: 1)
+    trail(lines)
+    (lines.folder.state / "lists.jsonl").write_text("")
+    lines.saved("a", 1)
+    (run,) = told(lines).runs
+    assert (run.ended, run.seconds, run.turns[0].idle["unheard"]) == (None, 90.0, 85.0)
+
+
+def test_an_empty_list_is_not_taken_for_an_empty_folder(lines: Lines) -> None:
+    lines.saved("a", 1)
+    (lines.folder.here / "prompts.txt").write_text("")
+    assert told(lines).notes == ("the list is empty now; the ledger knows of 1 prompts",)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"number": -1}, {"status": -1}, {"generate_s": 10**400}, {"number": 10**400}, {"status": 10**400},
+        {"wait_s": float("inf")}, {"receive_s": -5},
+    ],
+)  # fmt: skip
+def test_a_number_that_somebody_wrote_into_an_attempt_does_no_harm(lines: Lines, odd: dict[str, Any]) -> None:
+    lines.line("a", "failed", [lines.attempt(1, 1, 1.0, error="x") | odd], error="x")
+    assert len(told(lines).attempts) <= 1
+
+
+@pytest.mark.parametrize("odd", [{"size_bytes": 10**400}, {"file": "a\0b"}, {"file": "\ud800"}, {"seed": None}])
+def test_a_value_that_somebody_wrote_into_a_line_does_no_harm(lines: Lines, odd: dict[str, Any]) -> None:
+    lines.saved("a", 1, **odd)
+    assert [*text_lines(told(lines))] and [*markdown_lines(told(lines))]
 
 
 def test_a_list_that_can_not_be_read_leaves_what_the_ledger_knows(lines: Lines) -> None:

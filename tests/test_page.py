@@ -14,7 +14,7 @@ from pathlib import Path
 import chronicles
 import pytest
 
-from runner.chronicle import STATES, Chronicle
+from runner.chronicle import STATES, Attempts, Chronicle, Turn
 from runner.errors import StorageError
 from runner.page import packing, verdict, write
 from runner.page.links import folder_link
@@ -115,6 +115,27 @@ def test_a_killed_run_says_so_and_names_no_count_that_nobody_knows(tmp_path: Pat
     assert "None" not in words
 
 
+def unanswered() -> Chronicle:
+    """A run that has just begun."""
+    told = chronicles.chronicle(20, 2, pending=20)
+    turns = tuple(Turn(place, idle={"unheard": 3.0}) for place in range(2))
+    run = replace(told.runs[0], ended=None, saved=0, attempts=0, seconds=3.0, bytes=0, share=0.0, turns=turns)
+    return replace(told, runs=(run,), attempts=Attempts(), idle=())
+
+
+def test_a_run_of_which_no_generation_has_ended_shows_no_zero_that_is_a_guess(tmp_path: Path) -> None:
+    told = unanswered()
+    words = page_of(tmp_path, told).words
+    assert "No generation of this run has ended yet" in words and "asked no endpoint" not in words
+    figures = {one.name: one.value.replace("\u202f", " ") for one in verdict.figures(told)}
+    assert figures == {
+        **dict.fromkeys(("Throughput", "Endpoints busy", "Received"), "–"),
+        "Duration": "3.00 s",
+        "Endpoints": "2",
+    }
+    assert "0\u202f%" not in words and "at work or idle, nobody has said yet" in words
+
+
 def test_a_run_from_before_trails_were_kept_is_not_called_killed(tmp_path: Path) -> None:
     told = chronicles.chronicle(5, 2)
     words = page_of(tmp_path, replace(told, runs=(replace(told.runs[0], ended="unknown"),))).words
@@ -124,6 +145,7 @@ def test_a_run_from_before_trails_were_kept_is_not_called_killed(tmp_path: Path)
 def test_names_from_outside_make_no_element_and_no_attribute(tmp_path: Path) -> None:
     def shape(name: str) -> Page:
         told = chronicles.renamed(chronicles.chronicle(30, 3, runs=2, failing=0.2, pending=2), name)
+        told = replace(told, what=name)
         pictures = {row: Picture("text", words=name, flags=((name, name),)) for row in range(30)}
         return page_of(tmp_path, told, Gallery(pictures, (name,)))
 
@@ -318,7 +340,7 @@ def test_figures_stand_beside_those_of_the_run_before() -> None:
     assert changes == {
         "Duration": ("▲ 1 min 40 s longer than before", "even"),
         "Throughput": ("▼ 50 % slower than before (30.0)", "bad"),
-        "GPUs busy": ("▼ 25 points less than before", "bad"),
+        "Endpoints busy": ("▼ 25 points less than before", "bad"),
         "Received": ("a result as large as before", "even"),
         "Endpoints": ("as many as before", "even"),
     }
@@ -332,3 +354,19 @@ def test_failures_are_told_with_the_servers_words_and_the_command(tmp_path: Path
     assert ("href", "#key=chair-0") in page.values
     without = replace(told, runs=(replace(told.runs[0], command=None),))
     assert "The command that began the run, given again, tries just these" in page_of(tmp_path, without).words
+
+
+def test_failures_have_a_heading_that_people_read(tmp_path: Path) -> None:
+    words = page_of(tmp_path, chronicles.chronicle(20, 2, failing=0.2)).words
+    assert "answers 500: CUDA out of memory" in words and "the image can't be read" in words
+    assert not re.search(r"<\d+>|\bURL\b", words)
+
+
+def test_the_story_says_what_was_asked_for(tmp_path: Path) -> None:
+    told = replace(chronicles.chronicle(12, 4), what="404-splat, seed 42")
+    assert "It asked 4 endpoints (404-splat, seed 42) in 1" in page_of(tmp_path, told).words
+
+
+def test_only_changes_that_there_are_have_a_colour(tmp_path: Path) -> None:
+    text = page_of(tmp_path, chronicles.chronicle(12, 4)).text
+    assert re.findall(r'class="change (\w+)"', text) == ["saved", "none", "none"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import chronicles
 import numpy as np
 import pytest
 import trimesh
@@ -16,8 +19,11 @@ from conftest import REPOSITORY
 from server import Answer, ScriptedServer, splat_ply
 
 from runner import run
+from runner.chronicle import Server
 from runner.cli import main
 from runner.config import config_from
+from runner.page import write
+from runner.pictures.records import Gallery, Picture
 from runner.server.image import Subject
 from runner.server.splat import generate
 
@@ -150,6 +156,95 @@ def test_a_click_opens_a_view_in_which_there_is_something(page: Tab, key: str, s
     page.page.wait_for_selector("dialog#look", state="hidden")
 
 
+def test_arrows_go_from_card_to_card_as_often_as_they_are_pressed(page: Tab) -> None:
+    keys = keys_shown(page)
+    page.page.click(f'.card[data-key="{keys[0]}"]')
+    for key in keys[1:4]:
+        page.page.keyboard.press("ArrowRight")
+        page.expect("dialog#look h2").to_have_text(key)
+
+
+def test_the_way_back_from_a_key_closes_its_card(page: Tab) -> None:
+    page.page.click('#failures a[href="#key=refused"]')
+    page.page.wait_for_selector("dialog#look[open]")
+    page.page.go_back()
+    page.page.wait_for_selector("dialog#look", state="hidden")
+
+
+def test_a_file_from_the_disk_is_called_by_its_name_if_it_is_not_the_result(page: Tab, night: Path) -> None:
+    page.page.click('.card[data-key="cushion"]')
+    says = page.expect("dialog#look .stage-says")
+    for key, words in (("cushion", "all of the file"), ("retried", "in retried.ply, another file than this result")):
+        page.page.set_input_files("dialog#look input[type=file]", night.with_name(f"{key}.ply"))
+        says.to_contain_text(words)
+
+
+def test_a_file_that_cannot_be_shown_leaves_the_view_as_it_was(page: Tab, tmp_path: Path) -> None:
+    (tmp_path / "web.ply").write_bytes(b"<html>502 Bad Gateway</html>")
+    page.page.click('.card[data-key="cushion"]')
+    page.expect("dialog#look .stage-says").to_contain_text("Drag to turn")
+    before = page.picture("dialog#look .stage-canvas canvas")
+    page.page.set_input_files("dialog#look input[type=file]", tmp_path / "web.ply")
+    page.expect("dialog#look .stage-says").to_contain_text("no PLY")
+    page.expect("dialog#look .stage-canvas").to_have_count(1)
+    assert (page.picture("dialog#look .stage-canvas canvas") == before).all()
+
+
+def test_a_result_without_a_picture_or_with_a_damaged_model_can_be_opened_from_the_disk(
+    tab: Tab, tmp_path: Path
+) -> None:
+    told = chronicles.chronicle(3, 1, folder=str(tmp_path))
+    told.rows.formats[:] = ["spz"] * 3
+    scripts = {1: "runnerModel(", 2: 'runnerModel("0","spz","AAAA");'}
+    for row, text in scripts.items():
+        (tmp_path / f"{row}.js").write_text(text)
+    flags = (("blank", "it is so small"),)
+    pictures = {row: Picture("splats", model=tmp_path / f"{row}.js", flags=flags) for row in scripts}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runner.page.album.MODELS_BYTES", 0)
+        write(tmp_path / "report.html", told, Gallery(pictures))
+    (tmp_path / "cushion.ply").write_bytes(cushion())
+    for row, words in enumerate(["No small model of it", "is damaged", "is damaged"]):
+        tab.open(tmp_path / "report.html", f"#key={told.rows.keys[row]}")
+        tab.page.reload()
+        says = tab.expect("dialog#look .stage-says")
+        says.to_contain_text(words)
+        tab.page.set_input_files("dialog#look input[type=file]", tmp_path / "cushion.ply")
+        says.to_contain_text("splats in cushion.ply")
+        tab.expect('dialog#look [aria-pressed="true"][title]').to_have_text("−y")
+
+
+def test_a_view_of_what_is_hardly_to_be_seen_says_so(tab: Tab, tmp_path: Path) -> None:
+    told = chronicles.chronicle(1, 1, folder=str(tmp_path))
+    model = tmp_path / "one.js"
+    model.write_text(f'runnerModel("0","ply","{base64.b64encode(cushion()).decode()}");')
+    write(
+        tmp_path / "report.html",
+        told,
+        Gallery({0: Picture("splats", model=model, flags=(("exploded", "2 are far"),))}),
+    )
+    tab.open(tmp_path / "report.html", f"#key={told.rows.keys[0]}")
+    tab.expect("dialog#look .stage-says").to_contain_text("scroll to zoom. It is marked as exploded: 2 are far.")
+
+
+def test_what_does_not_fit_under_the_verdict_is_hidden_from_everybody(page: Tab) -> None:
+    page.page.set_viewport_size({"width": 360, "height": 800})
+    page.expect("#strip .made:visible").to_have_count(3)
+    tops = page.page.eval_on_selector_all("#strip .made:not([hidden])", "pairs => pairs.map(one => one.offsetTop)")
+    assert len(set(tops)) == 1
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:18101", "https://gpu-17.a-long-name.datacenter.example:18101/generate"])
+def test_the_table_of_endpoints_fits_a_desk(tab: Tab, tmp_path: Path, name: str) -> None:
+    told = chronicles.chronicle(40, 4, runs=2, failing=0.1)
+    servers = tuple(Server(f"{name}{place}", f"http://{name}/generate") for place in range(4))
+    write(tmp_path / "report.html", replace(told, endpoints=servers), Gallery({}))
+    tab.page.set_viewport_size({"width": 1280, "height": 800})
+    tab.open(tmp_path / "report.html")
+    wide, room = tab.page.eval_on_selector("#endpoints .scroll", "box => [box.scrollWidth, box.clientWidth]")
+    assert wide <= room
+
+
 def test_a_view_that_did_not_fit_into_the_page_is_read_from_beside_it(
     browser: Any, night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,9 +297,11 @@ def test_without_scripts_it_still_says_how_it_went(browser: Any, night: Path) ->
         page = context.new_page()
         page.goto(night.as_uri())
         text = page.inner_text("body")
+        copies = page.locator("button:visible").count()
     finally:
         context.close()
     assert "10 of 11 prompts" in text and "no object in it" in text and "newly saved" in text
+    assert not copies and "Distributions" not in text and text.count("scripts are off") == 1
 
 
 def test_a_prompts_image_stands_beside_its_result(page: Tab) -> None:

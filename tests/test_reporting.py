@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import signal
+import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,3 +185,53 @@ def test_a_summary_that_nobody_can_read_leaves_the_rest_of_the_json(here: Path, 
     assert main(["report", "results", "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "exit_code" not in told and told["standing"]["saved"] == 1
+
+
+def test_no_output_replaces_what_a_run_needs(here: Path, capsys: Any) -> None:
+    folder = Folder(here, "a", "b")
+    folder.save("a")
+    before = {file: file.read_bytes() for file in here.rglob("*") if file.is_file()}
+    (here / "link").symlink_to("results/a.ply")
+    places = ["results/a.ply", str(folder.path / "a.ply"), "results/.runner/ledger.jsonl", "prompts.txt", "link"]
+    for place in places:
+        for kind in ("html", "json"):
+            assert main(["report", "results", "--format", kind, "--output", place, "--offline"]) == 2, place
+            assert capsys.readouterr().err.startswith(f"runner: error: --output {place}: this is ") or STATE in place
+    assert before == {file: file.read_bytes() for file in before}
+    (here / "prompts.txt").unlink()
+    assert main(["report", "results", "--format", "text", "--output", "results/a.ply"]) == 2
+    assert (folder.path / "a.ply").read_bytes() == before[folder.path / "a.ply"]
+
+
+def test_a_device_or_a_pipe_is_written_into_and_not_replaced(here: Path) -> None:
+    Folder(here, "a").save("a")
+    os.mkfifo(here / "pipe")
+    for kind, beginning in (("html", b"<!doctype html>"), ("md", b"# results: the prompt")):
+        with open(here / "got", "wb") as got, subprocess.Popen(["cat", here / "pipe"], stdout=got) as reader:
+            assert main(["report", "results", "--format", kind, "--output", "pipe", "--offline"]) == 0
+            assert reader.wait(timeout=20) == 0
+        assert (here / "got").read_bytes().lower().startswith(beginning)
+    assert stat.S_ISFIFO((here / "pipe").stat().st_mode)
+
+
+def test_a_result_that_can_not_be_read_is_no_reason_to_tell_nothing(here: Path, capsys: Any) -> None:
+    folder = Folder(here, "a", "b")
+    folder.save("a")
+    folder.save("b")
+    (folder.path / "a.ply").unlink()
+    (folder.path / "a.ply").symlink_to("a.ply")
+    assert main(["report", "results", "--format", "text"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("results: 1 of 2 prompts have a verified result, 1 pending\n")
+    assert "note: how the folder stands can't be told, only what the ledger knows: " in said
+
+
+def test_a_run_that_had_nothing_to_do_leaves_the_report_as_it_is(server: ScriptedServer, here: Path) -> None:
+    chosen = options(server, here, "a", report=True)
+    run(config_from(chosen))
+    before = (here / "out" / "report.html").stat().st_mtime_ns
+    run(config_from(chosen))
+    assert (here / "out" / "report.html").stat().st_mtime_ns == before
+    (here / "out" / "report.html").unlink()
+    run(config_from(chosen))
+    assert (here / "out" / "report.html").exists()

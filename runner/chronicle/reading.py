@@ -31,6 +31,7 @@ _CUT_SHORT = "abandoned"
 
 _BLOCK = 1024 * 1024
 _LONGEST_S = 1e8
+_LARGEST = 2**60
 _BEAT_EVERY = 1000
 
 
@@ -157,7 +158,8 @@ def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
         return
     key, kind, name = str(said["key"]), _ENDS[said["outcome"]], str(said["endpoint"])
     finished_s = _moment(said["finished_at"])
-    size = int(said["size_bytes"] or 0) + sum(int(one["size_bytes"]) for one in said.get("more", ()))
+    sizes = [said["size_bytes"] or 0, *(one["size_bytes"] for one in said.get("more", ()))]
+    size = sum(_whole(one, _LARGEST) for one in sizes)
     attempts = [*_attempts(said, kind)]
     total = _sums_of(told, said)
     run = told.runs[str(said["run"])]
@@ -236,7 +238,7 @@ def _attempts(said: Mapping[str, Any], kind: int) -> Iterator[_Try]:
         error = str(one["error"] or "")
         yield _Try(
             endpoint=str(one["endpoint"]),
-            number=min(int(one["number"]), 255),
+            number=_whole(one["number"], 255),
             sent_s=sent_s,
             wait_s=_seconds(one["wait_s"]),
             generate_s=generate_s,
@@ -244,7 +246,7 @@ def _attempts(said: Mapping[str, Any], kind: int) -> Iterator[_Try]:
             image_s=_seconds(said["image_s"]) if place == 0 else 0.0,
             end=_RETRIED if place < last or (kind in _CUT and _failed_by_itself(error)) else kind,
             moved=one["endpoint"] != home,
-            status=min(int(one["status"] or 0), 999),
+            status=_whole(one["status"] or 0, 999),
             error=error,
             pause_s=max(0.0, sent_s - ended_s) if ended_s else 0.0,
         )
@@ -262,6 +264,11 @@ def _moment(at: Any) -> float:
         return max(0.0, seconds_of(at))
     except (ValueError, AttributeError, OverflowError):
         return 0.0
+
+
+def _whole(value: Any, most: int) -> int:
+    """Return a whole number as far as it can be one: from 0 to ``most``."""
+    return int(min(max(0, value), most))
 
 
 def _seconds(value: Any) -> float:

@@ -225,6 +225,7 @@ class Chronicle:
     anything to do, else the latest), None if there is none; ``before`` that of the run which it is compared
     with. ``causes`` are of the prompts that have failed as things stand. ``errors``: texts that columns refer to; the
     first is "". ``notes``: what a reader has to know of what is not shown.
+    ``what``: which model or protocol the endpoints were asked with, in a few words; "" where nobody noted it.
     """
 
     folder: str
@@ -245,6 +246,7 @@ class Chronicle:
     causes: tuple[Cause, ...] = ()
     changes: Changes = Changes()
     notes: tuple[str, ...] = ()
+    what: str = ""
 
     @property
     def run(self) -> Run | None:

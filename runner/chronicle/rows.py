@@ -11,10 +11,12 @@ from typing import Any
 
 from runner.chronicle.reading import FAILED, NO_PLACE, NOTHING, SAVED, Told
 from runner.chronicle.records import CHANGES, NONE, STATES, Changes, Rows
+from runner.errors import StorageError
 from runner.ledger import lines_at
 from runner.prompts import Prompts, shown
 from runner.records import URL
 from runner.redact import public_url
+from runner.storage import OutputFolder
 
 ROWS_MOST = 100_000
 """So many prompts are shown; what failed comes first."""
@@ -79,6 +81,17 @@ def rows_of(path: Path, told: Told, places: Iterable[Place], runs: Mapping[int, 
         with suppress(ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
             _fill(rows, row, json.loads(line), told, runs)
     return rows
+
+
+def believe_files(rows: Rows, folder: Path) -> None:
+    """Let results be pending whose files are not there in their size, where only the ledger was asked so far."""
+    output = OutputFolder(folder)
+    for row, name in enumerate(rows.files):
+        found = None
+        with suppress(StorageError):
+            found = output.stamp(name) if name else None
+        if rows.state[row] == _SAVED and (found is None or found.size_bytes != rows.size_bytes[row]):
+            rows.state[row], rows.missing[row] = _PENDING, 1
 
 
 def changes_of(rows: Rows, told: Told, shown_run: int | None) -> Changes:
@@ -156,7 +169,7 @@ def _fill(rows: Rows, row: int, said: Mapping[str, Any], told: Told, runs: Mappi
         return
     rows.files[row], rows.formats[row] = str(said["file"] or ""), str(said["format"] or "")
     rows.sha256[row] = str(said["sha256"] or "")
-    rows.size_bytes[row] = said["size_bytes"] or 0
+    rows.size_bytes[row] = min(said["size_bytes"] or 0, 2**60)
     rows.more[row] = min(len(said.get("more", ())), NONE)
     if attempts:
         rows.generate_s[row] = attempts[-1]["generate_s"]

@@ -9,9 +9,13 @@ from typing import Any, Literal
 
 from runner import report
 from runner.chronicle.reading import Sums, Told, seconds_of
+from runner.clock import utc_age_s
 from runner.records import Endpoint
 from runner.status import LastRun
 from runner.trail import Gone, Trace
+
+_ROUNDED_S = 0.25
+"""A summary's seconds are rounded, and count from a little before the first line of the trail."""
 
 Ended = Literal["done", "stopped", "killed", "unknown"] | None
 
@@ -107,14 +111,25 @@ def _known(
 
 
 def _length(run: Known, trace: Trace | None, said: Mapping[str, Any]) -> float:
-    """Return how long a run took: to the millisecond by its trail, else by its summary, else until its last trace."""
-    if trace and trace.ended_at:
-        with suppress(ValueError):
-            return max(0.0, seconds_of(trace.ended_at) - run.began_s)
+    """Return how long a run took: by its summary, else until its last trace; of one that is going on, until now.
+
+    Its trail tells the same to the millisecond, unless the clock was set meanwhile.
+    """
+    if run.ended is None:
+        return utc_age_s(run.began_at)
     seconds = said.get("seconds")
     if isinstance(seconds, int | float):
-        return float(seconds)
+        return max(0.0, _exactly(run, trace, seconds) if trace else float(seconds))
     return max(0.0, max([run.sums.last_s, *(until or since for _, since, until, _ in run.gone)]) - run.began_s)
+
+
+def _exactly(run: Known, trace: Trace, seconds: float) -> float:
+    """Return how long a run took by its trail, if that says about the same as its summary does."""
+    with suppress(ValueError):
+        ended_s = seconds_of(trace.ended_at)
+        if abs(ended_s - seconds_of(trace.at) - seconds) < _ROUNDED_S:
+            return ended_s - run.began_s
+    return float(seconds)
 
 
 def _end(trace: Trace | None, latest: LastRun | None, said: Mapping[str, Any]) -> tuple[Ended, str]:

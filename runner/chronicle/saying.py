@@ -52,7 +52,7 @@ def verdict(told: Chronicle) -> str:
         )
     parts = [f"{told.saved} of {told.total} prompts have a verified result"]
     parts += [f"{told.failed} failed"] if told.failed else []
-    parts += [f"{told.pending} are pending"] if told.pending else []
+    parts += [f"{told.pending} pending"] if told.pending else []
     return ", ".join(parts)
 
 

@@ -15,11 +15,11 @@ from runner.chronicle.attempts import Laid, Span, laid_out, renumbered
 from runner.chronicle.idle import Ending, Gap
 from runner.chronicle.reading import Told, read
 from runner.chronicle.records import ENDS, STATES, Attempts, Chronicle, Outage, Rows, Server
-from runner.chronicle.rows import ROWS_MOST, Place, changes_of, places_in, places_of, rows_of
+from runner.chronicle.rows import ROWS_MOST, Place, believe_files, changes_of, places_in, places_of, rows_of
 from runner.chronicle.runs import Known, known_runs
 from runner.chronicle.turns import runs_of
 from runner.clock import utc_now
-from runner.errors import UsageError
+from runner.errors import StorageError, UsageError
 from runner.lanes import lane_of
 from runner.progress import read_progress
 from runner.redact import public_url
@@ -54,6 +54,8 @@ def chronicle_of(path: Path, *, beat: Callable[[], None] | None = None) -> Chron
     shown = next((one for one in reversed(known) if one.had_work), known[-1] if known else None)
     numbers = {one.number: place for place, one in enumerate(known)}
     rows = rows_of(ledger, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
+    if found is None:
+        believe_files(rows, path)
     row_of = {told.keys[key]: row for row, key in enumerate(rows.keys) if key in told.keys}
     keep = _kept(told, known)
     laid = laid_out(told, _spans(told, known, found), keep, row_of)
@@ -87,8 +89,10 @@ def _status(path: Path, notes: list[str]) -> Status | None:
     try:
         return status_of(path)
     except UsageError as error:
-        notes.append(f"The list of the last run can't be read, so only what the ledger knows is told: {error}")
-        return None
+        notes.append(f"the list of the last run can't be read, so only what the ledger knows is told: {error}")
+    except StorageError as error:
+        notes.append(f"how the folder stands can't be told, only what the ledger knows: {error}")
+    return None
 
 
 def _in_order(found: Status | None, traces: Sequence[Trace]) -> Iterator[str]:
@@ -184,6 +188,8 @@ def _kept(told: Told, runs: Sequence[Known]) -> dict[int, float]:
 
 def _notes(told: Told, total: int, rows: Rows, laid: Laid, known: Sequence[Known]) -> Iterator[str]:
     """Yield what a reader has to know of what is not shown."""
+    if not total and told.keys:
+        yield f"the list is empty now; the ledger knows of {len(told.keys)} prompts"
     if told.unreadable:
         yield f"lines of the ledger that can't be read: {told.unreadable}; what they said is lost"
     if len(rows) < total:

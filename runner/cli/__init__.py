@@ -29,7 +29,10 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to fail
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        code = 130
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from argparse import Namespace
@@ -12,8 +13,7 @@ from typing import Any
 
 from runner import pruning
 from runner.chronicle import chronicle_of, markdown_lines, text_lines, verdict
-from runner.cli import standing
-from runner.cli.missing import write_missing
+from runner.cli import standing, targets
 from runner.cli.output import counting
 from runner.errors import UsageError
 from runner.extras import missing
@@ -22,7 +22,7 @@ from runner.records import Summary
 from runner.report import plain
 from runner.reporting import write_report
 from runner.status import Status, last_run, status_of
-from runner.storage import STATE, refusals
+from runner.storage import STATE, refusals, write_whole
 from runner.traces import summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
@@ -35,7 +35,8 @@ def status(arguments: Namespace) -> int:
         sys.stdout.writelines(found.lines_to_do())
         return _all_there(found)
     if arguments.missing_file:
-        write_missing(arguments.missing_file, found.lines_to_do(arguments.missing_file), found)
+        lines = found.lines_to_do(arguments.missing_file)
+        targets.write_lines("--missing-file", arguments.missing_file, lines, found)
     if arguments.json:
         _print_object(standing.status_fields(arguments.folder, found))
     else:
@@ -50,7 +51,7 @@ def report(arguments: Namespace) -> int:
     if arguments.format == "html":
         return _write_page(path, arguments)
     told = chronicle_of(path)
-    with _stdout_or(arguments.output):
+    with _told_to(arguments.output, path):
         if arguments.format == "json":
             last = last_run(path, read_progress(path / STATE))
             _print_object(standing.report_fields(told, _summary(path), last))
@@ -58,6 +59,21 @@ def report(arguments: Namespace) -> int:
             for line in text_lines(told) if arguments.format == "text" else markdown_lines(told):
                 print(line)
     return 0
+
+
+@contextmanager
+def _told_to(file: str | None, folder: Path) -> Iterator[None]:
+    """Let what is printed go to a file, if one is named. Raises UsageError, StorageError."""
+    if file in (None, "-"):
+        yield
+        return
+    assert file is not None
+    target = targets.checked_for("--output", file, folder)
+    said = io.StringIO()
+    with redirect_stdout(said):
+        yield
+    with refusals(f"{file} can't be written"):
+        write_whole(target, [said.getvalue()])
 
 
 def _summary(path: Path) -> Summary | None:
@@ -74,7 +90,7 @@ def _write_page(path: Path, arguments: Namespace) -> int:
         raise UsageError("--output -: expected a file: a page is not for a terminal; the other formats may go there")
     if arguments.thumbnails < 0:
         raise UsageError(f"--thumbnails: expected a number, 0 or more, got {arguments.thumbnails}")
-    to = Path(arguments.output) if arguments.output else None
+    to = targets.checked_for("--output", arguments.output, path) if arguments.output else None
     with counting("picture") as shown:
         written = write_report(
             path,
@@ -84,25 +100,10 @@ def _write_page(path: Path, arguments: Namespace) -> int:
             observe=shown.observe,
         )
     size = f"{written.size_bytes / 1e6:.1f} MB"
-    print(f"{plain(str(written.path))}: {plain(verdict(written.told))} ({size})")
+    print(f"{plain(arguments.output or str(written.path))}: {plain(verdict(written.told))} ({size})")
     for note in (*written.told.notes, *written.notes):
         print(f"note: {plain(note)}")
     return 0
-
-
-@contextmanager
-def _stdout_or(file: str | None) -> Iterator[None]:
-    """Let what is printed go to a file, if one is named. Raises StorageError."""
-    if file in (None, "-"):
-        yield
-        return
-    assert file is not None
-    with (
-        refusals(f"{file} can't be written"),
-        open(file, "w", encoding="utf-8", errors="backslashreplace") as stream,
-        redirect_stdout(stream),
-    ):
-        yield
 
 
 def verify(arguments: Namespace) -> int:

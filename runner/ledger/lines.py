@@ -186,5 +186,5 @@ def _slow_end(line: bytes) -> End | None:
             None if last is None else float(last),
             json.dumps(found.error or "").encode(),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -72,7 +72,7 @@ function makeFilters(told, changed) {
   const chip = (value, text, many) => make("button", { type: "button", class: `chip ${value.replace(":", "-")}`, "data-show": value, "aria-pressed": String(chosen.state === value) }, text, make("b", {}, asNumber(many)));
   const chips = [chip("all", "all", counts.all)];
   for (const [state, many] of [["failed", counts.failed], ["flagged", counts.flagged], ["pending", counts.pending], ["saved", counts.saved]]) {
-    if (many) chips.push(chip(state, state === "flagged" ? "look odd" : state, many));
+    if (many) chips.push(chip(state, state === "flagged" ? "need a look" : state, many));
   }
   const words = Object.entries(flags).sort((a, b) => b[1] - a[1]);
   if (words.length > 1) chips.push(...words.map(([word, many]) => chip(`flag:${word}`, word, many)));

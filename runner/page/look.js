@@ -10,7 +10,7 @@ function makeLook(sheet) {
     dialog.replaceChildren();
     if (location.hash === hashOf(told.rows.keys[look.row])) history.replaceState(null, "", location.pathname + location.search + "#sheet");
     const place = sheet.rows.indexOf(look.row);
-    if (place >= 0) focusPlace(sheet, place);
+    if (place >= 0 && !document.activeElement?.closest("a")) focusPlace(sheet, place); // a link has the focus again
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
@@ -33,11 +33,19 @@ function showLook(look, row) {
   look.row = row;
   const { told, dialog } = look;
   const key = told.rows.keys[row];
+  const focused = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : "";
   history.replaceState(null, "", hashOf(key));
   dialog.replaceChildren(headOf(look, row), make("div", { class: "look-body" }, stageOf(look, row), asideOf(look, row)));
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) focusAgain(dialog, focused);
+  else dialog.showModal();
   dialog.querySelector(".look-body").scrollTop = 0;
   dialog.setAttribute("aria-label", key);
+}
+
+/** Give the focus to the button that had it in the card before, else to the one that closes: without one, no key works. */
+function focusAgain(dialog, label) {
+  const buttons = [...dialog.querySelectorAll(".look-head button:not(:disabled)")];
+  (buttons.find((one) => one.getAttribute("aria-label") === label) ?? buttons.at(-1)).focus();
 }
 
 function step(look, by) {
@@ -100,7 +108,7 @@ function fillStage3d(look, row, stage, thumbnail) {
   const doubts = flagsOf(told, row).filter(([word]) => ["blank", "exploded"].includes(word));
   const doubt = doubts.map(([word, why]) => ` It is marked as ${word}${why ? `: ${why.replace(/\.$/, "")}` : ""}.`).join("");
   let opening = 0;
-  const show = async (model, words) => {
+  const show = async (model, words, more) => {
     const mine = ++opening;
     const current = () => look.turn === turn && opening === mine;
     says.textContent = "Opening …";
@@ -116,7 +124,7 @@ function fillStage3d(look, row, stage, thumbnail) {
       await view.drawn;
       if (!current()) return;
       room.dataset.state = "drawn";
-      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words(view.count)}. Drag to turn, scroll to zoom.${doubt}`;
+      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words(view.count)}. Drag to turn, scroll to zoom.${more}`;
     } catch (error) {
       canvas.remove();
       if (!current()) return;
@@ -124,15 +132,34 @@ function fillStage3d(look, row, stage, thumbnail) {
       says.textContent = error.message;
     }
   };
-  const original = (file) => show(readFile(file), () => ", all of the file");
+  const original = (file) => {
+    const mine = isResultOf(told, row, file);
+    const words = mine ? ", all of the file" : ` in ${file.name}, another file than this result`;
+    return show(readFile(file), () => words, mine ? doubt : "");
+  };
   const axes = axesOf(look);
   stage.append(room, toolsOf(look, axes, room, original), says);
   dropZone(room, original);
   const count = told.pictures.count[told.pictureOf[row]];
-  if (hasModel(told, row)) setTimeout(() => look.turn === turn && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : "")), 60);
+  if (hasModel(told, row)) setTimeout(() => look.turn === turn && !opening && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : ""), doubt), 60);
   else {
     if (!thumbnail) room.append(make("p", { class: "empty poster" }, "There is no picture of this result."));
     says.textContent = `No small model of it stands in the page. Drop the result’s file here to look at it.${doubt}`;
+  }
+}
+
+/** Tell whether a file from the reader's disk is, by its name and size, a row's result. */
+function isResultOf(told, row, file) {
+  const name = fileUrl(told, row).split("/").pop();
+  const size = told.rows.size_bytes[row];
+  return file.name === unquoted(name) && (!size || size === file.size);
+}
+
+function unquoted(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name; // its bytes are no text
   }
 }
 

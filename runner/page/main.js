@@ -90,7 +90,7 @@ function printing(line, sheet) {
   window.addEventListener("afterprint", after);
 }
 
-/** Say what the endpoints of a run were idle for, all together. */
+/** Say what the endpoints of a run were idle for, all together, and of how much of their time nobody knows. */
 function idleWords(told, run) {
   const { turns } = told.runs[run];
   const sums = new Map();
@@ -99,8 +99,17 @@ function idleWords(told, run) {
     whole += wholeOf(told, run, turn);
     for (const [why, idle] of Object.entries(turn.idle)) sums.set(why, (sums.get(why) ?? 0) + idle);
   }
+  const unheard = (sums.get("unheard") ?? 0) / whole;
+  sums.delete("unheard");
   const shares = [...sums].map(([why, idle]) => [why, idle / whole]).filter(([, share]) => share >= 0.005).sort((a, b) => b[1] - a[1]);
-  return shares.map(([why, share]) => `${asPercent(share)} ${told.reasons[why] ?? why}`).join(", ");
+  const idle = shares.map(([why, share]) => `${asPercent(share)} ${told.reasons[why] ?? why}`).join(", ");
+  const said = [idle && `idle: ${idle}`, unheard >= 0.005 && `${asPercent(unheard)} ${told.reasons.unheard}`].filter(Boolean);
+  return said.length ? `Of the endpoints’ time, ${said.join("; ")}.` : "";
+}
+
+function nothingAsked(run) {
+  if (run.ended === null) return "No generation of this run has ended yet.";
+  return run.ended === "killed" ? "No generation of this run had ended." : "This run asked no endpoint for anything.";
 }
 
 function switchRun(told, line, run) {
@@ -110,13 +119,13 @@ function switchRun(told, line, run) {
   window.report.bars = until - from;
   byId("timeline-controls").hidden = until === from;
   byId("timeline-view").hidden = until === from;
-  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? "This run asked no endpoint for anything." : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}.`;
+  const says = cut ? "The attempts of this run did not fit into the page." : until === from ? nothingAsked(told.runs[run]) : `${several(until - from, "attempt")} on ${several(told.runs[run].turns.length, "endpoint")} in ${asLength(told.runs[run].seconds)}.`;
   byId("timeline-says").textContent = says;
   const hint = matchMedia("(pointer: coarse)").matches ? " Pinch to zoom, tap a bar." : " Drag to zoom in, or Ctrl and the wheel; a click keeps what a bar says.";
   if (until > from) byId("timeline-says").append(make("span", { class: "hint" }, hint));
   const idle = cut ? "" : idleWords(told, run);
   byId("idle-says").hidden = !idle;
-  byId("idle-says").textContent = `Of the endpoints’ time, idle: ${idle}.`;
+  byId("idle-says").textContent = idle;
   if (until > from) showRun(line, run);
 }
 
@@ -175,24 +184,24 @@ function beginTimeline(told) {
   return line;
 }
 
-/** Open the card that the page's address names, now and whenever it changes. */
+/** Open the card that the page's address names, now and whenever it changes; close it when it names none any more. */
 function followHashes(told, sheet, look, show) {
   const follow = () => {
-    if (!location.hash.startsWith("#key=")) return;
+    if (!location.hash.startsWith("#key=")) return look.dialog.open && look.dialog.close();
     let key = location.hash.slice(5);
     try {
       key = decodeURIComponent(key);
     } catch {
-      return;
+      return undefined;
     }
     const row = told.rows.keys.indexOf(key);
-    if (row < 0 || (look.row === row && look.dialog.open)) return;
+    if (row < 0 || (look.row === row && look.dialog.open)) return undefined;
     if (!sheet.rows.includes(row)) {
       byId("search").value = chosen.text = chosen.endpoint = chosen.change = "";
       byId("by-endpoint").value = byId("by-change").value = "";
       show("all");
     }
-    showLook(look, row);
+    return showLook(look, row);
   };
   window.addEventListener("hashchange", follow);
   follow();

@@ -38,7 +38,7 @@ function refill(sheet) {
 function measure(sheet) {
   const { box, list } = sheet;
   const room = box.clientWidth;
-  if (!room) return;
+  if (!room || sheet.everything) return;
   const least = room < 560 ? 158 : 224;
   sheet.columns = Math.max(1, Math.floor((room + GAP) / (least + GAP)));
   sheet.width = Math.floor((room - GAP * (sheet.columns - 1)) / sheet.columns);
@@ -62,7 +62,8 @@ function fillSoon(sheet) {
 
 /** Put the cards in sight, and one line beyond, into the page, and take out all others. */
 function fill(sheet) {
-  const { box, list, rows, columns, height, cards } = sheet;
+  const { box, list, rows, columns, height, cards, everything } = sheet;
+  if (everything) return;
   const line = height + GAP;
   const first = Math.max(0, Math.floor(box.scrollTop / line) - 1) * columns;
   const until = Math.min(rows.length, (Math.ceil((box.scrollTop + box.clientHeight) / line) + 1) * columns);

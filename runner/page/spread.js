@@ -125,7 +125,7 @@ function showSpread(told, run) {
     histogram("Fetching an image", times("image_s"), asLength, "No image was fetched."),
     histogram("Verifying and saving", times("save_s"), asLength, "Nothing was saved."));
   byId("distributions-view").replaceChildren(make("h3", {}, "Seconds of a generation, by endpoint"), boxPlots(told, run), figures);
-  byId("distributions-say").textContent = "Box: the middle half. Line in it: the median. Whiskers: without the 5 % at either end.";
+  byId("distributions-say").textContent = !document.querySelector(".bp") ? "" : "Box: the middle half. Line: the median. Whiskers: all but the quickest and the slowest 5 %.";
   histograms.forEach(drawHistogram);
 }
 

@@ -13,6 +13,15 @@ function makeStrip(told) {
   }
   strip.hidden = shown.length === 0;
   strip.append(...shown.map(([row, url]) => pairOf(told, row, url)));
+  if (shown.length) new ResizeObserver(() => hideCut(strip)).observe(strip);
+}
+
+/** Hide the pairs that fit no more into the row: what nobody sees nobody should come upon otherwise. */
+function hideCut(strip) {
+  const pairs = [...strip.children];
+  for (const one of pairs) one.hidden = false;
+  const cut = pairs.map((one) => one.offsetTop > pairs[0].offsetTop);
+  pairs.forEach((one, place) => (one.hidden = cut[place]));
 }
 
 function pairOf(told, row, url) {

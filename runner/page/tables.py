@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from runner.chronicle import REASONS, STATES, Chronicle, Run, Turn
+from runner.page.verdict import UNKNOWN
 from runner.page.words import percent, several, visible
 from runner.report import Cause, plain
 from runner.report.causes import cause_of
@@ -18,7 +19,8 @@ _ENDPOINTS_SHOWN = 8
 _NATURAL = ("start", "over", "end", "unheard")
 """Every endpoint is idle at the beginning and at the end."""
 
-_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://\S+?:? (?=\S)")
+_ADDRESS = re.compile(r"^(image: )?[a-z][a-z0-9+.-]*://\S+?(:?) (?=\S)")
+_SHORT = 300
 _LOOKED_AT = 20_000
 """After so many failed prompts no further examples are looked for."""
 
@@ -34,16 +36,16 @@ class Line:
     change: str
     tone: str
     others: str
+    busy: str
     parts: tuple[tuple[str, float, str], ...]
     most: str
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A cause of failures: the first one's ``error`` in full, and some ``keys`` that have it."""
+    """A cause of failures: the first one's ``error`` in full and in ``short``, and some ``keys`` that have it."""
 
     cause: Cause
-    text: str
     short: str
     error: str
     endpoints: tuple[str, ...]
@@ -64,6 +66,8 @@ def _line(told: Chronicle, run: Run, turn: Turn) -> Line:
     whole = max(run.seconds * turn.slots, told_of, 1e-9)
     idle = [(name, turn.idle.get(name, 0.0) / whole) for name in REASONS]
     parts = [(name, share, f"{percent(share)} {REASONS[name]}") for name, share in idle if share >= 0.001]
+    is_known = bool(turn.attempts) or run.ended not in (None, "killed")
+    busy = [("busy", turn.busy_s / whole, f"{percent(turn.busy_s / whole)} generating")] if is_known else []
     return Line(
         turn=turn,
         name=plain(server.name),
@@ -72,7 +76,8 @@ def _line(told: Chronicle, run: Run, turn: Turn) -> Line:
         change=change,
         tone=tone,
         others=_others(run, turn) if turn.slow else "",
-        parts=(("busy", turn.busy_s / whole, f"{percent(turn.busy_s / whole)} generating"), *parts),
+        busy=percent(turn.share) if is_known else UNKNOWN,
+        parts=(*busy, *parts),
         most=_why_idle(parts),
     )
 
@@ -125,14 +130,28 @@ def _block(told: Chronicle, cause: Cause, examples: list[int]) -> Block:
     tries = [told.rows.attempts[row] for row in examples]
     return Block(
         cause=cause,
-        text=plain(cause.text),
-        short=plain(_ADDRESS.sub("", next(iter(cause.error.splitlines()), "")))[:300],
+        short=plain(_short(cause.error)),
         error=visible(cause.error),
         endpoints=tuple(map(plain, cause.endpoints[:_ENDPOINTS_SHOWN])),
         more_endpoints=max(0, len(cause.endpoints) - _ENDPOINTS_SHOWN),
         keys=tuple(map(plain, keys)),
         tries=_tries(tries),
     )
+
+
+def _short(error: str) -> str:
+    """Return an error's first line without the address that it begins with.
+
+    >>> _short("http://a:1/generate answers 500: no room\\nat line 3")
+    'answers 500: no room'
+    >>> _short("image: http://a/b.png answers 404"), _short("image: http://a/b.png: took longer than image_s (5 s)")
+    ('the image answers 404', 'the image: took longer than image_s (5 s)')
+    """
+    first = next(iter(error.splitlines()), "")
+    found = _ADDRESS.match(first)
+    if found:
+        first = (f"the image{found[2]} " if found[1] else "") + first[found.end() :]
+    return first[:_SHORT] or "nobody said why"
 
 
 def _tries(tries: list[int]) -> str:

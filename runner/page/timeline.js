@@ -127,7 +127,8 @@ function nameRows(line) {
   for (const block of line.blocks) {
     const readable = block.height >= 10;
     const at = { top: `${block.y}px`, height: `${line.narrow ? block.label + 2 : block.height}px` };
-    const busy = block.turn ? asPercent(block.turn.share) : "";
+    const isHeard = block.slots.some((places) => places.length) || !["killed", null].includes(told.runs[run].ended);
+    const busy = !block.turn ? "" : isHeard ? asPercent(block.turn.share) : "–";
     const marks = [block.outages.length ? "out" : "", block.turn?.slow ? "slow" : ""].filter(Boolean);
     const why = whyIdle(told, run, block.turn);
     const badges = marks.map((mark) => make("span", { class: `badge ${mark}` }, mark));
@@ -138,7 +139,7 @@ function nameRows(line) {
     }
     names.push(make("div", { class: "tl-name", style: at, title: block.name }, ...(readable ? [name, ...badges] : [])));
     const meter = make("i", { class: "meter" }, make("i", { style: { width: `${100 * (block.turn?.share ?? 0)}%` } }));
-    sides.push(make("div", { class: "tl-side", style: at, title: `${busy} generating${why ? `, ${why}` : ""}` }, ...(readable ? [meter, make("b", {}, busy), make("span", { class: "muted" }, why)] : [])));
+    sides.push(make("div", { class: "tl-side", style: at, title: `${isHeard ? `${busy} generating` : block.name}${why ? `, ${why}` : ""}` }, ...(readable ? [meter, make("b", {}, busy), make("span", { class: "muted" }, why)] : [])));
   }
   line.labels.replaceChildren(...names);
   line.sides.replaceChildren(...sides);
@@ -179,7 +180,7 @@ function renderRow(line, place) {
   for (const kind of PAINT) {
     const found = boxes.get(kind);
     if (!found) continue;
-    const fill = kind === "outage" ? hatching() : theme.colour(kind);
+    const fill = kind === "outage" ? hatching("out-edge", "why-out") : kind === "why-unheard" ? hatching("pending", kind) : theme.colour(kind);
     children.push({ type: kind === "moved" ? "arrows" : "boxes", silent: true, shape: { boxes: found }, style: { fill } });
     if (kind === "outage") children.push({ type: "boxes", silent: true, shape: { boxes: edges(found) }, style: { fill: theme.colour("out-edge") } });
   }
@@ -196,12 +197,12 @@ function edges(boxes) {
 
 const hatches = new Map();
 
-function hatching() {
-  const colour = theme.colour("out-edge");
+function hatching(stripes, ground) {
+  const colour = theme.colour(stripes);
   if (!hatches.has(colour)) {
     const tile = make("canvas", { width: 8, height: 8 });
     const pen = tile.getContext("2d");
-    pen.fillStyle = theme.colour("why-out");
+    pen.fillStyle = theme.colour(ground);
     pen.fillRect(0, 0, 8, 8);
     pen.strokeStyle = colour;
     pen.lineWidth = 1.4;
@@ -257,6 +258,7 @@ function tellLegend(line) {
     entries.push(entry("hatched", "out"));
     whys.delete("out");
   }
+  if (whys.delete("unheard")) entries.push(entry("why-unheard", told.reasons.unheard));
   const gaps = Object.keys(told.reasons).filter((why) => whys.has(why)).map((why) => entry(`why-${why}`, told.reasons[why]));
   line.legend.replaceChildren(...entries, ...(gaps.length ? [make("li", { class: "muted" }, "idle:")] : []), ...gaps);
 }

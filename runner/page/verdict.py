@@ -12,6 +12,9 @@ from runner.report import plain, why
 
 Tone = Literal["good", "bad", "even"]
 
+UNKNOWN = "–"
+"""Stands where nobody can know a figure yet."""
+
 _FORMATS_NAMED = 3
 _NOTEWORTHY = 0.01
 """A smaller change than this share is none."""
@@ -66,23 +69,34 @@ def ending(run: Run) -> str:
         return "left its results and no word of how it ended; its length is that of its last trace"
     if run.ended == "stopped":
         return f"was stopped: {plain(run.why) or why(None)}"
-    return "went through its list"
+    return "finished"
 
 
 def doings(told: Chronicle, run: Run) -> str:
     """Say what a run did, as opposed to how the folder stands."""
-    parts = [f"{number(run.saved)} saved", f"{number(run.failed)} failed"]
+    counts = ((run.saved, "saved"), (run.failed, "failed"))
+    parts = [f"{number(many)} {word}" for many, word in counts if many or not is_unheard(run)]
     if run.pending:
         parts.append(f"{number(run.pending)} left pending")
     if run.skipped:
         parts.append(f"{number(run.skipped)} already there")
     if not run.attempts:
-        return f"It asked no endpoint for anything: {', '.join(parts)}"
+        return ": ".join(filter(None, (_asked_nothing(run), ", ".join(parts))))
     asked = several(sum(1 for turn in run.turns if turn.attempts), "endpoint")
     made = ", ".join(_formats(told))
     if made and run.saved:
         parts[0] = f"{several(run.saved, 'result')} saved ({made})"
-    return f"It asked {asked} in {several(run.attempts, 'attempt')}: {', '.join(parts)}"
+    what = f" ({plain(told.what)})" if told.what else ""
+    if run.ended is None:
+        return f"So far {several(run.attempts, 'attempt')} ended on {asked}{what}: {', '.join(parts)}"
+    return f"It asked {asked}{what} in {several(run.attempts, 'attempt')}: {', '.join(parts)}"
+
+
+def _asked_nothing(run: Run) -> str:
+    """Say why there is no attempt to be told of: a run without a summary may have asked, and not been answered."""
+    if run.ended is None:
+        return "No generation of this run has ended yet"
+    return "No generation of this run had ended" if run.ended == "killed" else "It asked no endpoint for anything"
 
 
 def _formats(told: Chronicle) -> list[str]:
@@ -97,28 +111,50 @@ def figures(told: Chronicle) -> list[Figure]:
     run, last = told.run, told.previous
     if run is None:
         return []
-    working = sum(1 for turn in run.turns if turn.attempts)
-    used = several(len(run.turns), "endpoint")
+    if is_unheard(run):
+        return _unheard(run)
     return [
-        Figure("Duration", duration(run.seconds), "wall clock", *_lengths(run, last)),
+        Figure("Duration", duration(run.seconds), "wall clock" if run.ended else "so far", *_lengths(run, last)),
         Figure("Throughput", figure(run.a_minute), "results a minute", *_paces(run, last)),
-        Figure("GPUs busy", percent(run.share), "of their time", *_shares(run, last)),
+        Figure("Endpoints busy", percent(run.share), "of their time", *_shares(run, last)),
         Figure("Received", size(run.bytes), f"in {several(run.saved, 'result')}", *_sizes(run, last)),
-        Figure("Endpoints", number(len(run.turns)), _outages(run, working, used), *_counts(run, last)),
+        Figure("Endpoints", number(len(run.turns)), _at_work(run), *_counts(run, last)),
     ]
 
 
-def _outages(run: Run, working: int, used: str) -> str:
+def is_unheard(run: Run) -> bool:
+    """Tell whether nobody can know what the endpoints did: the run goes on, or was killed, and none answered."""
+    return not run.attempts and run.ended in (None, "killed")
+
+
+def _unheard(run: Run) -> list[Figure]:
+    """Return the figures of a run of which no generation has ended: a zero would be a guess."""
+    so_far = "so far" if run.ended is None else "until its last trace"
+    return [
+        Figure("Duration", duration(run.seconds) if run.seconds else UNKNOWN, so_far),
+        Figure("Throughput", UNKNOWN, "results a minute"),
+        Figure("Endpoints busy", UNKNOWN, "of their time"),
+        Figure("Received", UNKNOWN, "in no result yet" if run.ended is None else "in no result"),
+        Figure("Endpoints", number(len(run.turns)) if run.turns else UNKNOWN, _at_work(run)),
+    ]
+
+
+def _at_work(run: Run) -> str:
+    """Say how many endpoints have answered, and what befell them."""
+    working = sum(1 for turn in run.turns if turn.attempts)
     out = sum(turn.outages for turn in run.turns)
     slow = sum(turn.slow for turn in run.turns)
-    parts = [f"{working} at work" if working < len(run.turns) else "all at work"] if run.turns else [used]
+    every = "all" if working == len(run.turns) else number(working) if working else "none"
+    parts = [f"{every} heard of so far" if run.ended is None else f"{every} at work"] if run.turns else ["none known"]
+    if is_unheard(run) and run.ended:
+        parts = ["none answered"]
     parts += [several(out, "outage")] if out else []
     parts += [f"{slow} slow"] if slow else []
     return ", ".join(parts)
 
 
 def _lengths(run: Run, last: Run | None) -> tuple[str, Tone]:
-    if last is None or not last.seconds:
+    if last is None or not last.seconds or run.ended is None:
         return "", "even"
     more = run.seconds - last.seconds
     if abs(more) < _NOTEWORTHY * last.seconds:

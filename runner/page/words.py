@@ -18,6 +18,15 @@ def visible(text: str) -> str:
     return "\n".join(plain(line) for line in text.splitlines())
 
 
+def last_parts(folder: str) -> str:
+    """Return the last two parts of a folder's path: one alone is "results" too often.
+
+    >>> last_parts("/data/demo/results/"), last_parts("results"), last_parts("/")
+    ('demo/results', 'results', '/')
+    """
+    return "/".join([part for part in folder.split("/") if part][-2:]) or folder
+
+
 def number(value: float) -> str:
     """Return a whole number with its thousands apart.
 

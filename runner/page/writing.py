@@ -75,6 +75,7 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "nonce": secrets.token_urlsafe(16),
         "headline": verdict.headline(told),
         "mood": verdict.mood(told),
+        "brand": words.last_parts(plain(told.folder)),
         "ending": verdict.ending(run) if run else "",
         "doings": verdict.doings(told, run) if run else "",
         "figures": verdict.figures(told),

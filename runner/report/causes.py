@@ -12,6 +12,8 @@ CAUSES_KEPT = 1000
 REST = "other causes"
 
 _REMEMBERED = 10_000
+_LONG = 4
+"""A shorter key may be any word of an error, such as the article; it is one only where names stand."""
 _ENDPOINTS_NAMED = 1000
 
 _SPECIFIC = (
@@ -74,7 +76,7 @@ class Causes:
         return sorted(causes, key=lambda one: (-one.count, one.text))
 
     def _text(self, error: str, key: str) -> str:
-        alike = _NUMBER.sub("0", error.replace(key, "KEY") if key else error)
+        alike = _NUMBER.sub("0", error.replace(key, "KEY") if len(key) >= _LONG else error)
         known = self._known.get(alike)
         if known is None:
             known = cause_of(error, key)
@@ -104,7 +106,10 @@ def cause_of(error: str, key: str = "") -> str:
     """
     text = " ".join(error.split())
     if key and key in text:
-        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(key)}(?![A-Za-z0-9])", "KEY", text)
+        name = re.escape(key)
+        anywhere = rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])"
+        where_names_stand = rf"^{name}\b|(?<![A-Za-z0-9]){name}(?=[:.])|(?<=[/'\"]){name}\b"
+        text = re.sub(anywhere if len(key) >= _LONG else where_names_stand, "KEY", text)
     for pattern, word in _SPECIFIC:
         text = pattern.sub(word, text)
     return text

@@ -1,11 +1,10 @@
-"""Where ``status --missing-file`` may write, and how: a list whole or not at all, and never over what a run needs."""
+"""Where a command may write what it is told to, and how: whole or not at all, and never over what a run needs."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,27 +14,50 @@ from pathlib import Path
 from runner.errors import UsageError
 from runner.lists import lists_in
 from runner.prompts import local_image
-from runner.status import Status
-from runner.storage import FILE_MODE, STATE
+from runner.status import Status, status_of
+from runner.storage import REPORT, STATE, write_whole
 
 _OPEN_FILES = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
 """A name that begins so may be that of a file that is open already, even if it is a usual one."""
 
 
-def write_missing(path: str, lines: Iterable[str], found: Status) -> None:
-    """Write the lines to a file, or into a device or a pipe. Raises UsageError, and then nothing was changed."""
+def write_lines(flag: str, path: str, lines: Iterable[str], found: Status) -> None:
+    """Write lines to the file that a flag names, or into a device or a pipe.
+
+    Raises UsageError, and then nothing was changed.
+    """
+    target = _checked(flag, path, found.config.output_folder, found)
     try:
-        if _is_special(path):
+        if is_special(path):
             _write_into(path, lines)
-        elif objection := _objection(path, found):
-            raise UsageError(f"--missing-file {path}: {objection}; choose another name")
         else:
-            _replace(os.path.realpath(path), lines)
+            write_whole(target, (line.encode(errors="surrogateescape") for line in lines))
     except OSError as error:
-        raise UsageError(f"--missing-file {path}: can't be written: {error.strerror or error}") from error
+        raise UsageError(f"{flag} {path}: can't be written: {error.strerror or error}") from error
 
 
-def _is_special(path: str) -> bool:
+def checked_for(flag: str, path: str, folder: Path) -> Path:
+    """Return the file that a path leads to, if a command about a folder may write there. Raises UsageError."""
+    try:
+        found = status_of(folder)
+    except UsageError:  # nobody knows the list: then nothing in the folder is replaced
+        found = None
+    return _checked(flag, path, folder, found)
+
+
+def _checked(flag: str, path: str, folder: Path, found: Status | None) -> Path:
+    try:
+        if is_special(path):
+            return Path(path)
+        if objection := _objection(path, folder, found):
+            raise UsageError(f"{flag} {path}: {objection}; choose another name")
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: can't be written: {error.strerror or error}") from error
+
+
+def is_special(path: str) -> bool:
+    """Tell whether a path is that of a device, a pipe or an open file, which is written into as it is."""
     if os.path.abspath(path).startswith(_OPEN_FILES):
         return True
     try:
@@ -53,33 +75,22 @@ def _write_into(path: str, lines: Iterable[str]) -> None:
         file.writelines(lines)
 
 
-def _replace(path: str, lines: Iterable[str]) -> None:
-    part = os.path.join(os.path.dirname(path), f".missing.{secrets.token_hex(4)}.part")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(lines)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
-
-
-def _objection(path: str, found: Status) -> str | None:
-    """Say why nothing may be written there; None if it may."""
-    target, state = os.path.realpath(path), found.config.output_folder / STATE
+def _objection(path: str, folder: Path, found: Status | None) -> str | None:
+    """Say why nothing may be written there; None if it may. ``found`` is None if the folder's list is not known."""
+    target, state = os.path.realpath(path), folder / STATE
     if any(_is_one(str(place), str(state)) or place.name == STATE for place in (Path(target), *Path(target).parents)):
         return f"{STATE} is the runner's own"
     if any(_is_one(target, one.config) for one in lists_in(state) if one.config):
         return "this is a config"
-    if any(_is_one(target, source) for source in _sources(found, target)):
+    if found and any(_is_one(target, source) for source in _sources(found, target)):
         return "this is the run's own prompts file"
     if not os.path.exists(target):
         return None
     name = os.path.basename(target)
-    if _is_one(os.path.dirname(target), str(found.config.output_folder)) and name not in found.unknown:
+    if _is_one(os.path.dirname(target), str(folder)) and name not in (*(found.unknown if found else ()), REPORT):
         return "this is a result"
+    if found is None:
+        return None
     images = (image for _, kept in found.prompts.encoded() if (image := local_image(kept)))
     if any(os.path.basename(image) == name and _is_one(target, image) for image in images):
         return "this is the image of a prompt"
