@@ -204,14 +204,13 @@ def test_a_result_without_a_picture_or_with_a_damaged_model_can_be_opened_from_t
         patch.setattr("runner.page.album.MODELS_BYTES", 0)
         write(tmp_path / "report.html", told, Gallery(pictures))
     (tmp_path / "cushion.ply").write_bytes(cushion())
-    for row, words in enumerate(["No small model of it", "is damaged", "is damaged"]):
+    for row, words in ((1, "is damaged"), (2, "is damaged"), (0, "No small model of it")):
+        tab.page.goto("about:blank")
         tab.open(tmp_path / "report.html", f"#key={told.rows.keys[row]}")
-        tab.page.reload()
-        says = tab.expect("dialog#look .stage-says")
-        says.to_contain_text(words)
-        tab.page.set_input_files("dialog#look input[type=file]", tmp_path / "cushion.ply")
-        says.to_contain_text("splats in cushion.ply")
-        tab.expect('dialog#look [aria-pressed="true"][title]').to_have_text("−y")
+        tab.expect("dialog#look .stage-says").to_contain_text(words)
+    tab.page.set_input_files("dialog#look input[type=file]", tmp_path / "cushion.ply")
+    tab.expect("dialog#look .stage-says").to_contain_text("splats in cushion.ply")
+    tab.expect('dialog#look [aria-pressed="true"][title]').to_have_text("−y")
 
 
 def test_a_view_of_what_is_hardly_to_be_seen_says_so(tab: Tab, tmp_path: Path) -> None:
