@@ -270,6 +270,18 @@ def test_what_is_at_no_place_is_left_out_without_a_word_in_the_console(viewer: T
     viewer.assert_quiet()
 
 
+def test_positions_of_64_bits_far_from_the_origin_keep_their_shape(viewer: Tab) -> None:
+    ring = mesh().vertices
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(ring)}\n"
+    header += "".join(f"property double {axis}\n" for axis in "xyz") + "end_header\n"
+    clouds = [header.encode() + (ring + far).astype("<f8").tobytes() for far in (0, 5e7)]
+    inks = []
+    for cloud in clouds:
+        inks.append(drawn(shown(viewer, cloud, "ply")[2])[0])
+        viewer.page.evaluate("view.dispose()")
+    assert inks[0] > 0.2 and abs(inks[0] - inks[1]) < 0.01
+
+
 def test_points_of_a_glb_are_as_large_as_those_of_a_ply(viewer: Tab) -> None:
     inks = []
     for kind in ("ply", "glb"):

@@ -124,7 +124,7 @@ function fillStage3d(look, row, stage, thumbnail) {
       await view.drawn;
       if (!current()) return;
       room.dataset.state = "drawn";
-      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words(view.count)}. Drag to turn, scroll to zoom.${more}`;
+      says.textContent = `${several(view.count, { mesh: "triangle", splats: "splat", points: "point" }[view.kind])}${words(view.count)}. Drag to turn, scroll to zoom.${more}`;
     } catch (error) {
       canvas.remove();
       if (!current()) return;

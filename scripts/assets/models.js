@@ -1,7 +1,7 @@
 // Make of a file's bytes what can be drawn: splats, a mesh or points.
 import { SplatFileType, SplatMesh } from "@sparkjsdev/spark";
 import {
-  DoubleSide, LoadingManager, Mesh, MeshStandardMaterial, Points, PointsMaterial, setConsoleFunction, Vector3,
+  BufferAttribute, DoubleSide, LoadingManager, Mesh, MeshStandardMaterial, Points, PointsMaterial, setConsoleFunction, Vector3,
 } from "three";
 import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 import { PLYLoader } from "three/addons/loaders/PLYLoader.js";
@@ -14,6 +14,7 @@ const PLAIN = 0xb8bdc7;
 const VISIBLE_OPACITY = 0.1;
 const SAMPLE_MOST = 20000;
 const DEVIATIONS = 2;
+const SAID_MOST = 160;
 
 /**
  * Return {kind, count, object, sample, up}: a three.js object, where some of its parts are, each as [x, y, z, radius], and
@@ -28,9 +29,14 @@ export async function model(bytes, format) {
     return made;
   } catch (error) {
     if (error instanceof Unreadable) throw error;
-    const why = String(error?.message ?? error).replace(/^THREE\.\w+: /, "");
-    throw new Unreadable(`This ${NAMES[format]} cannot be read: ${why}`, { cause: error });
+    throw new Unreadable(`This ${NAMES[format]} cannot be read: ${said(error)}`, { cause: error });
   }
+}
+
+/** Return what a library says, which may be as long as the file. */
+export function said(error) {
+  const text = String(error?.message ?? error).replace(/^THREE\.\w+: /, "");
+  return text.length > SAID_MOST ? `${text.slice(0, SAID_MOST)}…` : text;
 }
 
 const READERS = {
@@ -92,10 +98,22 @@ function surface(bytes, faces) {
 function parsed(bytes) {
   setConsoleFunction(() => {});
   try {
-    return new PLYLoader().parse(bytes.slice().buffer);
+    return single(new PLYLoader().parse(bytes.slice().buffer));
   } finally {
     setConsoleFunction(null);
   }
+}
+
+/** Make numbers of 64 bits, which no graphics card takes, ones of 32; positions from the first, or they would lose much. */
+function single(geometry) {
+  for (const [name, { array, itemSize }] of Object.entries(geometry.attributes)) {
+    if (!(array instanceof Float64Array)) continue;
+    const places = name === "position" ? array : [];
+    const first = Array.from({ length: itemSize }, (_, axis) => places.find((value, at) => at % itemSize === axis && Number.isFinite(value)) ?? 0);
+    geometry.setAttribute(name, new BufferAttribute(Float32Array.from(array, (value, at) => value - first[at % itemSize]), itemSize));
+  }
+  geometry.computeBoundingSphere();
+  return geometry;
 }
 
 /** Take out what has a corner at no place: of triangles, 3 `corners` each, or of points, 1. */

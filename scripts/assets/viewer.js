@@ -9,7 +9,7 @@ import {
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import { RoomEnvironment } from "three/addons/environments/RoomEnvironment.js";
 import { frame, robustBox, turn } from "./framing.js";
-import { free, model } from "./models.js";
+import { free, model, said } from "./models.js";
 
 const FIELD_DEGREES = 40;
 const PIXELS_MOST = 2;
@@ -27,7 +27,7 @@ async function open(element, { bytes, format, up, background = "#ffffff" }) {
     return new View(element, shown, up ?? shown.up, background);
   } catch (error) {
     free(shown.object);
-    throw error;
+    throw new Error(said(error), { cause: error });
   }
 }
 
