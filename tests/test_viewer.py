@@ -98,15 +98,15 @@ def gaussians(places: np.ndarray, size: float) -> bytes:
     return header.encode() + np.c_[places, rest].astype("<f4").tobytes()
 
 
-def skinned() -> bytes:
-    """A box without a material whose node is far away, which means nothing: its one joint says where it is."""
+def box_glb(node: dict[str, Any]) -> bytes:
+    """A box without a material, with one joint and three places for copies, as this node has it."""
     box = trimesh.creation.box((2, 1, 1))
     arrays = [box.vertices.astype("<f4"), np.zeros((8, 4), "u1"), np.tile(np.array([255, 0, 0, 0], "u1"), (8, 1))]
-    arrays += [box.faces.astype("<u2")]
+    arrays += [box.faces.astype("<u2"), np.array([[0, 0, 0], [6, 0, 0], [0, 6, 0]], "<f4")]
     binary = b"".join(one.tobytes() for one in arrays)
     begins = np.cumsum([0, *(one.nbytes for one in arrays)])
     views = [{"buffer": 0, "byteOffset": int(begins[n]), "byteLength": one.nbytes} for n, one in enumerate(arrays)]
-    kinds = [("VEC3", 5126, 8), ("VEC4", 5121, 8), ("VEC4", 5121, 8), ("SCALAR", 5123, 36)]
+    kinds = [("VEC3", 5126, 8), ("VEC4", 5121, 8), ("VEC4", 5121, 8), ("SCALAR", 5123, 36), ("VEC3", 5126, 3)]
     accessors: list[dict[str, Any]] = [
         {"bufferView": n, "type": kind, "componentType": part, "count": count}
         for n, (kind, part, count) in enumerate(kinds)
@@ -115,8 +115,9 @@ def skinned() -> bytes:
     accessors[2] |= {"normalized": True}
     said = {
         "asset": {"version": "2.0"},
+        "extensionsUsed": ["EXT_mesh_gpu_instancing"],
         "scenes": [{"nodes": [0, 1]}],
-        "nodes": [{"mesh": 0, "skin": 0, "translation": [50, 0, 0]}, {}],
+        "nodes": [{"mesh": 0, **node}, {}],
         "skins": [{"joints": [1]}],
         "meshes": [
             {"primitives": [{"attributes": {"POSITION": 0, "JOINTS_0": 1, "WEIGHTS_0": 2}, "indices": 3}]},
@@ -243,12 +244,23 @@ def test_few_large_splats_are_whole_in_the_picture(viewer: Tab) -> None:
     assert drawn(picture)[0] > 0.2
 
 
-def test_a_mesh_is_seen_where_its_joints_say_and_without_a_material(viewer: Tab) -> None:
-    name, count, picture = shown(viewer, skinned(), "glb")
-    assert (name, count) == ("mesh", 12)
-    ink, _ = drawn(picture)
-    assert ink > 0.1
+COPIES = {"extensions": {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": 4}}}}
+
+
+@pytest.mark.parametrize(
+    ("node", "count", "least"),
+    [({"skin": 0, "translation": [50, 0, 0]}, 12, 0.1), (COPIES, 36, 0.02)],
+    ids=["at its joint, not at its node", "at all its places"],
+)
+def test_a_mesh_is_seen_where_it_stands_and_without_a_material(
+    viewer: Tab, node: dict[str, Any], count: int, least: float
+) -> None:
+    name, counted, picture = shown(viewer, box_glb(node), "glb")
+    assert (name, counted) == ("mesh", count)
+    assert least < drawn(picture)[0] < 0.5
     assert np.median(picture[(picture < 240).any(axis=2)]) < 225, "white on white is not seen"
+    edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    assert edge.min() == 255, "it is cut at the edge"
 
 
 def test_a_ply_whose_faces_have_texture_coordinates_is_a_mesh(viewer: Tab) -> None:

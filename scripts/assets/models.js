@@ -1,7 +1,7 @@
 // Make of a file's bytes what can be drawn: splats, a mesh or points.
 import { SplatFileType, SplatMesh } from "@sparkjsdev/spark";
 import {
-  BufferAttribute, DoubleSide, LoadingManager, Mesh, MeshStandardMaterial, Points, PointsMaterial, setConsoleFunction, Vector3,
+  BufferAttribute, DoubleSide, LoadingManager, Matrix4, Mesh, MeshStandardMaterial, Points, PointsMaterial, setConsoleFunction, Vector3,
 } from "three";
 import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 import { PLYLoader } from "three/addons/loaders/PLYLoader.js";
@@ -158,7 +158,7 @@ function finished(object) {
   object.traverse((part) => {
     if (!part.isMesh && !part.isPoints) return;
     const size = checkedIndex(part.geometry) || part.geometry.getAttribute("position")?.count || 0;
-    if (part.isMesh) triangles += Math.floor(size / 3);
+    if (part.isMesh) triangles += Math.floor(size / 3) * (part.count ?? 1);
     else points += size;
     for (const material of [part.material].flat()) amend(material);
     parts.push(part);
@@ -188,18 +188,30 @@ function checkedIndex(geometry) {
 function sampled(parts) {
   const sample = [];
   const position = new Vector3();
-  const all = parts.reduce((sum, part) => sum + (part.geometry.getAttribute("position")?.count ?? 0), 0);
+  const all = parts.reduce((sum, part) => sum + (part.geometry.getAttribute("position")?.count ?? 0) * (part.count ?? 1), 0);
   const step = Math.ceil(all / SAMPLE_MOST);
   for (const part of parts) {
     const positions = part.geometry.getAttribute("position");
-    for (let place = 0; place < (positions?.count ?? 0); place += step) {
+    const copies = copiesOf(part);
+    for (let place = 0; place < (positions?.count ?? 0) * copies.length; place += step) {
+      const vertex = place % positions.count;
       // A mesh knows where skin and morph targets put a vertex.
-      if (part.isMesh) part.getVertexPosition(place, position);
-      else position.fromBufferAttribute(positions, place);
-      add(sample, position.applyMatrix4(part.matrixWorld), 0);
+      if (part.isMesh) part.getVertexPosition(vertex, position);
+      else position.fromBufferAttribute(positions, vertex);
+      add(sample, position.applyMatrix4(copies[Math.floor(place / positions.count)]), 0);
     }
   }
   return sample;
+}
+
+/** Return where a part stands, once or more often. */
+function copiesOf(part) {
+  if (!part.isInstancedMesh) return [part.matrixWorld];
+  return Array.from({ length: part.count }, (_, copy) => {
+    const matrix = new Matrix4();
+    part.getMatrixAt(copy, matrix);
+    return matrix.premultiply(part.matrixWorld);
+  });
 }
 
 function add(sample, { x, y, z }, radius) {
