@@ -370,3 +370,16 @@ def test_the_story_says_what_was_asked_for(tmp_path: Path) -> None:
 def test_only_changes_that_there_are_have_a_colour(tmp_path: Path) -> None:
     text = page_of(tmp_path, chronicles.chronicle(12, 4)).text
     assert re.findall(r'class="change (\w+)"', text) == ["saved", "none", "none"]
+
+
+def test_the_folder_is_named_so_that_it_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = page_of(tmp_path, replace(chronicles.chronicle(3, 1), folder="results"))
+    assert ("data-copy", str(tmp_path / "results")) in page.values
+    assert f"{tmp_path.name}/results" in page.seen
+
+
+def test_the_table_explains_only_what_it_shows(tmp_path: Path) -> None:
+    told = chronicles.chronicle(12, 4)
+    shown = set(re.findall(r'<li><i class="why-(\w+)"', page_of(tmp_path, told).text))
+    assert shown == {"busy", *(name for turn in told.runs[0].turns for name in turn.idle)}

@@ -164,8 +164,9 @@ def test_arrows_go_from_card_to_card_as_often_as_they_are_pressed(page: Tab) -> 
         page.expect("dialog#look h2").to_have_text(key)
 
 
-def test_the_way_back_from_a_key_closes_its_card(page: Tab) -> None:
-    page.page.click('#failures a[href="#key=refused"]')
+@pytest.mark.parametrize("way", ['#failures a[href="#key=refused"]', '.card[data-key="refused"]'])
+def test_the_way_back_closes_a_card(page: Tab, way: str) -> None:
+    page.page.click(way)
     page.page.wait_for_selector("dialog#look[open]")
     page.page.go_back()
     page.page.wait_for_selector("dialog#look", state="hidden")

@@ -34,7 +34,8 @@ function showLook(look, row) {
   const { told, dialog } = look;
   const key = told.rows.keys[row];
   const focused = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : "";
-  history.replaceState(null, "", hashOf(key));
+  const isNamed = dialog.open || location.hash === hashOf(key);
+  history[isNamed ? "replaceState" : "pushState"](null, "", hashOf(key)); // the way back closes what a click opened
   dialog.replaceChildren(headOf(look, row), make("div", { class: "look-body" }, stageOf(look, row), asideOf(look, row)));
   if (dialog.open) focusAgain(dialog, focused);
   else dialog.showModal();
@@ -144,7 +145,7 @@ function fillStage3d(look, row, stage, thumbnail) {
   if (hasModel(told, row)) setTimeout(() => look.turn === turn && !opening && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : ""), doubt), 60);
   else {
     if (!thumbnail) room.append(make("p", { class: "empty poster" }, "There is no picture of this result."));
-    says.textContent = `No small model of it stands in the page. Drop the result’s file here to look at it.${doubt}`;
+    says.textContent = `No small model of it stands in the page. Open the result’s file, or drop it here, to look at it.${doubt}`;
   }
 }
 

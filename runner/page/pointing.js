@@ -35,7 +35,7 @@ function tipOf(line, found, pinned) {
   if (found.attempt !== undefined) return attemptTip(line, found, pinned);
   const span = found.outage ?? found.gap;
   if (!span) return null;
-  const title = found.outage ? `${block.name} was out` : span.why === "unheard" ? `${block.name}, of which nobody has heard` : `${block.name} was idle`;
+  const title = found.outage ? `${block.name} was out` : span.why === "unheard" ? `${block.name}: not known` : `${block.name} was idle`;
   const why = found.outage ? span.why : told.reasons[span.why];
   return [
     make("strong", {}, title),

@@ -20,6 +20,7 @@ _NATURAL = ("start", "over", "end", "unheard")
 """Every endpoint is idle at the beginning and at the end."""
 
 _ADDRESS = re.compile(r"^(image: )?[a-z][a-z0-9+.-]*://\S+?(:?) (?=\S)")
+_DETAIL = re.compile(r'(?<=: )\{\s*"(?:detail|error|message)"\s*:\s*"([^"\\]+)"\s*\}$')
 _SHORT = 300
 _LOOKED_AT = 20_000
 """After so many failed prompts no further examples are looked for."""
@@ -140,10 +141,12 @@ def _block(told: Chronicle, cause: Cause, examples: list[int]) -> Block:
 
 
 def _short(error: str) -> str:
-    """Return an error's first line without the address that it begins with.
+    """Return an error's first line without the address that it begins with, and a JSON answer's words without JSON.
 
     >>> _short("http://a:1/generate answers 500: no room\\nat line 3")
     'answers 500: no room'
+    >>> _short('http://a:1 answers 422: {"detail":"no object"}')
+    'answers 422: no object'
     >>> _short("image: http://a/b.png answers 404"), _short("image: http://a/b.png: took longer than image_s (5 s)")
     ('the image answers 404', 'the image: took longer than image_s (5 s)')
     """
@@ -151,7 +154,7 @@ def _short(error: str) -> str:
     found = _ADDRESS.match(first)
     if found:
         first = (f"the image{found[2]} " if found[1] else "") + first[found.end() :]
-    return first[:_SHORT] or "nobody said why"
+    return _DETAIL.sub(r"\1", first)[:_SHORT] or "nobody said why"
 
 
 def _tries(tries: list[int]) -> str:

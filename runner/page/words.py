@@ -67,15 +67,16 @@ def duration(seconds: float) -> str:
 def size(many: float) -> str:
     """Say how many bytes something has.
 
-    >>> [size(n).replace(THIN, " ") for n in (0, 999, 1234, 5_600_000, 7.8e9, 1.2e12)]
-    ['0 B', '999 B', '1.23 kB', '5.60 MB', '7.80 GB', '1.20 TB']
+    >>> [size(n).replace(THIN, " ") for n in (0, 999, 1234, 14_000_000, 7.8e9, 1.2e12)]
+    ['0 B', '999 B', '1.23 kB', '14.0 MB', '7.80 GB', '1.20 TB']
     """
     if many < 1000:
         return f"{many:.0f}{THIN}B"
     for unit in ("kB", "MB", "GB"):
         many /= 1000
         if many < 1000:
-            return f"{many:.3g}{THIN}{unit}" if many >= 10 else f"{many:.2f}{THIN}{unit}"
+            digits = 2 if many < 10 else 1 if many < 100 else 0
+            return f"{many:.{digits}f}{THIN}{unit}"
     return f"{many / 1000:.2f}{THIN}TB"
 
 

@@ -18,7 +18,7 @@ from runner.page import verdict, words
 from runner.page.album import album
 from runner.page.links import folder_link
 from runner.page.packing import packed
-from runner.page.tables import blocks, lines
+from runner.page.tables import Line, blocks, lines
 from runner.pictures.records import Gallery
 from runner.report import plain
 from runner.storage import refusals, write_whole
@@ -69,19 +69,22 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
     thumbnails, models = album(told, gallery)
     content = packed(told, gallery, thumbnails, models, folder_link(Path(told.folder), path))
     run = told.run
+    folder = str(Path(told.folder).absolute())
+    table = lines(told, run) if run else []
     return {
         "told": told,
         "run": run,
         "nonce": secrets.token_urlsafe(16),
         "headline": verdict.headline(told),
         "mood": verdict.mood(told),
-        "brand": words.last_parts(plain(told.folder)),
+        "folder": folder,
+        "brand": words.last_parts(plain(folder)),
         "ending": verdict.ending(run) if run else "",
         "doings": verdict.doings(told, run) if run else "",
         "figures": verdict.figures(told),
-        "lines": lines(told, run) if run else [],
+        "lines": table,
         "blocks": blocks(told),
-        "reasons": REASONS,
+        "reasons": _reasons(table),
         "notes": [*map(plain, (*told.notes, *gallery.notes)), *content.notes],
         "odd": len(_odd(told, gallery)),
         "style": Markup(_source("style.css")),
@@ -92,6 +95,12 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "charts": Markup(_bundle("charts")),
         "viewer": Markup(_bundle("viewer")),
     }
+
+
+def _reasons(table: Iterable[Line]) -> dict[str, str]:
+    """Return those reasons to be idle that the table shows."""
+    shown = {name for line in table for name, _, _ in line.parts}
+    return {name: text for name, text in REASONS.items() if name in shown}
 
 
 def _odd(told: Chronicle, gallery: Gallery) -> set[int]:
