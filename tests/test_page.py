@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import random
 import re
+import string
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -227,6 +229,35 @@ def test_a_page_with_far_too_much_still_has_every_prompt(tmp_path: Path, monkeyp
     page = page_of(tmp_path, told, chronicles.gallery(told, tmp_path / "pictures", drawn=20))
     assert len(page.content["rows"]["keys"]) == 300  # type: ignore[index]
     assert "What was asked is not in this page" in page.words
+
+
+@pytest.mark.parametrize("flagged", [False, True], ids=["texts", "flagged"])
+def test_texts_give_way_before_the_page_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flagged: bool
+) -> None:
+    told = chronicles.chronicle(600, 2)
+    draw = random.Random(1)
+    texts = {row: "".join(draw.choices(string.ascii_letters, k=300)) for row in range(600)}
+    pictures = {
+        row: Picture("text", words="" if flagged and row else words, flags=(("odd", words),) if flagged else ())
+        for row, words in texts.items()
+    }
+    empty = len(page_of(tmp_path, told).packed["data"])
+    for most in (60_000, 20_000):
+        monkeypatch.setattr(packing, "PACKED_BYTES", empty + most)
+        page = page_of(tmp_path, told, Gallery(pictures))
+        assert len(page.packed["data"]) <= packing.PACKED_BYTES
+        left = page.content["pictures"]["words"]  # type: ignore[index]
+        if flagged:
+            assert len(page.content["pictures"]["flags"]) == 600  # type: ignore[index]
+            assert "Of some results only a word says here what is wrong" in page.words
+        elif most == 60_000:
+            assert left == {str(row): f"{words[:59]}…" for row, words in texts.items()}
+            assert "Of texts only the beginning stands in this page" in page.words
+        else:
+            assert len(left) == 150
+            assert "450 texts can't be read in this page, of others only the beginning" in page.words
+    assert pictures[599].flags == ((("odd", texts[599]),) if flagged else ())
 
 
 def test_pictures_of_what_is_odd_stand_in_the_page_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

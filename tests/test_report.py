@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from runner.chronicle import Server
 from runner.cli import main
 from runner.config import config_from
 from runner.page import write
-from runner.pictures.records import Gallery
+from runner.pictures.records import Gallery, Picture
 from runner.server.image import Subject
 from runner.server.splat import generate
 
@@ -178,6 +179,53 @@ def test_a_file_from_the_disk_is_called_by_its_name_if_it_is_not_the_result(page
     for key, words in (("cushion", "all of the file"), ("retried", "in retried.ply, another file than this result")):
         page.page.set_input_files("dialog#look input[type=file]", night.with_name(f"{key}.ply"))
         says.to_contain_text(words)
+
+
+def test_a_file_that_cannot_be_shown_leaves_the_view_as_it_was(page: Tab, tmp_path: Path) -> None:
+    (tmp_path / "web.ply").write_bytes(b"<html>502 Bad Gateway</html>")
+    page.page.click('.card[data-key="cushion"]')
+    page.expect("dialog#look .stage-says").to_contain_text("Drag to turn")
+    before = page.picture("dialog#look .stage-canvas canvas")
+    page.page.set_input_files("dialog#look input[type=file]", tmp_path / "web.ply")
+    page.expect("dialog#look .stage-says").to_contain_text("no PLY")
+    page.expect("dialog#look .stage-canvas").to_have_count(1)
+    assert (page.picture("dialog#look .stage-canvas canvas") == before).all()
+
+
+def test_a_result_without_a_picture_or_with_a_damaged_model_can_be_opened_from_the_disk(
+    tab: Tab, tmp_path: Path
+) -> None:
+    told = chronicles.chronicle(3, 1, folder=str(tmp_path))
+    told.rows.formats[:] = ["spz"] * 3
+    scripts = {1: "runnerModel(", 2: 'runnerModel("0","spz","AAAA");'}
+    for row, text in scripts.items():
+        (tmp_path / f"{row}.js").write_text(text)
+    flags = (("blank", "it is so small"),)
+    pictures = {row: Picture("splats", model=tmp_path / f"{row}.js", flags=flags) for row in scripts}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runner.page.album.MODELS_BYTES", 0)
+        write(tmp_path / "report.html", told, Gallery(pictures))
+    (tmp_path / "cushion.ply").write_bytes(cushion())
+    for row, words in ((1, "is damaged"), (2, "is damaged"), (0, "No small model of it")):
+        tab.page.goto("about:blank")
+        tab.open(tmp_path / "report.html", f"#key={told.rows.keys[row]}")
+        tab.expect("dialog#look .stage-says").to_contain_text(words)
+    tab.page.set_input_files("dialog#look input[type=file]", tmp_path / "cushion.ply")
+    tab.expect("dialog#look .stage-says").to_contain_text("splats in cushion.ply")
+    tab.expect('dialog#look [aria-pressed="true"][title]').to_have_text("−y")
+
+
+def test_a_view_of_what_is_hardly_to_be_seen_says_so(tab: Tab, tmp_path: Path) -> None:
+    told = chronicles.chronicle(1, 1, folder=str(tmp_path))
+    model = tmp_path / "one.js"
+    model.write_text(f'runnerModel("0","ply","{base64.b64encode(cushion()).decode()}");')
+    write(
+        tmp_path / "report.html",
+        told,
+        Gallery({0: Picture("splats", model=model, flags=(("exploded", "2 are far"),))}),
+    )
+    tab.open(tmp_path / "report.html", f"#key={told.rows.keys[0]}")
+    tab.expect("dialog#look .stage-says").to_contain_text("scroll to zoom. It is marked as exploded: 2 are far.")
 
 
 def test_what_does_not_fit_under_the_verdict_is_hidden_from_everybody(page: Tab) -> None:

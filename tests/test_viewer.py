@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+import zstandard
 from browser import Tab, fresh_tab
 from conftest import REPOSITORY
 
@@ -63,17 +64,73 @@ def splats(side: int = 24) -> bytes:
     return generate(Subject(colour, mask, mask * side / 6.0), seed=1)
 
 
-def spz(count: int = 600) -> bytes:
-    """A cushion of splats as SPZ version 2: one attribute after the other, all quantised."""
-    rng = np.random.default_rng(1)
-    places = rng.uniform(-1, 1, size=(count, 3))
+def spz(container: str = "gzip", count: int = 600) -> bytes:
+    """A cube of splats as SPZ, red above and blue below: one attribute after the other, all quantised.
+
+    In ``gzip`` (version 2) and in ``streams`` (version 4) y is up, as Niantic has it; in ``zstd`` it is down.
+    """
+    places = np.random.default_rng(1).uniform(-1, 1, size=(count, 3))
+    colours = np.where(places[:, 1:2] > 0, (200, 60, 60), (60, 60, 200)).astype("u1")
+    if container == "zstd":
+        places *= (1, -1, -1)
     fixed = np.round(places * 4096).astype("<i4").view("u1").reshape(count, 3, 4)[:, :, :3]
-    colours = rng.integers(40, 200, size=(count, 3), dtype="u1")
     scales = np.full((count, 3), int((np.log(0.08) + 10) * 16), dtype="u1")
     turns = np.full((count, 3), 128, dtype="u1")
-    parts = [fixed, np.full(count, 250, dtype="u1"), colours, scales, turns]
-    header = struct.pack("<4sIIBBBB", b"NGSP", 2, count, 0, 12, 0, 0)
-    return gzip.compress(header + b"".join(part.tobytes() for part in parts), mtime=0)
+    if container == "streams":
+        turns = np.full(count, 3 << 30, dtype="<u4")
+    parts = [one.tobytes() for one in (fixed, np.full(count, 250, dtype="u1"), colours, scales, turns)]
+    content = struct.pack("<4sIIBBBB", b"NGSP", 2, count, 0, 12, 0, 0) + b"".join(parts)
+    if container == "gzip":
+        return gzip.compress(content, mtime=0)
+    if container == "zstd":
+        return zstandard.compress(content)
+    packed = [zstandard.compress(part) for part in parts]
+    table = b"".join(struct.pack("<QQ", len(small), len(part)) for small, part in zip(packed, parts, strict=True))
+    return struct.pack("<4sIIBBBBI12x", b"NGSP", 4, count, 0, 12, 0, 5, 32) + table + b"".join(packed)
+
+
+def gaussians(places: np.ndarray, size: float) -> bytes:
+    """Round grey splats as PLY."""
+    names = [*"xyz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", *(f"scale_{k}" for k in range(3))]
+    names += [f"rot_{k}" for k in range(4)]
+    rest = np.tile([0, 0, 0, 6, *[np.log(size)] * 3, 1, 0, 0, 0], (len(places), 1))
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(places)}\n"
+    header += "".join(f"property float {name}\n" for name in names) + "end_header\n"
+    return header.encode() + np.c_[places, rest].astype("<f4").tobytes()
+
+
+def box_glb(node: dict[str, Any]) -> bytes:
+    """A box without a material, with one joint and three places for copies, as this node has it."""
+    box = trimesh.creation.box((2, 1, 1))
+    arrays = [box.vertices.astype("<f4"), np.zeros((8, 4), "u1"), np.tile(np.array([255, 0, 0, 0], "u1"), (8, 1))]
+    arrays += [box.faces.astype("<u2"), np.array([[0, 0, 0], [6, 0, 0], [0, 6, 0]], "<f4")]
+    binary = b"".join(one.tobytes() for one in arrays)
+    begins = np.cumsum([0, *(one.nbytes for one in arrays)])
+    views = [{"buffer": 0, "byteOffset": int(begins[n]), "byteLength": one.nbytes} for n, one in enumerate(arrays)]
+    kinds = [("VEC3", 5126, 8), ("VEC4", 5121, 8), ("VEC4", 5121, 8), ("SCALAR", 5123, 36), ("VEC3", 5126, 3)]
+    accessors: list[dict[str, Any]] = [
+        {"bufferView": n, "type": kind, "componentType": part, "count": count}
+        for n, (kind, part, count) in enumerate(kinds)
+    ]
+    accessors[0] |= {"min": [-1, -0.5, -0.5], "max": [1, 0.5, 0.5]}
+    accessors[2] |= {"normalized": True}
+    said = {
+        "asset": {"version": "2.0"},
+        "extensionsUsed": ["EXT_mesh_gpu_instancing"],
+        "scenes": [{"nodes": [0, 1]}],
+        "nodes": [{"mesh": 0, **node}, {}],
+        "skins": [{"joints": [1]}],
+        "meshes": [
+            {"primitives": [{"attributes": {"POSITION": 0, "JOINTS_0": 1, "WEIGHTS_0": 2}, "indices": 3}]},
+        ],
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(binary)}],
+    }
+    text = json.dumps(said).encode()
+    chunks = [(b"JSON", text + b" " * (-len(text) % 4)), (b"BIN\0", binary + bytes(-len(binary) % 4))]
+    body = b"".join(struct.pack("<I4s", len(content), name) + content for name, content in chunks)
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body
 
 
 def mesh() -> trimesh.Trimesh:
@@ -93,6 +150,8 @@ def plain_ply(faces: str, *vertices: str) -> bytes:
         f"property float {a}\n" for a in "xyz"
     )
     face = "element face 1\nproperty list uchar int vertex_indices\n" if faces else ""
+    if faces.count(" ") > 3:
+        face += "property list uchar float texcoord\n"
     return "\n".join([header + face + "end_header", *vertices, faces, ""]).encode()
 
 
@@ -118,7 +177,7 @@ def viewer(opened: Tab) -> Iterator[Tab]:
     opened.page.evaluate("window.view?.dispose()")
 
 
-def shown(viewer: Tab, content: bytes, kind: str, up: str = "y") -> tuple[str, int, np.ndarray]:
+def shown(viewer: Tab, content: bytes, kind: str, up: str | None = "y") -> tuple[str, int, np.ndarray]:
     """Open it; return what the view says it is, how much of it there is, and the picture."""
     text = base64.b64encode(content).decode()
     name, count, left = viewer.page.evaluate("(one) => show(...one)", [text, kind, up])
@@ -170,6 +229,82 @@ def test_up_turns_the_object(viewer: Tab) -> None:
     assert of_colour(upside_down, 2) < 0.45 < 0.55 < of_colour(upside_down, 0)
 
 
+@pytest.mark.parametrize("container", ["gzip", "zstd", "streams"])
+def test_an_spz_in_any_container_stands_the_right_way_up(viewer: Tab, container: str) -> None:
+    name, count, picture = shown(viewer, spz(container), "spz", None)
+    assert (name, count) == ("splats", 600)
+    assert of_colour(picture, 0) < 0.45 < 0.55 < of_colour(picture, 2)
+    assert viewer.page.evaluate("view.up") == ("-y" if container == "zstd" else "y")
+
+
+def test_few_large_splats_are_whole_in_the_picture(viewer: Tab) -> None:
+    rng = np.random.default_rng(3)
+    _, _, picture = shown(viewer, gaussians(rng.uniform(-1, 1, size=(40, 3)), 0.4), "ply")
+    edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    assert edge.min() > 225, "they are cut at the edge"
+    assert drawn(picture)[0] > 0.2
+
+
+COPIES = {"extensions": {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": 4}}}}
+
+
+@pytest.mark.parametrize(
+    ("node", "count", "least"),
+    [({"skin": 0, "translation": [50, 0, 0]}, 12, 0.1), (COPIES, 36, 0.02)],
+    ids=["at its joint, not at its node", "at all its places"],
+)
+def test_a_mesh_is_seen_where_it_stands_and_without_a_material(
+    viewer: Tab, node: dict[str, Any], count: int, least: float
+) -> None:
+    name, counted, picture = shown(viewer, box_glb(node), "glb")
+    assert (name, counted) == ("mesh", count)
+    assert least < drawn(picture)[0] < 0.5
+    assert np.median(picture[(picture < 240).any(axis=2)]) < 225, "white on white is not seen"
+    edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    assert edge.min() == 255, "it is cut at the edge"
+
+
+def test_a_ply_whose_faces_have_texture_coordinates_is_a_mesh(viewer: Tab) -> None:
+    square = plain_ply("4 0 1 2 3 8 0 0 1 0 1 1 0 1", "0 0 0", "1 0 0", "1 1 0", "0 1 0")
+    name, count, picture = shown(viewer, square, "ply")
+    assert (name, count) == ("mesh", 2)
+    assert drawn(picture)[0] > 0.1
+
+
+def test_what_is_at_no_place_is_left_out_without_a_word_in_the_console(viewer: Tab) -> None:
+    ring = mesh()
+    ring.vertices[:20] = np.nan
+    whole = trimesh.Trimesh(ring.vertices, ring.faces, process=False)
+    name, count, picture = shown(viewer, whole.export(file_type="ply"), "ply")
+    assert name == "mesh" and 1900 < count < 2048 and drawn(picture)[0] > 0.1
+    viewer.page.evaluate("view.dispose()")
+    name, count, picture = shown(viewer, trimesh.PointCloud(ring.vertices).export(file_type="ply"), "ply")
+    assert (name, count) == ("points", 1004) and drawn(picture)[0] > 0.1
+    viewer.assert_quiet()
+
+
+def test_positions_of_64_bits_far_from_the_origin_keep_their_shape(viewer: Tab) -> None:
+    ring = mesh().vertices
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(ring)}\n"
+    header += "".join(f"property double {axis}\n" for axis in "xyz") + "end_header\n"
+    clouds = [header.encode() + (ring + far).astype("<f8").tobytes() for far in (0, 5e7)]
+    inks = []
+    for cloud in clouds:
+        inks.append(drawn(shown(viewer, cloud, "ply")[2])[0])
+        viewer.page.evaluate("view.dispose()")
+    assert inks[0] > 0.2 and abs(inks[0] - inks[1]) < 0.01
+
+
+def test_points_of_a_glb_are_as_large_as_those_of_a_ply(viewer: Tab) -> None:
+    inks = []
+    for kind in ("ply", "glb"):
+        ring = mesh()
+        cloud = trimesh.PointCloud(ring.vertices, colors=ring.visual.vertex_colors)
+        inks.append(drawn(shown(viewer, cloud.export(file_type=kind), kind)[2])[0])
+        viewer.page.evaluate("view.dispose()")
+    assert inks[0] > 0.2 and abs(inks[0] - inks[1]) < 0.02
+
+
 FRAMES = """async () => {
   const own = requestAnimationFrame;
   let asked = 0;
@@ -212,9 +347,15 @@ BROKEN = {
     "no vertex": (plain_ply(""), "ply", "nothing that can be shown"),
     "a face of nothing": (plain_ply("3 0 1 99", "0 0 0", "1 0 0", "0 1 0"), "ply", "a face names vertex 99 of 3"),
     "splats in text": (splats().replace(b"binary_little_endian", b"ascii"), "ply", "as ascii"),
+    "splats in two dimensions": (splats().replace(b"scale_2", b"scale_x"), "ply", "holds flat splats"),
     "a web page": (b"<html>502 Bad Gateway</html>", "spz", "no SPZ file"),
     "an SPZ that says more than it holds": (gzip.compress(OVERSTATED), "spz", "unpacks to 4,012 bytes"),
-    "an SPZ of tomorrow": (b"NGSP\4" + bytes(60), "spz", "version 4"),
+    "an SPZ of tomorrow": (b"NGSP\5" + bytes(60), "spz", "version 5; this view reads 1 to 4"),
+    "streams cut short": (spz("streams")[:-9], "spz", "ends early"),
+    "streams that hold more than they say": (spz("streams").replace(b"X\2\0\0", b"W\2\0\0", 1), "spz", "more than"),
+    "a frame cut short": (spz("zstd")[:-9], "spz", "damaged or ends early"),
+    "a frame of something else": (zstandard.compress(b"no splats at all"), "spz", "no SPZ file"),
+    "no numbers": (plain_ply("", "nan 0 0", "0 nan 0"), "ply", "its positions are no numbers"),
     "a GLB cut short": (GLB[:-100], "glb", "ends early"),
     "a GLB without sense": (GLB.replace(b'"bufferViews"', b'"bufferViewZ"'), "glb", "cannot be read"),
     "a GLB in pieces": (GLB.replace(b'{"byteLength"', b'{"uri":"x","n"', 1), "glb", "another file"),

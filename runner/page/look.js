@@ -82,7 +82,7 @@ function stageOf(look, row) {
   const thumbnail = pictureUrl(told, row, "thumbnail");
   const place = told.pictureOf[row];
   const kind = place < 0 ? "" : told.pictures.kinds[told.pictures.kind[place]];
-  if (is3d(told, row)) fillStage3d(look, row, stage, thumbnail, kind);
+  if (is3d(told, row)) fillStage3d(look, row, stage, thumbnail);
   else if (kind === "image" && fileUrl(told, row)) fillStageImage(stage, fileUrl(told, row), thumbnail);
   else if (told.pictures.words[row] && state === "saved") stage.append(make("pre", { class: "stage-text", tabindex: "0" }, told.pictures.words[row]));
   else if (thumbnail) stage.append(make("img", { class: "still", src: thumbnail, alt: "The result" }));
@@ -100,47 +100,53 @@ function fillStageImage(stage, url, thumbnail) {
   stage.append(image);
 }
 
-function fillStage3d(look, row, stage, thumbnail, kind) {
+function fillStage3d(look, row, stage, thumbnail) {
   const { told } = look;
   const room = make("div", { class: "stage-3d", "data-state": "waiting" });
   const says = make("p", { class: "stage-says", role: "status" }, "");
   if (thumbnail) room.append(make("img", { class: "still poster", src: thumbnail, alt: "The result" }));
   const turn = look.turn;
-  const failed = (error) => {
-    if (look.turn !== turn) return;
-    room.dataset.state = "failed";
-    says.textContent = error.message;
-  };
-  const show = async (model, words) => {
+  const doubts = flagsOf(told, row).filter(([word]) => ["blank", "exploded"].includes(word));
+  const doubt = doubts.map(([word, why]) => ` It is marked as ${word}${why ? `: ${why.replace(/\.$/, "")}` : ""}.`).join("");
+  let opening = 0;
+  const show = async (model, words, more) => {
+    const mine = ++opening;
+    const current = () => look.turn === turn && opening === mine;
     says.textContent = "Opening …";
     const canvas = make("div", { class: "stage-canvas" });
     room.append(canvas);
     try {
-      const view = await openModel(canvas, await model, models.up[kind]);
-      if (look.turn !== turn) return view.dispose();
+      const view = await openModel(canvas, await model);
+      if (!current()) return void (view.dispose(), canvas.remove());
       look.view?.dispose();
       for (const old of [...room.querySelectorAll(".stage-canvas, .poster")]) if (old !== canvas) old.remove();
       look.view = view;
+      axes.show(view.up);
       await view.drawn;
+      if (!current()) return;
       room.dataset.state = "drawn";
-      says.textContent = `${asNumber(view.count)} ${{ mesh: "triangles" }[view.kind] ?? view.kind}${words(view.count)}. Drag to turn, scroll to zoom.`;
+      says.textContent = `${several(view.count, { mesh: "triangle", splats: "splat", points: "point" }[view.kind])}${words(view.count)}. Drag to turn, scroll to zoom.${more}`;
     } catch (error) {
       canvas.remove();
-      failed(error);
+      if (!current()) return;
+      room.dataset.state = look.view ? "drawn" : "failed";
+      says.textContent = error.message;
     }
-    return undefined;
   };
-  const original = async (file) => {
-    const bytes = new Uint8Array(await file.arrayBuffer());
-    look.view?.dispose();
-    look.view = null;
-    return show(Promise.resolve({ bytes, format: formatOf(bytes, file.name) }), () => (isResultOf(told, row, file) ? ", all of the file" : ` in ${file.name}, another file than this result`));
+  const original = (file) => {
+    const mine = isResultOf(told, row, file);
+    const words = mine ? ", all of the file" : ` in ${file.name}, another file than this result`;
+    return show(readFile(file), () => words, mine ? doubt : "");
   };
-  stage.append(room, toolsOf(look, kind, room, original), says);
+  const axes = axesOf(look);
+  stage.append(room, toolsOf(look, axes, room, original), says);
   dropZone(room, original);
   const count = told.pictures.count[told.pictureOf[row]];
-  if (hasModel(told, row)) setTimeout(() => look.turn === turn && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : "")), 60);
-  else says.textContent = "No small model of it stands in the page. Open the result’s file, or drop it here, to look at it.";
+  if (hasModel(told, row)) setTimeout(() => look.turn === turn && !opening && show(modelOf(told, row), (shown) => (count > shown ? ` of ${asNumber(count)}` : ""), doubt), 60);
+  else {
+    if (!thumbnail) room.append(make("p", { class: "empty poster" }, "There is no picture of this result."));
+    says.textContent = `No small model of it stands in the page. Open the result’s file, or drop it here, to look at it.${doubt}`;
+  }
 }
 
 /** Tell whether a file from the reader's disk is, by its name and size, a row's result. */
@@ -158,16 +164,34 @@ function unquoted(name) {
   }
 }
 
-function toolsOf(look, kind, room, original) {
-  const axes = ["y", "-y", "z", "-z"];
-  const buttons = axes.map((axis) => make("button", { type: "button", "aria-pressed": String(models.up[kind] === axis), title: `${axis} is up`, onclick: () => {
-    models.up[kind] = axis;
-    for (const [n, one] of buttons.entries()) one.setAttribute("aria-pressed", String(axes[n] === axis));
-    look.view?.setUp(axis);
-  } }, axis.replace("-", "−")));
+/** Return a file from the reader's disk as {bytes, format}. Rejects in words. */
+async function readFile(file) {
+  const content = await file.arrayBuffer().catch(() => {
+    throw new Error(`${file.name} can’t be read.`);
+  });
+  const bytes = new Uint8Array(content);
+  return { bytes, format: formatOf(bytes, file.name) };
+}
+
+/** Return the buttons that choose which way is up: their element, and how to show what is chosen. */
+function axesOf(look) {
+  const show = (chosen) => {
+    for (const [axis, button] of buttons) button.setAttribute("aria-pressed", String(axis === chosen));
+  };
+  const buttons = ["y", "-y", "z", "-z"].map((axis) => [axis, make("button", { type: "button", "aria-pressed": "false", title: `${axis} is up`, onclick: () => {
+    if (!look.view) return;
+    models.up[look.view.frame] = axis;
+    look.view.setUp(axis);
+    show(axis);
+  } }, axis.replace("-", "−"))]);
+  const element = make("span", { class: "joined", role: "group", "aria-label": "Which way is up" }, make("span", {}, "up"), ...buttons.map(([, button]) => button));
+  return { element, show };
+}
+
+function toolsOf(look, axes, room, original) {
   const picker = make("input", { type: "file", accept: ".ply,.spz,.glb,.splat", hidden: true, onchange: (event) => event.target.files[0] && original(event.target.files[0]) });
   return make("div", { class: "stage-tools" },
-    make("span", { class: "joined", role: "group", "aria-label": "Which way is up" }, make("span", {}, "up"), ...buttons),
+    axes.element,
     make("button", { type: "button", onclick: () => look.view?.reset() }, "Reset"),
     make("button", { type: "button", onclick: () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen?.()) }, "Full screen"),
     make("button", { type: "button", title: "Look at the original: choose the result’s file, or drop it on the view", onclick: () => picker.click() }, "Open the file …"), picker);

@@ -21,6 +21,9 @@ from runner.pictures.records import Gallery, Picture
 PACKED_BYTES = 8 * 1024 * 1024
 """What the data may take in the page, in base64."""
 
+_WORDS_SHORT = 60
+"""So many characters of a text stand in the page if there are too many texts."""
+
 _BITS = {"B": "u8", "H": "u16", "I": "u32", "L": "u32", "f": "f32", "d": "f64"}
 
 
@@ -42,6 +45,7 @@ class _Draft:
     content: dict[str, Any]
     notes: dict[str, str] = field(default_factory=dict)
     without: int = 0
+    wordless: int = 0
 
     def place(self) -> None:
         """Say where the pictures are."""
@@ -51,13 +55,16 @@ class _Draft:
 def packed(told: Chronicle, gallery: Gallery, thumbnails: Shelf, models: Shelf, root: str) -> Packed:
     """Return all that the scripts draw from; ``root`` is the folder's URL as seen from the page.
 
-    What does not fit is left out in this order: the attempts of the oldest runs, pictures of results that are as they
-    should be, and what prompts said.
+    What does not fit is left out in this order: the attempts of the oldest runs, pictures and texts of results that
+    are as they should be, what prompts said, and what is wrong with the others but for a word.
     """
-    draft = _Draft(told, gallery.pictures, (thumbnails, models), columns(told, root))
+    draft = _Draft(told, dict(gallery.pictures), (thumbnails, models), columns(told, root))
     draft.place()
     text = _pack(draft.content)
-    for left_out in (_old_attempts_left_out, _pictures_left_out, _texts_left_out):
+    for left_out in (
+        *(_old_attempts_left_out, _pictures_left_out, _words_shortened, _words_left_out),
+        *(_prompts_left_out, _sentences_left_out),
+    ):
         while len(text) > PACKED_BYTES and left_out(draft):
             text = _pack(draft.content)
     return Packed(text, tuple(draft.notes.values()))
@@ -108,7 +115,7 @@ def _pictures_left_out(draft: _Draft) -> bool:
     dropped = there[len(there) // 2 :]
     if not dropped:
         return False
-    draft.pictures = {**draft.pictures, **{row: _bare(draft, row) for row in dropped}}
+    draft.pictures.update((row, _bare(draft, row)) for row in dropped)
     draft.place()
     draft.without += len(dropped)
     draft.notes["pictures"] = (
@@ -132,7 +139,57 @@ def _bare(draft: _Draft, row: int) -> Picture:
     )
 
 
-def _texts_left_out(draft: _Draft) -> bool:
+def _words_shortened(draft: _Draft) -> bool:
+    """Keep but the beginning of texts that are as they should be."""
+    long = [row for row in _with_words(draft) if len(draft.pictures[row].words) > _WORDS_SHORT]
+    for row in long:
+        _retell(draft, row, words=draft.pictures[row].words[: _WORDS_SHORT - 1] + "…")
+    if not long:
+        return False
+    draft.place()
+    draft.notes["words"] = "Of texts only the beginning stands in this page: it would be too large."
+    return True
+
+
+def _words_left_out(draft: _Draft) -> bool:
+    """Drop what stands in the later half of the texts that are as they should be."""
+    there = _with_words(draft)
+    dropped = there[len(there) // 2 :]
+    for row in dropped:
+        _retell(draft, row, words="")
+    if not dropped:
+        return False
+    draft.place()
+    draft.wordless += len(dropped)
+    draft.notes["words"] = (
+        f"{several(draft.wordless, 'text')} can't be read in this page, of others only the beginning: "
+        "there are too many for one page."
+    )
+    return True
+
+
+def _with_words(draft: _Draft) -> list[int]:
+    return [row for row in sorted(draft.pictures) if draft.pictures[row].words and not draft.pictures[row].flags]
+
+
+def _sentences_left_out(draft: _Draft) -> bool:
+    """Drop why results are flagged and what is said in them, of the later half of those of which that is told."""
+    told = [row for row, one in sorted(draft.pictures.items()) if one.words or any(why for _, why in one.flags)]
+    dropped = told[len(told) // 2 :]
+    for row in dropped:
+        _retell(draft, row, words="", flags=tuple((word, "") for word, _ in draft.pictures[row].flags))
+    if not dropped:
+        return False
+    draft.place()
+    draft.notes["flags"] = "Of some results only a word says here what is wrong with them: there are too many."
+    return True
+
+
+def _retell(draft: _Draft, row: int, **told: Any) -> None:
+    draft.pictures[row] = replace(draft.pictures[row], **told)
+
+
+def _prompts_left_out(draft: _Draft) -> bool:
     """Drop what prompts said."""
     rows = draft.content["rows"]
     if not any(rows["prompts"]):

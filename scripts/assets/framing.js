@@ -8,15 +8,14 @@ const FROM = new Vector3(0.75, 0.5, 1).normalize();
 const X = new Vector3(1, 0, 0);
 const TURNS = { y: 0, "-y": Math.PI, z: -Math.PI / 2, "-z": Math.PI / 2 };
 
-/** Return the box around these positions without the outermost hundredth at either end of each axis. */
+/** Return the box around what is at these places without the outermost hundredth at either end of each axis. */
 export function robustBox(sample) {
   const low = [];
   const high = [];
+  const cut = Math.floor(sample.length * OUTERMOST);
   for (const axis of [0, 1, 2]) {
-    const values = Float64Array.from(sample, (position) => position[axis]).sort();
-    const cut = Math.floor(values.length * OUTERMOST);
-    low.push(values[cut]);
-    high.push(values[values.length - 1 - cut]);
+    low.push(Float64Array.from(sample, (place) => place[axis] - place[3]).sort()[cut]);
+    high.push(Float64Array.from(sample, (place) => place[axis] + place[3]).sort().at(-1 - cut));
   }
   return new Box3(new Vector3(...low), new Vector3(...high));
 }
@@ -27,7 +26,7 @@ export function turn(up) {
   return new Quaternion().setFromAxisAngle(X, TURNS[up]);
 }
 
-/** Put the camera where those of these positions that lie in the box, scaled and turned like the object, just fit. */
+/** Put the camera where what is at these places and lies in the box, scaled and turned like the object, just fits. */
 export function frame(camera, sample, box, placed) {
   const axes = new Matrix4().lookAt(FROM, new Vector3(), camera.up);
   const [right, up] = [new Vector3().setFromMatrixColumn(axes, 0), new Vector3().setFromMatrixColumn(axes, 1)];
@@ -35,10 +34,14 @@ export function frame(camera, sample, box, placed) {
   const wide = high * camera.aspect;
   const at = new Vector3();
   let distance = CLOSEST;
-  for (const position of sample) {
-    if (!box.containsPoint(at.fromArray(position))) continue;
+  const scale = placed.getMaxScaleOnAxis();
+  for (const place of sample) {
+    const radius = place[3];
+    at.fromArray(place);
+    if ([0, 1, 2].some((axis) => place[axis] - radius < box.min.getComponent(axis) || place[axis] + radius > box.max.getComponent(axis))) continue;
     at.applyMatrix4(placed);
-    const needed = Math.max(Math.abs(at.dot(right)) / wide, Math.abs(at.dot(up)) / high);
+    const around = radius * scale;
+    const needed = Math.max((Math.abs(at.dot(right)) + around) / wide, (Math.abs(at.dot(up)) + around) / high);
     distance = Math.max(distance, needed + at.dot(FROM));
   }
   camera.position.copy(FROM).multiplyScalar(distance * MARGIN);

@@ -5,17 +5,16 @@ const SIZES = {
   int: 4, uint: 4, int32: 4, uint32: 4, float: 4, float32: 4, double: 8, float64: 8,
 };
 const HEADER_MOST_BYTES = 65536;
-const SPZ_HEADER_BYTES = 16;
-const SPZ_HARMONICS_BYTES = [0, 9, 24, 45];
+const CORNERS = ["vertex_indices", "vertex_index"];
 const SPLAT_BYTES = 32;
 const UNREAD = ["KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu"];
 
 /** A file that cannot be shown, with a sentence that says why. */
 export class Unreadable extends Error {}
 
-const number = (count) => count.toLocaleString("en");
+export const number = (count) => count.toLocaleString("en");
 
-/** Return the encoding of a PLY and the names of its vertices' properties, as {encoding, names}. */
+/** Return the encoding of a PLY, the names of its vertices' properties and its count of faces, as {encoding, names, faces}. */
 export function checkPly(bytes) {
   const text = new TextDecoder("latin1").decode(bytes.subarray(0, HEADER_MOST_BYTES));
   if (!/^ply\r?\n/.test(text)) throw new Unreadable("This is no PLY file: it does not begin with “ply”.");
@@ -38,7 +37,8 @@ export function checkPly(bytes) {
   if (body + (encoding === "ascii" ? 1 : 0) < least) {
     throw new Unreadable(`This PLY ends early: ${number(body)} bytes follow its header, which promises ${number(least)}.`);
   }
-  return { encoding, names: elements.find(({ name }) => name === "vertex")?.names ?? [] };
+  const face = elements.find(({ name, names }) => name === "face" && names.some((one) => CORNERS.includes(one)));
+  return { encoding, names: elements.find(({ name }) => name === "vertex")?.names ?? [], faces: face?.count ?? 0 };
 }
 
 /** Add it to its element, with the fewest bytes it can take: in text a digit and a space, of a list its length. */
@@ -46,41 +46,6 @@ function addProperty(element, words, encoding) {
   if (!element) throw new Unreadable("The header of this PLY makes no sense.");
   element.names.push(words.at(-1));
   element.bytes += encoding === "ascii" ? 2 : (SIZES[words[1] === "list" ? words[2] : words[1]] ?? NaN);
-}
-
-/** Check an SPZ of version 1 to 3: gzip around a header that says how long the rest is at least. */
-export async function checkSpz(bytes) {
-  const start = String.fromCharCode(...bytes.subarray(0, 4));
-  if (start === "NGSP" || start === "\x28\xb5\x2f\xfd") {
-    throw new Unreadable("This SPZ is packed with Zstandard (version 4); this view reads those packed with gzip (1 to 3).");
-  }
-  if (!start.startsWith("\x1f\x8b")) throw new Unreadable("This is no SPZ file: it is not gzip.");
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")).getReader();
-  const header = new Uint8Array(SPZ_HEADER_BYTES);
-  let size = 0;
-  let least = Infinity;
-  while (size < least) {
-    const { done, value } = await reader.read().catch(() => {
-      throw new Unreadable("This SPZ is damaged or ends early: it cannot be unpacked.");
-    });
-    if (done) throw new Unreadable(`This SPZ ends early: it unpacks to ${number(size)} bytes.`);
-    if (size < SPZ_HEADER_BYTES) header.set(value.subarray(0, SPZ_HEADER_BYTES - size), size);
-    size += value.length;
-    if (size >= SPZ_HEADER_BYTES) least = spzSize(header);
-  }
-  await reader.cancel();
-}
-
-function spzSize(header) {
-  const view = new DataView(header.buffer);
-  if (view.getUint32(0, true) !== 0x5053474e) throw new Unreadable("This is no SPZ file: there is something else in the gzip.");
-  const [version, count, degree] = [view.getUint32(4, true), view.getUint32(8, true), header[12]];
-  if (version < 1 || version > 3) throw new Unreadable(`This SPZ is of version ${version}; this view reads 1 to 3.`);
-  const harmonics = SPZ_HARMONICS_BYTES[degree];
-  if (harmonics === undefined) throw new Unreadable(`This SPZ has harmonics of degree ${degree}; this view reads 0 to 3.`);
-  const position = version === 1 ? 6 : 9;
-  const rotation = version === 3 ? 4 : 3;
-  return SPZ_HEADER_BYTES + count * (position + 1 + 3 + 3 + rotation + harmonics);
 }
 
 /** Check a .splat, which is nothing but records of 32 bytes. */

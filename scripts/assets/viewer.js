@@ -9,7 +9,7 @@ import {
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import { RoomEnvironment } from "three/addons/environments/RoomEnvironment.js";
 import { frame, robustBox, turn } from "./framing.js";
-import { free, model } from "./models.js";
+import { free, model, said } from "./models.js";
 
 const FIELD_DEGREES = 40;
 const PIXELS_MOST = 2;
@@ -18,16 +18,16 @@ const METAL = 0.3;
 
 /**
  * Show a file in an element and return its View; rejects with an Error that says why it cannot be shown.
- * `bytes`: Uint8Array; `format`: ply, spz, glb or splat; `up`: y, -y, z or -z; `background`: #rrggbb.
+ * `bytes`: Uint8Array; `format`: ply, spz, glb or splat; `up`: y, -y, z or -z, or what the format has; `background`: #rrggbb.
  */
-async function open(element, { bytes, format, up = "y", background = "#ffffff" }) {
-  turn(up);
+async function open(element, { bytes, format, up, background = "#ffffff" }) {
+  if (up) turn(up);
   const shown = await model(bytes, format);
   try {
-    return new View(element, shown, up, background);
+    return new View(element, shown, up ?? shown.up, background);
   } catch (error) {
     free(shown.object);
-    throw error;
+    throw new Error(said(error), { cause: error });
   }
 }
 
@@ -52,6 +52,7 @@ class View {
   constructor(element, { kind, count, object, sample }, up, background) {
     this.kind = kind;
     this.count = count;
+    this.up = up;
     this.drawn = new Promise((resolve) => (this.#settle = resolve));
     this.#element = element;
     this.#object = object;
@@ -72,6 +73,7 @@ class View {
   /** Turn the object so that this axis of it (y, -y, z or -z) points up, and look at it anew. */
   setUp(axis) {
     this.#turned.quaternion.copy(turn(axis));
+    this.up = axis;
     this.reset();
   }
 
@@ -207,12 +209,13 @@ function room(renderer) {
   return texture;
 }
 
-/** Make points so large that neighbours about touch if they lie on a surface; the object's diagonal is 1. */
+/** Make points so large that they hide what is behind if they lie on a surface; the object's diagonal is 1. */
 function sizePoints(object, count) {
-  const size = Math.min(0.03, Math.max(0.002, 1.2 / Math.sqrt(count)));
+  const size = Math.min(0.04, Math.max(0.004, 2.4 / Math.sqrt(count)));
   object.traverse((part) => {
-    // three.js counts a point's size as if the field of view were 90°.
-    if (part.isPoints) part.material.size = size / Math.tan((FIELD_DEGREES * Math.PI) / 360);
+    if (!part.isPoints) return;
+    // three.js counts a point's size as if the field of view were 90°; those of a glTF it draws a pixel large.
+    Object.assign(part.material, { size: size / Math.tan((FIELD_DEGREES * Math.PI) / 360), sizeAttenuation: true });
   });
 }
 
