@@ -27,7 +27,7 @@ from runner.pictures.blend import blended
 from runner.pictures.look import Look, look
 from runner.pictures.looks import SIDE, drawn
 from runner.pictures.shapes import Mesh, Splats
-from runner.pictures.view import view_of
+from runner.pictures.view import View, turned, view_of
 
 REST = tuple(f"f_rest_{number}" for number in range(9))
 
@@ -281,6 +281,20 @@ def test_what_is_near_hides_what_is_behind_as_far_as_it_is_opaque() -> None:
         assert alpha == pytest.approx(1 - 0.01 * (1 - opacity), abs=0.02)
         assert red == pytest.approx(RED[0] * share + GREEN[0] * (1 - share), abs=0.04)
         assert green == pytest.approx(RED[1] * share + GREEN[1] * (1 - share), abs=0.04)
+
+
+def test_however_many_splats_are_near_what_they_do_not_hide_is_drawn() -> None:
+    view = View(turned("-y"), np.zeros(3, "f4"), 128, 256)  # from -1 to 1
+    count = 2000
+    seen = np.random.default_rng(1).uniform(-0.2, 0.2, (2 * count, 3)) + [0, -0.6, -2]  # right, down, away
+    seen[count:] += [0, 1.2, 4]
+    splats = Splats(
+        position=(seen @ view.turn).astype("f4"),
+        colour=np.repeat(np.array([GREEN, RED], "f4"), count, axis=0), opacity=np.full(2 * count, 0.9, "f4"),
+        scale=np.repeat(np.array([[0.25] * 3, [0.03] * 3], "f4"), count, axis=0),
+        rotation=np.tile(np.array([1, 0, 0, 0], "f4"), (2 * count, 1)), total=2 * count,
+    )  # fmt: skip
+    assert blended(splats, view)[205, 128] == pytest.approx([*RED, 1], abs=0.02)
 
 
 def test_a_texture_is_drawn_where_it_belongs(seen: Callable[[bytes, str], Look]) -> None:

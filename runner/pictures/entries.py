@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-VERSION = 1
+VERSION = 2
 """Raised when pictures are drawn or measured differently: those of other versions are drawn anew."""
 
 Of = Literal["result", "prompt"]
