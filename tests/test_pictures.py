@@ -437,17 +437,37 @@ def test_splats_that_are_not_to_be_seen_are_blank(seen: Callable[[bytes, str], L
     assert flagged(seen(splat_ply(nowhere), "ply")) == (BLANK, "none of its 300 positions is a number")
 
 
-def test_splats_many_of_which_are_far_out_are_exploded_but_not_for_a_few(seen: Callable[[bytes, str], Look]) -> None:
+def test_splats_whose_middle_is_scattered_are_exploded(seen: Callable[[bytes, str], Look]) -> None:
     rows = ball(2000)
-    rows[:3, :3] *= 500
+    rows[:, :3] *= np.exp(np.random.default_rng(2).normal(0, 4, (2000, 1)))
+    word, sentence = flagged(seen(splat_ply(rows), "ply"))
+    assert word == EXPLODED
+    assert sentence == "a quarter of its splats are 211 × as far out as another quarter, or more"
+
+
+def test_splats_at_no_place_are_exploded_but_not_for_a_few(seen: Callable[[bytes, str], Look]) -> None:
+    rows = ball(2000)
+    rows[:10, 0] = np.inf
     assert seen(splat_ply(rows), "ply").flags == ()
-    rows[:40, :3] *= 500
-    assert flagged(seen(splat_ply(rows), "ply")) == (
-        EXPLODED,
-        "2.0% of its splats are more than 50 × as far out as half of them",
-    )
-    rows[:40, :3] = np.inf
+    rows[:40, 0] = np.inf
     assert flagged(seen(splat_ply(rows), "ply")) == (EXPLODED, "2.0% of its splats are at no place: not finite")
+
+
+@pytest.mark.parametrize(("share", "distance"), [(0.02, 20), (0.02, 300), (0.3, 60)])
+def test_what_is_around_an_object_neither_hides_it_nor_makes_it_odd(
+    share: float, distance: float, seen: Callable[[bytes, str], Look]
+) -> None:
+    rows = np.concatenate([ball(3000), ball(round(3000 * share), size=distance, scale=distance / 10)])
+    found = seen(splat_ply(rows), "ply")
+    assert found.flags == ()
+    shown = pixels(found.thumbnail)
+    assert middle_of(shown, RED)[0] < 0.3 and middle_of(shown, BLUE)[1] < 0.45
+    assert found.box and min(found.box) > distance / 2  # as it is measured, whatever is shown
+
+
+def test_flat_splats_have_two_sizes(keep: Callable[[bytes], Path]) -> None:
+    found = splats_of(keep(splat_ply(ball(50), names=tuple(name for name in SPLAT if name != "scale_2"))))
+    assert np.allclose(found.scale, np.exp(ball(50)[:, 7:10]) * [1, 1, 0], rtol=1e-5)
 
 
 def glb_of(document: dict[str, Any], binary: bytes) -> bytes:

@@ -58,7 +58,7 @@ def read(file: BinaryIO) -> Splats | Mesh | Points:
     if has_faces and header.size_bytes > MESH_MAX_BYTES:
         raise UndrawnError(f"a mesh of more than {MESH_MAX_BYTES // 1_000_000} MB")
     rows, end = _vertices(file, header, vertex, most)
-    if {*_DC, "opacity", *_SCALE, *_ROTATION} <= {name for name, _ in vertex.fields}:
+    if {*_DC, "opacity", *_SCALE[:2], *_ROTATION} <= {name for name, _ in vertex.fields}:
         return _splats(rows, vertex.count)
     position, colour = _columns(rows, _XYZ), _colour(rows)
     if not has_faces:
@@ -127,9 +127,10 @@ def _splats(rows: Rows, total: int) -> Splats:
         upright = np.array([1, 0, 0, 0], dtype=np.float32)
         rotation = np.where((length > 1e-12) & np.isfinite(length), rotation / np.maximum(length, 1e-12), upright)
         opacity = 1 / (1 + np.exp(-_columns(rows, ("opacity",))[:, 0]))
-        scale = np.exp(_columns(rows, _SCALE))
+        scale = np.exp(_columns(rows, tuple(name for name in _SCALE if name in (rows.dtype.names or ()))))
         colour = np.nan_to_num(0.5 + _SH_C0 * _columns(rows, _DC), posinf=1, neginf=0)
     scale = np.nan_to_num(scale, nan=0, posinf=1e15).clip(0, 1e15)
+    scale = np.pad(scale, ((0, 0), (0, 3 - scale.shape[1])))  # flat ones have two (Huang et al., 2024)
     return Splats(_columns(rows, _XYZ), colour, np.nan_to_num(opacity), scale, rotation.astype(np.float32), total)
 
 
