@@ -326,20 +326,50 @@ def test_thinned_splats_look_like_all_of_them(keep: Callable[[bytes], Path], mon
 # models
 
 
-def test_a_model_of_splats_is_an_spz_that_gsply_reads(seen: Callable[[bytes, str], Look], tmp_path: Path) -> None:
+def moved(rows: np.ndarray, by: float, times: float) -> np.ndarray:
+    """Return rows of ``SPLAT`` somewhere else, in another size."""
+    rows = rows.copy()
+    rows[:, :3] = rows[:, :3] * times + by
+    rows[:, 7:10] += np.log(times)
+    return rows
+
+
+@pytest.mark.parametrize("places", [0, 90_000])
+def test_a_model_of_splats_is_an_spz_that_gsply_reads(
+    places: float, seen: Callable[[bytes, str], Look], tmp_path: Path
+) -> None:
     rows = ball(400)
-    found = seen(splat_ply(rows), "ply")
+    found = seen(splat_ply(moved(rows, places, 300)), "ply")
     assert found.model
+    assert found.box == pytest.approx((600, 600, 600), rel=0.02)  # of the result
     assert found.model[0] == verify(io.BytesIO(found.model[1]), "spz") == "spz"
     (tmp_path / "model.spz").write_bytes(found.model[1])
     splat = gsply.read_spz(tmp_path / "model.spz")
     order, expected = np.lexsort(splat.means.T), np.lexsort(rows[:, :3].T)
-    assert np.allclose(np.sort(splat.means, axis=0), np.sort(rows[:, :3], axis=0), atol=1e-3)
+    assert np.allclose(
+        np.sort(splat.means, axis=0), np.sort(rows[:, :3], axis=0), atol=0.015
+    )  # around 0, from -1 to 1
     assert np.allclose(splat.sh0[order].mean(axis=0), rows[expected, 3:6].mean(axis=0), atol=0.03)
     assert np.allclose(splat.opacities, logit(0.95), atol=0.1)
     assert np.allclose(splat.scales, rows[0, 7], atol=0.04)
     nearest = np.argmin(np.linalg.norm(splat.means[:, None] - rows[None, :, :3], axis=2), axis=1)
     assert turned_apart(splat.quats, rows[nearest, 10:]) < 0.015
+
+
+@pytest.mark.parametrize("times", [1e-6, 1.0, 1e6])
+def test_a_model_is_as_fine_as_its_object_whatever_is_around_it(
+    times: float, keep: Callable[[bytes], Path], seen: Callable[[bytes, str], Look]
+) -> None:
+    rows = np.concatenate([ball(2000), ball(40, size=40), ball(40, size=5000)])
+    found = seen(splat_ply(moved(rows, 0, times)), "ply")
+    assert found.model
+    there = splats_of(keep(found.model[1]), spz)
+    near = np.linalg.norm(there.position, axis=1) < 2
+    assert 40 <= near.sum() < len(there.position)  # some of what is around it is there too
+    assert np.allclose(np.linalg.norm(there.position[near], axis=1), 1, atol=0.02)
+    assert len(np.unique(there.position[near, 0])) > 0.8 * near.sum()
+    assert np.abs(there.position).max() < 50
+    assert np.allclose(there.scale[near] / there.scale[near].mean(), 1, atol=0.1)
 
 
 def test_a_model_of_splats_is_in_the_frame_of_a_ply(seen: Callable[[bytes, str], Look], tmp_path: Path) -> None:
