@@ -149,6 +149,53 @@ def test_an_spz_in_any_container_gives_the_splats_that_it_was_made_of(
     assert turned_apart(found.rotation, rows[:, 10:]) < 0.015
 
 
+def compressed(rows: np.ndarray) -> bytes:
+    """Return a PLY as SuperSplat writes it: words between the least and the most of each 256 splats."""
+    limits, words = [], []
+    for begin in range(0, len(rows), 256):
+        some = rows[begin : begin + 256]
+        word = np.zeros((len(some), 4), np.uint64)
+        values = some[:, :3], some[:, 7:10], 0.5 + SH_C0 * some[:, 3:6]
+        for column, value, bits in zip((0, 2, 3), values, ((11, 10, 11), (11, 10, 11), (8, 8, 8)), strict=True):
+            low, high = value.min(axis=0), value.max(axis=0)
+            limits.append([*low, *high])
+            for axis in range(3):
+                share = (value[:, axis] - low[axis]) / max(high[axis] - low[axis], 1e-9)
+                most = (1 << bits[axis]) - 1
+                word[:, column] = word[:, column] << np.uint64(bits[axis]) | (share * most).round().astype(np.uint64)
+        word[:, 3] = word[:, 3] << np.uint64(8) | (255 / (1 + np.exp(-some[:, 6]))).round().astype(np.uint64)
+        for number, row in enumerate(some[:, 10:] / np.linalg.norm(some[:, 10:], axis=1)[:, None]):
+            largest = int(np.abs(row).argmax())
+            packed = largest
+            for part in np.delete(row * np.sign(row[largest]), largest):
+                packed = packed << 10 | round((part / np.sqrt(2) + 0.5) * 1023)
+            word[number, 1] = packed
+        words.append(word)
+    chunk = [f"{end}_{prefix}{axis}" for prefix, axes in (("", "xyz"), ("scale_", "xyz"), ("", "rgb"))
+             for end in ("min", "max") for axis in axes]  # fmt: skip
+    names = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
+    header = f"ply\nformat binary_little_endian 1.0\nelement chunk {len(words)}\n"
+    header += "".join(f"property float {name}\n" for name in chunk) + f"element vertex {len(rows)}\n"
+    header += "".join(f"property uint {name}\n" for name in names) + "end_header\n"
+    return header.encode() + np.array(limits).astype("<f4").tobytes() + np.concatenate(words).astype("<u4").tobytes()
+
+
+def test_a_compressed_ply_gives_the_splats_that_it_was_made_of(keep: Callable[[bytes], Path]) -> None:
+    rows = ball(600)
+    rows[:, 7:10] += np.random.default_rng(3).normal(0, 0.5, (600, 3))
+    content = compressed(rows)
+    found = splats_of(keep(content))
+    assert (found.total, found.up) == (600, "-y")
+    assert np.allclose(found.position, rows[:, :3], atol=1.1e-3)
+    assert np.allclose(found.colour, 0.5 + SH_C0 * rows[:, 3:6], atol=0.004)
+    assert np.allclose(found.opacity, 0.95, atol=0.003)
+    assert np.allclose(np.log(found.scale), rows[:, 7:10], atol=0.004)
+    assert turned_apart(found.rotation, rows[:, 10:]) < 0.002
+    assert look(keep(content[:-5]), "ply").flags[0][1].startswith("it is unreadable: it is cut")
+    assert look(keep(content.replace(b"chunk 3", b"chunk 2")), "ply").flags[0][0] == UNREADABLE
+    assert look(keep(content.replace(b"chunk", b"block")), "ply").why == "a compressed PLY of an unusual layout"
+
+
 def test_of_a_large_file_only_blocks_are_read(keep: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     names = (*SPLAT, *(f"f_rest_{number}" for number in range(45)))
     path = keep(splat_ply(ball(100), names=names).replace(b"vertex 100", b"vertex 3000000"))
@@ -520,6 +567,11 @@ def test_a_compressed_glb_is_not_drawn_and_says_why(seen: Callable[[bytes, str],
     for extension, name in (("KHR_draco_mesh_compression", "Draco"), ("EXT_meshopt_compression", "meshopt")):
         content = with_json(sphere(1).export(file_type="glb"), lambda one: one.update(extensionsRequired=[extension]))  # noqa: B023
         assert seen(content, "glb") == Look("other", why=f"a GLB that is compressed with {name}")
+
+
+def test_a_glb_of_lines_only_is_not_drawn_and_says_why(seen: Callable[[bytes, str], Look]) -> None:
+    lines = with_json(SPHERE, lambda one: one["meshes"][0]["primitives"][0].update(mode=1))
+    assert seen(lines, "glb") == Look("other", why="a GLB of lines only")
 
 
 def bomb() -> bytes:

@@ -33,6 +33,8 @@ def read(file: BinaryIO) -> Mesh | Points:
     parts = document.parts()
     if meshes := [part for part in parts if len(part.faces)]:
         return _joined(meshes, document)
+    if not parts and document.has_lines:
+        raise UndrawnError("a GLB of lines only")
     if not parts:
         raise UnreadableError("there is nothing in its scene")
     position, colour = (

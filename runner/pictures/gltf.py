@@ -18,6 +18,8 @@ from runner.pictures.shapes import FACES_MAX, GREY, Bytes, Floats, Ints, Undrawn
 POINTS, TRIANGLES, STRIP, FAN = 0, 4, 5, 6
 """Modes of primitives."""
 
+_LINES = (1, 2, 3)
+
 TEXTURE_SIDE = 1024
 """Textures are scaled down to this."""
 
@@ -46,12 +48,13 @@ class Part:
 
 
 class Document:
-    """The JSON of a GLB and its binary buffer."""
+    """The JSON of a GLB and its binary buffer. ``has_lines``: whether ``parts`` left out some."""
 
     def __init__(self, json_: Thing, binary: memoryview) -> None:
         self._json = json_
         self._binary = binary
         self._faces = 0
+        self.has_lines = False
 
     def compression(self) -> str | None:
         used = self._json.get("extensionsRequired", [])
@@ -96,6 +99,7 @@ class Document:
 
     def _part(self, primitive: Thing, matrix: npt.NDArray[np.float64]) -> Part | None:
         attributes, mode = primitive["attributes"], primitive.get("mode", TRIANGLES)
+        self.has_lines |= mode in _LINES
         if mode not in (POINTS, TRIANGLES, STRIP, FAN) or "POSITION" not in attributes:
             return None
         local = self._numbers(attributes["POSITION"], 3)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from runner.pictures import plypacked
 from runner.pictures.plyfaces import faces_of
 from runner.pictures.plyheader import Element, Header, header_of
 from runner.pictures.shapes import (
@@ -51,6 +52,8 @@ def read(file: BinaryIO) -> Splats | Mesh | Points:
     if "vertex" not in names:
         raise UnreadableError("it has no vertices")
     vertex = header.elements[names.index("vertex")]
+    if vertex.count and {*plypacked.NAMES} <= {name for name, _ in vertex.fields}:
+        return plypacked.splats_of(file, header, vertex, SPLATS_MAX)
     if not vertex.count or vertex.lists or not {*_XYZ} <= {name for name, _ in vertex.fields}:
         raise UnreadableError("it has no vertices" if not vertex.count else "its vertices have no positions")
     has_faces = any(one.name == "face" and one.count and one.lists for one in header.elements)
