@@ -74,10 +74,10 @@ def look(path: Path, format_: str) -> Look:
         return Look("other", flags=((UNREADABLE, f"it is unreadable: {_said(error)}"),))
 
 
-def prompt_thumbnail(path: Path) -> bytes:
+def prompt_thumbnail(image: Path | BinaryIO) -> bytes:
     """Return the thumbnail of a prompt's image; b"" if there can be none."""
     try:
-        with open(path, "rb") as file:
+        with open(image, "rb") if isinstance(image, Path) else image as file:
             return _webp(images.opened(file, SIDE))
     except (UndrawnError, *_DAMAGE):
         return b""
