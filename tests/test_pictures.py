@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import trimesh
 import zstandard
-from PIL import Image
+from PIL import Image, ImageOps
 from shapes import BLUE, GREEN, RED, SH_C0, SPLAT, ball, image, logit, sphere, splat_ply, textured
 
 from runner.formats import verify
@@ -373,6 +373,15 @@ def test_thinned_splats_look_like_all_of_them(keep: Callable[[bytes], Path], mon
 # models
 
 
+def test_coordinates_on_a_map_lose_nothing(keep: Callable[[bytes], Path]) -> None:
+    rows = ball(2000)[:, :3]
+    header = "ply\nformat binary_little_endian 1.0\nelement vertex 2000\n"
+    header += "".join(f"property double {axis}\n" for axis in "xyz") + "end_header\n"
+    with open(keep(header.encode() + (rows + [500_000, 5_400_000, 120]).astype("<f8").tobytes()), "rb") as file:
+        found = ply.read(file).position
+    assert np.allclose(found - found.mean(axis=0), rows - rows.mean(axis=0), atol=1e-5)
+
+
 def moved(rows: np.ndarray, by: float, times: float) -> np.ndarray:
     """Return rows of ``SPLAT`` somewhere else, in another size."""
     rows = rows.copy()
@@ -471,6 +480,42 @@ def test_images_of_all_modes_are_drawn(mode: str, seen: Callable[[bytes, str], L
     found = seen(image(mode=mode), "png")
     assert found.flags == ()
     assert 0.1 < pixels(found.thumbnail)[:, :, :3].mean() < 0.9
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(40, 20), (1500, 777)])
+def test_an_image_is_turned_as_its_exif_says(orientation: int, size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "blue")
+    picture.paste("red", (0, 0, size[0] // 2, size[1] // 2))
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    content = io.BytesIO()
+    picture.save(content, "PNG", exif=exif)
+    turned = ImageOps.exif_transpose(picture_of(content)).resize((20, 20), Image.Resampling.BOX)
+    found = images.opened(content, SIDE)
+    assert max(found.size) == min(max(size), SIDE)
+    assert np.abs(np.asarray(found.resize((20, 20)), "f4") - np.asarray(turned, "f4")).mean() < 6
+
+
+def picture_of(content: io.BytesIO) -> Image.Image:
+    content.seek(0)
+    return Image.open(content)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "CMYK", "P"])
+def test_a_large_image_is_made_smaller_without_another_copy_of_it(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Image.effect_noise((1600, 1000), 90).convert("RGB" if mode == "P" else mode).convert(mode)
+    exact = picture.convert("RGBA").resize((192, 120), Image.Resampling.BOX)
+    content = io.BytesIO()
+    picture.save(content, "TIFF")
+    found = images.opened(content, SIDE)
+    assert found.size == (192, 120)
+    assert np.abs(np.asarray(found.convert("RGBA"), "f4") - np.asarray(exact, "f4")).mean() < 8
+    sizes = []
+    plain_copy = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda one, *as_: sizes.append(one.size) or plain_copy(one, *as_))
+    images.opened(content, SIDE)
+    assert max(sizes) < (1600, 1000) or mode == "P"
 
 
 def plain(colour: str, mode: str = "RGB") -> bytes:

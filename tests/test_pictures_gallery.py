@@ -282,6 +282,25 @@ def test_where_sizes_differ_by_nature_none_is_odd() -> None:
     assert odd_sizes({row: ("mesh", 3.0**row) for row in range(12)}) == {}
 
 
+MIXES = {
+    "7 small, 5 large": [1.0 + number / 50 for number in range(7)] + [8.0 + number / 9 for number in range(5)],
+    "60 small, 40 large": [1.0 + number / 500 for number in range(60)] + [40.0 + number / 9 for number in range(40)],
+    "90 small, 10 large": [1.0 + number / 500 for number in range(90)] + [6.0 + number / 20 for number in range(10)],
+    "10 small, one less so each": [1.0, 1.0, 1.0, 1.1, 1.1, 1.1, 1.2, 2.2, 4.0, 5.9],
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_where_there_are_two_sizes_none_is_odd(name: str) -> None:
+    assert odd_sizes({row: ("mesh", size) for row, size in enumerate(MIXES[name])}) == {}
+
+
+def test_a_few_of_many_are_odd_and_more_if_they_are_far_off() -> None:
+    usual = {row: ("mesh", 1.0 + row / 500) for row in range(100)}
+    assert {*odd_sizes({**usual, 100: ("mesh", 8.0), 101: ("mesh", 0.1), 102: ("mesh", 90.0)})} == {100, 101, 102}
+    assert {*odd_sizes({**usual, **{row: ("mesh", 500.0 * row) for row in range(100, 120)}})} == {*range(100, 120)}
+
+
 # processes
 
 
@@ -331,6 +350,15 @@ def test_many_results_are_drawn_by_several_processes(folder: Folder, monkeypatch
     found = folder.look()
     assert len({picture.words for picture in found.pictures.values()}) == 2
     assert folder.told[-1] == (16, 16)
+
+
+def test_there_are_no_more_processes_than_memory_for_them(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawers, "cores", lambda: 8)
+    for free, count in ((50_000_000_000, 8), (4_000_000_000, 3), (5, 1)):
+        monkeypatch.setattr(drawers, "free_bytes", lambda free=free: free)
+        assert drawers.Drawers(folder.path, 1000).count == count
+    monkeypatch.undo()
+    assert drawers.free_bytes() > 10_000_000
 
 
 def test_ctrl_c_ends_it_at_once_and_keeps_what_was_drawn(
