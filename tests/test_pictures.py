@@ -26,6 +26,7 @@ from runner.pictures import BLANK, EXPLODED, UNREADABLE, glb, images, models, pl
 from runner.pictures.blend import blended
 from runner.pictures.look import Look, look
 from runner.pictures.looks import SIDE, drawn
+from runner.pictures.raster import surface_colour
 from runner.pictures.shapes import Mesh, Splats
 from runner.pictures.view import View, turned, view_of
 
@@ -247,6 +248,114 @@ def test_a_glb_may_be_quantized_interleaved_and_in_strips(keep: Callable[[bytes]
     assert found.faces.tolist() == [[0, 1, 2], [1, 2, 3]]
     assert np.allclose(found.position, [[0, 0, 5], [1, 0, 5], [0, 2, 5], [1, 2, 5]])
     assert np.allclose(found.colour, [0.7354, 0, 1], atol=1e-3)  # of a half, in sRGB
+
+
+def sheet(material: dict[str, Any], texture: Image.Image | None = None, **more: Any) -> bytes:
+    """Return a GLB of a square from -1 to 1 that faces +z; number 3 of its nodes is free for anything."""
+    corners = np.array([[-1, 1, 0], [1, 1, 0], [-1, -1, 0], [1, -1, 0]], "<f4")
+    content = io.BytesIO()
+    if texture:
+        texture.save(content, "PNG")
+    blobs = [corners.tobytes(), np.array([[0, 0], [1, 0], [0, 1], [1, 1]], "<f4").tobytes(),
+             bytes([0, 2, 1, 1, 2, 3, 0, 0]), content.getvalue(), bytes(16),
+             np.array([[1, 0, 0, 0]] * 4, "<f4").tobytes(), struct.pack("<6f", 0, 0, 0, 3, 0, 0)]  # fmt: skip
+    begins = np.cumsum([0, *map(len, blobs)]).tolist()
+    kinds = [(5126, "VEC3", 4), (5126, "VEC2", 4), (5121, "SCALAR", 6), None, (5121, "VEC4", 4), (5126, "VEC4", 4),
+             (5126, "VEC3", 2)]  # fmt: skip
+    document = {
+        "asset": {"version": "2.0"}, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}], "materials": [material],
+        "buffers": [{"byteLength": begins[-1]}], "images": [{"bufferView": 3}], "textures": [{"source": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "indices": 2, "material": 0}]}],
+        "accessors": [{"bufferView": number, "componentType": kind[0], "type": kind[1], "count": kind[2]}
+                      if kind else {} for number, kind in enumerate(kinds)],
+        "bufferViews": [{"buffer": 0, "byteOffset": at, "byteLength": len(blob)}
+                        for at, blob in zip(begins, blobs, strict=False)],
+    }  # fmt: skip
+    return glb_of(document | more, b"".join(blobs))
+
+
+def quarters(clear: bool = False) -> Image.Image:
+    texture = Image.new("RGBA", (16, 16), "red")
+    for colour, at in (("#0000" if clear else "red", (0, 0)), ("lime", (8, 0)), ("blue", (0, 8)), ("white", (8, 8))):
+        texture.paste(colour, (*at, at[0] + 8, at[1] + 8))
+    return texture
+
+
+def hues(found: Mesh) -> str:
+    """Return the first letters of the colours near its corners: above left, above right, below left, below right."""
+    names = {(1, 0, 0): "r", (0, 1, 0): "g", (0, 0, 1): "b", (1, 1, 1): "w", (0, 0, 0): "-"}
+    weight = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], "f4")
+    colours = surface_colour(found, np.array([0, 0, 0, 1]), weight)
+    return "".join(names[tuple(colour)] for colour in colours.round().astype(int).tolist())
+
+
+def with_texture(**moved: Any) -> dict[str, Any]:
+    texture = {"index": 0, "extensions": {"KHR_texture_transform": moved}}
+    return {"pbrMetallicRoughness": {"baseColorTexture": texture}}
+
+
+@pytest.mark.parametrize(
+    ("moved", "wrap", "expected"),
+    [({}, 10497, "rgbw"), ({"rotation": np.pi / 2, "offset": [0, 1]}, 10497, "brwg"),
+     ({"offset": [1, 1]}, 10497, "rgbw"), ({"offset": [1, 1]}, 33071, "wwww"), ({"offset": [1, 1]}, 33648, "wbgr"),
+     ({"scale": [0.5, 0.5], "offset": [0.5, 0]}, 10497, "gggg")],
+)  # fmt: skip
+def test_textures_are_moved_turned_and_go_on_as_they_shall(
+    moved: dict[str, Any], wrap: int, expected: str, keep: Callable[[bytes], Path]
+) -> None:
+    samplers = [{"wrapS": wrap, "wrapT": wrap}]
+    content = sheet(with_texture(**moved), quarters(), samplers=samplers, textures=[{"source": 0, "sampler": 0}])
+    assert hues(mesh_of(keep(content))) == expected
+
+
+def test_coordinates_of_textures_may_be_whole_numbers(keep: Callable[[bytes], Path]) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["accessors"][1] = {"bufferView": 2, "componentType": 5121, "type": "VEC2", "count": 4}
+        del document["meshes"][0]["primitives"][0]["indices"]
+        document["extensionsUsed"] = ["KHR_mesh_quantization"]
+
+    whole = with_json(sheet(with_texture(scale=[0.25, 0.25]), quarters()), change)
+    uv = mesh_of(keep(whole)).uv
+    assert uv is not None and uv.tolist() == [[0, 0.5], [0.25, 0.25], [0.5, 0.75], [0, 0]]
+
+
+def test_what_shines_by_itself_has_a_colour(keep: Callable[[bytes], Path]) -> None:
+    black = {"pbrMetallicRoughness": {"baseColorFactor": [0, 0, 0, 1]}}
+    assert hues(mesh_of(keep(sheet(black)))) == "----"
+    assert hues(mesh_of(keep(sheet(black | {"emissiveFactor": [0, 1, 0]})))) == "gggg"
+    shining = black | {"emissiveFactor": [1, 1, 1], "emissiveTexture": {"index": 0}}
+    assert hues(mesh_of(keep(sheet(shining, quarters())))) == "rgbw"
+
+
+def test_what_is_not_there_hides_nothing(keep: Callable[[bytes], Path]) -> None:
+    def shown(material: dict[str, Any], clear: bool = True, **more: Any) -> np.ndarray:
+        content = sheet(material, quarters(clear), **more)
+        return np.asarray(drawn(mesh_of(keep(content))))[SIDE // 4, SIDE // 3] / 255
+
+    assert shown(with_texture())[3] == 1
+    for mode in ("MASK", "BLEND"):
+        assert shown(with_texture() | {"alphaMode": mode})[3] == 0
+        assert shown(with_texture() | {"alphaMode": mode}, clear=False)[3] == 1
+    half = {"pbrMetallicRoughness": {"baseColorFactor": [1, 0, 0, 0.5]}, "alphaMode": "BLEND"}
+    assert shown(half)[3] == pytest.approx(0.5, abs=0.02)
+    assert shown(half, nodes=[{"mesh": 0, "children": [1]}, {"mesh": 0}])[3] == pytest.approx(0.75, abs=0.02)
+
+
+def test_what_hangs_on_joints_is_where_they_are(keep: Callable[[bytes], Path]) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["meshes"][0]["primitives"][0]["attributes"] |= {"JOINTS_0": 4, "WEIGHTS_0": 5}
+
+    nodes = [{"mesh": 0, "skin": 0, "translation": [50, 0, 0]}, {"scale": [1, 2, 1]}]
+    more = {"nodes": nodes, "skins": [{"joints": [1]}], "scenes": [{"nodes": [0, 1]}]}
+    found = mesh_of(keep(with_json(sheet({}, **more), change)))
+    assert found.position.tolist() == [[-1, 2, 0], [1, 2, 0], [-1, -2, 0], [1, -2, 0]]
+
+
+def test_every_instance_is_drawn(keep: Callable[[bytes], Path]) -> None:
+    where = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": 6}}}
+    found = mesh_of(keep(sheet({}, nodes=[{"mesh": 0, "scale": [2, 1, 1], "extensions": where}])))
+    assert len(found.faces) == 4
+    assert found.position[:, 0].tolist() == [-2, 2, -2, 2, 4, 8, 4, 8]
 
 
 @pytest.mark.parametrize("encoding", ["binary", "ascii"])

@@ -57,13 +57,14 @@ def _splats(splats: Splats) -> Floats:
 def _mesh(mesh: Mesh) -> Floats:
     """Draw the faces whose corners are somewhere."""
     fine = finite(mesh.position)
-    faces = mesh.faces if fine.all() else mesh.faces[fine[mesh.faces].all(axis=1)]
+    if not fine.all():
+        mesh = mesh.only(np.flatnonzero(fine[mesh.faces].all(axis=1)))
+    faces = mesh.faces
     if not len(faces):
         return _nothing(_MESH_SIDE)
-    texture = mesh.texture if fine.all() or mesh.texture is None else mesh.texture[fine[mesh.faces].all(axis=1)]
     view = view_of(mesh.position[faces[thinned(len(faces), _SAMPLE)].reshape(-1)], mesh.up, _MESH_SIDE)
     whole = np.where(fine[:, None], mesh.position, 0)
-    return rasterised(replace(mesh, position=whole, faces=faces, texture=texture), view)
+    return rasterised(replace(mesh, position=whole), view)
 
 
 def _points(points: Points) -> Floats:
