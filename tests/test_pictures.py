@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import trimesh
 import zstandard
-from PIL import Image
+from PIL import Image, ImageOps
 from shapes import BLUE, GREEN, RED, SH_C0, SPLAT, ball, image, logit, sphere, splat_ply, textured
 
 from runner.formats import verify
@@ -26,8 +26,9 @@ from runner.pictures import BLANK, EXPLODED, UNREADABLE, glb, images, models, pl
 from runner.pictures.blend import blended
 from runner.pictures.look import Look, look
 from runner.pictures.looks import SIDE, drawn
+from runner.pictures.raster import surface_colour
 from runner.pictures.shapes import Mesh, Splats
-from runner.pictures.view import view_of
+from runner.pictures.view import View, turned, view_of
 
 REST = tuple(f"f_rest_{number}" for number in range(9))
 
@@ -149,6 +150,53 @@ def test_an_spz_in_any_container_gives_the_splats_that_it_was_made_of(
     assert turned_apart(found.rotation, rows[:, 10:]) < 0.015
 
 
+def compressed(rows: np.ndarray) -> bytes:
+    """Return a PLY as SuperSplat writes it: words between the least and the most of each 256 splats."""
+    limits, words = [], []
+    for begin in range(0, len(rows), 256):
+        some = rows[begin : begin + 256]
+        word = np.zeros((len(some), 4), np.uint64)
+        values = some[:, :3], some[:, 7:10], 0.5 + SH_C0 * some[:, 3:6]
+        for column, value, bits in zip((0, 2, 3), values, ((11, 10, 11), (11, 10, 11), (8, 8, 8)), strict=True):
+            low, high = value.min(axis=0), value.max(axis=0)
+            limits.append([*low, *high])
+            for axis in range(3):
+                share = (value[:, axis] - low[axis]) / max(high[axis] - low[axis], 1e-9)
+                most = (1 << bits[axis]) - 1
+                word[:, column] = word[:, column] << np.uint64(bits[axis]) | (share * most).round().astype(np.uint64)
+        word[:, 3] = word[:, 3] << np.uint64(8) | (255 / (1 + np.exp(-some[:, 6]))).round().astype(np.uint64)
+        for number, row in enumerate(some[:, 10:] / np.linalg.norm(some[:, 10:], axis=1)[:, None]):
+            largest = int(np.abs(row).argmax())
+            packed = largest
+            for part in np.delete(row * np.sign(row[largest]), largest):
+                packed = packed << 10 | round((part / np.sqrt(2) + 0.5) * 1023)
+            word[number, 1] = packed
+        words.append(word)
+    chunk = [f"{end}_{prefix}{axis}" for prefix, axes in (("", "xyz"), ("scale_", "xyz"), ("", "rgb"))
+             for end in ("min", "max") for axis in axes]  # fmt: skip
+    names = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
+    header = f"ply\nformat binary_little_endian 1.0\nelement chunk {len(words)}\n"
+    header += "".join(f"property float {name}\n" for name in chunk) + f"element vertex {len(rows)}\n"
+    header += "".join(f"property uint {name}\n" for name in names) + "end_header\n"
+    return header.encode() + np.array(limits).astype("<f4").tobytes() + np.concatenate(words).astype("<u4").tobytes()
+
+
+def test_a_compressed_ply_gives_the_splats_that_it_was_made_of(keep: Callable[[bytes], Path]) -> None:
+    rows = ball(600)
+    rows[:, 7:10] += np.random.default_rng(3).normal(0, 0.5, (600, 3))
+    content = compressed(rows)
+    found = splats_of(keep(content))
+    assert (found.total, found.up) == (600, "-y")
+    assert np.allclose(found.position, rows[:, :3], atol=1.1e-3)
+    assert np.allclose(found.colour, 0.5 + SH_C0 * rows[:, 3:6], atol=0.004)
+    assert np.allclose(found.opacity, 0.95, atol=0.003)
+    assert np.allclose(np.log(found.scale), rows[:, 7:10], atol=0.004)
+    assert turned_apart(found.rotation, rows[:, 10:]) < 0.002
+    assert look(keep(content[:-5]), "ply").flags[0][1].startswith("it is unreadable: it is cut")
+    assert look(keep(content.replace(b"chunk 3", b"chunk 2")), "ply").flags[0][0] == UNREADABLE
+    assert look(keep(content.replace(b"chunk", b"block")), "ply").why == "a compressed PLY of an unusual layout"
+
+
 def test_of_a_large_file_only_blocks_are_read(keep: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     names = (*SPLAT, *(f"f_rest_{number}" for number in range(45)))
     path = keep(splat_ply(ball(100), names=names).replace(b"vertex 100", b"vertex 3000000"))
@@ -200,6 +248,114 @@ def test_a_glb_may_be_quantized_interleaved_and_in_strips(keep: Callable[[bytes]
     assert found.faces.tolist() == [[0, 1, 2], [1, 2, 3]]
     assert np.allclose(found.position, [[0, 0, 5], [1, 0, 5], [0, 2, 5], [1, 2, 5]])
     assert np.allclose(found.colour, [0.7354, 0, 1], atol=1e-3)  # of a half, in sRGB
+
+
+def sheet(material: dict[str, Any], texture: Image.Image | None = None, **more: Any) -> bytes:
+    """Return a GLB of a square from -1 to 1 that faces +z; number 3 of its nodes is free for anything."""
+    corners = np.array([[-1, 1, 0], [1, 1, 0], [-1, -1, 0], [1, -1, 0]], "<f4")
+    content = io.BytesIO()
+    if texture:
+        texture.save(content, "PNG")
+    blobs = [corners.tobytes(), np.array([[0, 0], [1, 0], [0, 1], [1, 1]], "<f4").tobytes(),
+             bytes([0, 2, 1, 1, 2, 3, 0, 0]), content.getvalue(), bytes(16),
+             np.array([[1, 0, 0, 0]] * 4, "<f4").tobytes(), struct.pack("<6f", 0, 0, 0, 3, 0, 0)]  # fmt: skip
+    begins = np.cumsum([0, *map(len, blobs)]).tolist()
+    kinds = [(5126, "VEC3", 4), (5126, "VEC2", 4), (5121, "SCALAR", 6), None, (5121, "VEC4", 4), (5126, "VEC4", 4),
+             (5126, "VEC3", 2)]  # fmt: skip
+    document = {
+        "asset": {"version": "2.0"}, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}], "materials": [material],
+        "buffers": [{"byteLength": begins[-1]}], "images": [{"bufferView": 3}], "textures": [{"source": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "indices": 2, "material": 0}]}],
+        "accessors": [{"bufferView": number, "componentType": kind[0], "type": kind[1], "count": kind[2]}
+                      if kind else {} for number, kind in enumerate(kinds)],
+        "bufferViews": [{"buffer": 0, "byteOffset": at, "byteLength": len(blob)}
+                        for at, blob in zip(begins, blobs, strict=False)],
+    }  # fmt: skip
+    return glb_of(document | more, b"".join(blobs))
+
+
+def quarters(clear: bool = False) -> Image.Image:
+    texture = Image.new("RGBA", (16, 16), "red")
+    for colour, at in (("#0000" if clear else "red", (0, 0)), ("lime", (8, 0)), ("blue", (0, 8)), ("white", (8, 8))):
+        texture.paste(colour, (*at, at[0] + 8, at[1] + 8))
+    return texture
+
+
+def hues(found: Mesh) -> str:
+    """Return the first letters of the colours near its corners: above left, above right, below left, below right."""
+    names = {(1, 0, 0): "r", (0, 1, 0): "g", (0, 0, 1): "b", (1, 1, 1): "w", (0, 0, 0): "-"}
+    weight = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], "f4")
+    colours = surface_colour(found, np.array([0, 0, 0, 1]), weight)
+    return "".join(names[tuple(colour)] for colour in colours.round().astype(int).tolist())
+
+
+def with_texture(**moved: Any) -> dict[str, Any]:
+    texture = {"index": 0, "extensions": {"KHR_texture_transform": moved}}
+    return {"pbrMetallicRoughness": {"baseColorTexture": texture}}
+
+
+@pytest.mark.parametrize(
+    ("moved", "wrap", "expected"),
+    [({}, 10497, "rgbw"), ({"rotation": np.pi / 2, "offset": [0, 1]}, 10497, "brwg"),
+     ({"offset": [1, 1]}, 10497, "rgbw"), ({"offset": [1, 1]}, 33071, "wwww"), ({"offset": [1, 1]}, 33648, "wbgr"),
+     ({"scale": [0.5, 0.5], "offset": [0.5, 0]}, 10497, "gggg")],
+)  # fmt: skip
+def test_textures_are_moved_turned_and_go_on_as_they_shall(
+    moved: dict[str, Any], wrap: int, expected: str, keep: Callable[[bytes], Path]
+) -> None:
+    samplers = [{"wrapS": wrap, "wrapT": wrap}]
+    content = sheet(with_texture(**moved), quarters(), samplers=samplers, textures=[{"source": 0, "sampler": 0}])
+    assert hues(mesh_of(keep(content))) == expected
+
+
+def test_coordinates_of_textures_may_be_whole_numbers(keep: Callable[[bytes], Path]) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["accessors"][1] = {"bufferView": 2, "componentType": 5121, "type": "VEC2", "count": 4}
+        del document["meshes"][0]["primitives"][0]["indices"]
+        document["extensionsUsed"] = ["KHR_mesh_quantization"]
+
+    whole = with_json(sheet(with_texture(scale=[0.25, 0.25]), quarters()), change)
+    uv = mesh_of(keep(whole)).uv
+    assert uv is not None and uv.tolist() == [[0, 0.5], [0.25, 0.25], [0.5, 0.75], [0, 0]]
+
+
+def test_what_shines_by_itself_has_a_colour(keep: Callable[[bytes], Path]) -> None:
+    black = {"pbrMetallicRoughness": {"baseColorFactor": [0, 0, 0, 1]}}
+    assert hues(mesh_of(keep(sheet(black)))) == "----"
+    assert hues(mesh_of(keep(sheet(black | {"emissiveFactor": [0, 1, 0]})))) == "gggg"
+    shining = black | {"emissiveFactor": [1, 1, 1], "emissiveTexture": {"index": 0}}
+    assert hues(mesh_of(keep(sheet(shining, quarters())))) == "rgbw"
+
+
+def test_what_is_not_there_hides_nothing(keep: Callable[[bytes], Path]) -> None:
+    def shown(material: dict[str, Any], clear: bool = True, **more: Any) -> np.ndarray:
+        content = sheet(material, quarters(clear), **more)
+        return np.asarray(drawn(mesh_of(keep(content))))[SIDE // 4, SIDE // 3] / 255
+
+    assert shown(with_texture())[3] == 1
+    for mode in ("MASK", "BLEND"):
+        assert shown(with_texture() | {"alphaMode": mode})[3] == 0
+        assert shown(with_texture() | {"alphaMode": mode}, clear=False)[3] == 1
+    half = {"pbrMetallicRoughness": {"baseColorFactor": [1, 0, 0, 0.5]}, "alphaMode": "BLEND"}
+    assert shown(half)[3] == pytest.approx(0.5, abs=0.02)
+    assert shown(half, nodes=[{"mesh": 0, "children": [1]}, {"mesh": 0}])[3] == pytest.approx(0.75, abs=0.02)
+
+
+def test_what_hangs_on_joints_is_where_they_are(keep: Callable[[bytes], Path]) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["meshes"][0]["primitives"][0]["attributes"] |= {"JOINTS_0": 4, "WEIGHTS_0": 5}
+
+    nodes = [{"mesh": 0, "skin": 0, "translation": [50, 0, 0]}, {"scale": [1, 2, 1]}]
+    more = {"nodes": nodes, "skins": [{"joints": [1]}], "scenes": [{"nodes": [0, 1]}]}
+    found = mesh_of(keep(with_json(sheet({}, **more), change)))
+    assert found.position.tolist() == [[-1, 2, 0], [1, 2, 0], [-1, -2, 0], [1, -2, 0]]
+
+
+def test_every_instance_is_drawn(keep: Callable[[bytes], Path]) -> None:
+    where = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": 6}}}
+    found = mesh_of(keep(sheet({}, nodes=[{"mesh": 0, "scale": [2, 1, 1], "extensions": where}])))
+    assert len(found.faces) == 4
+    assert found.position[:, 0].tolist() == [-2, 2, -2, 2, 4, 8, 4, 8]
 
 
 @pytest.mark.parametrize("encoding", ["binary", "ascii"])
@@ -283,6 +439,20 @@ def test_what_is_near_hides_what_is_behind_as_far_as_it_is_opaque() -> None:
         assert green == pytest.approx(RED[1] * share + GREEN[1] * (1 - share), abs=0.04)
 
 
+def test_however_many_splats_are_near_what_they_do_not_hide_is_drawn() -> None:
+    view = View(turned("-y"), np.zeros(3, "f4"), 128, 256)  # from -1 to 1
+    count = 2000
+    seen = np.random.default_rng(1).uniform(-0.2, 0.2, (2 * count, 3)) + [0, -0.6, -2]  # right, down, away
+    seen[count:] += [0, 1.2, 4]
+    splats = Splats(
+        position=(seen @ view.turn).astype("f4"),
+        colour=np.repeat(np.array([GREEN, RED], "f4"), count, axis=0), opacity=np.full(2 * count, 0.9, "f4"),
+        scale=np.repeat(np.array([[0.25] * 3, [0.03] * 3], "f4"), count, axis=0),
+        rotation=np.tile(np.array([1, 0, 0, 0], "f4"), (2 * count, 1)), total=2 * count,
+    )  # fmt: skip
+    assert blended(splats, view)[205, 128] == pytest.approx([*RED, 1], abs=0.02)
+
+
 def test_a_texture_is_drawn_where_it_belongs(seen: Callable[[bytes, str], Look]) -> None:
     texture = Image.new("RGB", (64, 64), tuple(round(255 * one) for one in BLUE))
     texture.paste(tuple(round(255 * one) for one in RED), (0, 0, 64, 16))
@@ -312,20 +482,59 @@ def test_thinned_splats_look_like_all_of_them(keep: Callable[[bytes], Path], mon
 # models
 
 
-def test_a_model_of_splats_is_an_spz_that_gsply_reads(seen: Callable[[bytes, str], Look], tmp_path: Path) -> None:
+def test_coordinates_on_a_map_lose_nothing(keep: Callable[[bytes], Path]) -> None:
+    rows = ball(2000)[:, :3]
+    header = "ply\nformat binary_little_endian 1.0\nelement vertex 2000\n"
+    header += "".join(f"property double {axis}\n" for axis in "xyz") + "end_header\n"
+    with open(keep(header.encode() + (rows + [500_000, 5_400_000, 120]).astype("<f8").tobytes()), "rb") as file:
+        found = ply.read(file).position
+    assert np.allclose(found - found.mean(axis=0), rows - rows.mean(axis=0), atol=1e-5)
+
+
+def moved(rows: np.ndarray, by: float, times: float) -> np.ndarray:
+    """Return rows of ``SPLAT`` somewhere else, in another size."""
+    rows = rows.copy()
+    rows[:, :3] = rows[:, :3] * times + by
+    rows[:, 7:10] += np.log(times)
+    return rows
+
+
+@pytest.mark.parametrize("places", [0, 90_000])
+def test_a_model_of_splats_is_an_spz_that_gsply_reads(
+    places: float, seen: Callable[[bytes, str], Look], tmp_path: Path
+) -> None:
     rows = ball(400)
-    found = seen(splat_ply(rows), "ply")
+    found = seen(splat_ply(moved(rows, places, 300)), "ply")
     assert found.model
+    assert found.box == pytest.approx((600, 600, 600), rel=0.02)  # of the result
     assert found.model[0] == verify(io.BytesIO(found.model[1]), "spz") == "spz"
     (tmp_path / "model.spz").write_bytes(found.model[1])
     splat = gsply.read_spz(tmp_path / "model.spz")
     order, expected = np.lexsort(splat.means.T), np.lexsort(rows[:, :3].T)
-    assert np.allclose(np.sort(splat.means, axis=0), np.sort(rows[:, :3], axis=0), atol=1e-3)
+    assert np.allclose(
+        np.sort(splat.means, axis=0), np.sort(rows[:, :3], axis=0), atol=0.015
+    )  # around 0, from -1 to 1
     assert np.allclose(splat.sh0[order].mean(axis=0), rows[expected, 3:6].mean(axis=0), atol=0.03)
     assert np.allclose(splat.opacities, logit(0.95), atol=0.1)
     assert np.allclose(splat.scales, rows[0, 7], atol=0.04)
     nearest = np.argmin(np.linalg.norm(splat.means[:, None] - rows[None, :, :3], axis=2), axis=1)
     assert turned_apart(splat.quats, rows[nearest, 10:]) < 0.015
+
+
+@pytest.mark.parametrize("times", [1e-6, 1.0, 1e6])
+def test_a_model_is_as_fine_as_its_object_whatever_is_around_it(
+    times: float, keep: Callable[[bytes], Path], seen: Callable[[bytes, str], Look]
+) -> None:
+    rows = np.concatenate([ball(2000), ball(40, size=40), ball(40, size=5000)])
+    found = seen(splat_ply(moved(rows, 0, times)), "ply")
+    assert found.model
+    there = splats_of(keep(found.model[1]), spz)
+    near = np.linalg.norm(there.position, axis=1) < 2
+    assert 40 <= near.sum() < len(there.position)  # some of what is around it is there too
+    assert np.allclose(np.linalg.norm(there.position[near], axis=1), 1, atol=0.02)
+    assert len(np.unique(there.position[near, 0])) > 0.8 * near.sum()
+    assert np.abs(there.position).max() < 50
+    assert np.allclose(there.scale[near] / there.scale[near].mean(), 1, atol=0.1)
 
 
 def test_a_model_of_splats_is_in_the_frame_of_a_ply(seen: Callable[[bytes, str], Look], tmp_path: Path) -> None:
@@ -382,6 +591,42 @@ def test_images_of_all_modes_are_drawn(mode: str, seen: Callable[[bytes, str], L
     assert 0.1 < pixels(found.thumbnail)[:, :, :3].mean() < 0.9
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(40, 20), (1500, 777)])
+def test_an_image_is_turned_as_its_exif_says(orientation: int, size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "blue")
+    picture.paste("red", (0, 0, size[0] // 2, size[1] // 2))
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    content = io.BytesIO()
+    picture.save(content, "PNG", exif=exif)
+    turned = ImageOps.exif_transpose(picture_of(content)).resize((20, 20), Image.Resampling.BOX)
+    found = images.opened(content, SIDE)
+    assert max(found.size) == min(max(size), SIDE)
+    assert np.abs(np.asarray(found.resize((20, 20)), "f4") - np.asarray(turned, "f4")).mean() < 6
+
+
+def picture_of(content: io.BytesIO) -> Image.Image:
+    content.seek(0)
+    return Image.open(content)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "CMYK", "P"])
+def test_a_large_image_is_made_smaller_without_another_copy_of_it(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Image.effect_noise((1600, 1000), 90).convert("RGB" if mode == "P" else mode).convert(mode)
+    exact = picture.convert("RGBA").resize((192, 120), Image.Resampling.BOX)
+    content = io.BytesIO()
+    picture.save(content, "TIFF")
+    found = images.opened(content, SIDE)
+    assert found.size == (192, 120)
+    assert np.abs(np.asarray(found.convert("RGBA"), "f4") - np.asarray(exact, "f4")).mean() < 8
+    sizes = []
+    plain_copy = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda one, *as_: sizes.append(one.size) or plain_copy(one, *as_))
+    images.opened(content, SIDE)
+    assert max(sizes) < (1600, 1000) or mode == "P"
+
+
 def plain(colour: str, mode: str = "RGB") -> bytes:
     content = io.BytesIO()
     Image.new(mode, (40, 40), colour).save(content, "PNG")
@@ -423,17 +668,37 @@ def test_splats_that_are_not_to_be_seen_are_blank(seen: Callable[[bytes, str], L
     assert flagged(seen(splat_ply(nowhere), "ply")) == (BLANK, "none of its 300 positions is a number")
 
 
-def test_splats_many_of_which_are_far_out_are_exploded_but_not_for_a_few(seen: Callable[[bytes, str], Look]) -> None:
+def test_splats_whose_middle_is_scattered_are_exploded(seen: Callable[[bytes, str], Look]) -> None:
     rows = ball(2000)
-    rows[:3, :3] *= 500
+    rows[:, :3] *= np.exp(np.random.default_rng(2).normal(0, 4, (2000, 1)))
+    word, sentence = flagged(seen(splat_ply(rows), "ply"))
+    assert word == EXPLODED
+    assert sentence == "a quarter of its splats are 211 × as far out as another quarter, or more"
+
+
+def test_splats_at_no_place_are_exploded_but_not_for_a_few(seen: Callable[[bytes, str], Look]) -> None:
+    rows = ball(2000)
+    rows[:10, 0] = np.inf
     assert seen(splat_ply(rows), "ply").flags == ()
-    rows[:40, :3] *= 500
-    assert flagged(seen(splat_ply(rows), "ply")) == (
-        EXPLODED,
-        "2.0% of its splats are more than 50 × as far out as half of them",
-    )
-    rows[:40, :3] = np.inf
+    rows[:40, 0] = np.inf
     assert flagged(seen(splat_ply(rows), "ply")) == (EXPLODED, "2.0% of its splats are at no place: not finite")
+
+
+@pytest.mark.parametrize(("share", "distance"), [(0.02, 20), (0.02, 300), (0.3, 60)])
+def test_what_is_around_an_object_neither_hides_it_nor_makes_it_odd(
+    share: float, distance: float, seen: Callable[[bytes, str], Look]
+) -> None:
+    rows = np.concatenate([ball(3000), ball(round(3000 * share), size=distance, scale=distance / 10)])
+    found = seen(splat_ply(rows), "ply")
+    assert found.flags == ()
+    shown = pixels(found.thumbnail)
+    assert middle_of(shown, RED)[0] < 0.3 and middle_of(shown, BLUE)[1] < 0.45
+    assert found.box and min(found.box) > distance / 2  # as it is measured, whatever is shown
+
+
+def test_flat_splats_have_two_sizes(keep: Callable[[bytes], Path]) -> None:
+    found = splats_of(keep(splat_ply(ball(50), names=tuple(name for name in SPLAT if name != "scale_2"))))
+    assert np.allclose(found.scale, np.exp(ball(50)[:, 7:10]) * [1, 1, 0], rtol=1e-5)
 
 
 def glb_of(document: dict[str, Any], binary: bytes) -> bytes:
@@ -456,6 +721,11 @@ def test_a_compressed_glb_is_not_drawn_and_says_why(seen: Callable[[bytes, str],
     for extension, name in (("KHR_draco_mesh_compression", "Draco"), ("EXT_meshopt_compression", "meshopt")):
         content = with_json(sphere(1).export(file_type="glb"), lambda one: one.update(extensionsRequired=[extension]))  # noqa: B023
         assert seen(content, "glb") == Look("other", why=f"a GLB that is compressed with {name}")
+
+
+def test_a_glb_of_lines_only_is_not_drawn_and_says_why(seen: Callable[[bytes, str], Look]) -> None:
+    lines = with_json(SPHERE, lambda one: one["meshes"][0]["primitives"][0].update(mode=1))
+    assert seen(lines, "glb") == Look("other", why="a GLB of lines only")
 
 
 def bomb() -> bytes:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,11 +24,13 @@ from PIL import Image
 from server import Answer, ScriptedServer
 from shapes import ball, image, sphere, splat_ply
 
+from runner.errors import ImageError
 from runner.pictures import EXPLODED, UNREADABLE, Gallery, Wanted, drawers, gallery, prompts
 from runner.pictures.drawing import serve
 from runner.pictures.entries import VERSION, Entry
 from runner.pictures.jobs import Job, answer_of
 from runner.pictures.oddities import odd_sizes
+from runner.pictures.prompts import Downloads, job_of
 from runner.pictures.store import Store
 
 KEEP = Path(".runner/pictures")
@@ -189,7 +192,9 @@ def test_pictures_of_prompts_that_are_gone_are_removed(folder: Folder) -> None:
 def test_files_that_nothing_names_are_removed_once_they_are_old(folder: Folder) -> None:
     folder.add("b.png", PICTURE)
     folder.look()
-    left = [".x.webp.01234567.part", "0" * 64 + ".webp", "1" * 64 + ".js", "notes.md"]
+    ours = [f".{'0' * 64}.webp.01234567.part", "0" * 64 + ".webp", "1" * 64 + ".js", "2" * 64 + ".prompt.webp"]
+    theirs = ["notes.md", "holiday.webp", "site.js", ".x.webp.01234567.part"]
+    left = ours + theirs
     for name in left:
         (folder.path / KEEP / name).touch()
     folder.look()
@@ -197,7 +202,7 @@ def test_files_that_nothing_names_are_removed_once_they_are_old(folder: Folder) 
     for name in left:
         os.utime(folder.path / KEEP / name, (time.time() - 9999,) * 2)
     folder.look()
-    assert folder.kept() == {"index.jsonl", f"{hash_of(PICTURE)}.webp", "notes.md"}
+    assert folder.kept() == {"index.jsonl", f"{hash_of(PICTURE)}.webp", *theirs}
 
 
 def test_no_more_are_drawn_than_was_said_and_the_rest_the_next_time(folder: Folder) -> None:
@@ -277,6 +282,25 @@ def test_where_sizes_differ_by_nature_none_is_odd() -> None:
     assert odd_sizes({row: ("mesh", 3.0**row) for row in range(12)}) == {}
 
 
+MIXES = {
+    "7 small, 5 large": [1.0 + number / 50 for number in range(7)] + [8.0 + number / 9 for number in range(5)],
+    "60 small, 40 large": [1.0 + number / 500 for number in range(60)] + [40.0 + number / 9 for number in range(40)],
+    "90 small, 10 large": [1.0 + number / 500 for number in range(90)] + [6.0 + number / 20 for number in range(10)],
+    "10 small, one less so each": [1.0, 1.0, 1.0, 1.1, 1.1, 1.1, 1.2, 2.2, 4.0, 5.9],
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_where_there_are_two_sizes_none_is_odd(name: str) -> None:
+    assert odd_sizes({row: ("mesh", size) for row, size in enumerate(MIXES[name])}) == {}
+
+
+def test_a_few_of_many_are_odd_and_more_if_they_are_far_off() -> None:
+    usual = {row: ("mesh", 1.0 + row / 500) for row in range(100)}
+    assert {*odd_sizes({**usual, 100: ("mesh", 8.0), 101: ("mesh", 0.1), 102: ("mesh", 90.0)})} == {100, 101, 102}
+    assert {*odd_sizes({**usual, **{row: ("mesh", 500.0 * row) for row in range(100, 120)}})} == {*range(100, 120)}
+
+
 # processes
 
 
@@ -326,6 +350,15 @@ def test_many_results_are_drawn_by_several_processes(folder: Folder, monkeypatch
     found = folder.look()
     assert len({picture.words for picture in found.pictures.values()}) == 2
     assert folder.told[-1] == (16, 16)
+
+
+def test_there_are_no_more_processes_than_memory_for_them(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawers, "cores", lambda: 8)
+    for free, count in ((50_000_000_000, 8), (4_000_000_000, 3), (5, 1)):
+        monkeypatch.setattr(drawers, "free_bytes", lambda free=free: free)
+        assert drawers.Drawers(folder.path, 1000).count == count
+    monkeypatch.undo()
+    assert drawers.free_bytes() > 10_000_000
 
 
 def test_ctrl_c_ends_it_at_once_and_keeps_what_was_drawn(
@@ -384,12 +417,11 @@ def test_offline_nothing_is_fetched_but_what_is_kept_is_shown(folder: Folder, se
 
 
 def test_an_image_that_can_not_be_had_is_noted_and_tried_again(folder: Folder, server: ScriptedServer) -> None:
-    server.script["images/lamp"] = [Answer(404), Answer(body=b"no image"), Answer(body=PICTURE)]
+    server.script["images/lamp"] = [Answer(404), Answer(body=PICTURE)]
     folder.add("a.txt", b"a", image=server.image("lamp") + "?token=secret")
     found = folder.look()
     assert found.pictures[0].prompt is None
     assert found.notes == (f"1 prompt image could not be had (image: {server.image('lamp')} answers 404)",)
-    assert folder.look().pictures[0].prompt is None
     assert folder.look().pictures[0].prompt
 
 
@@ -402,9 +434,59 @@ def test_after_failures_in_a_row_no_more_images_are_tried(
     for number in range(6):
         folder.wanted.append(Wanted(number, None, "", "", f"{server.image('lamp')}?{number}"))
     (note,) = folder.look().notes
-    assert note.startswith("6 prompt images could not be had")
-    assert note.endswith("; after 3 in a row no more were tried")
+    assert note.startswith("3 prompt images could not be had")
+    assert note.endswith("; 3 more were not tried after that")
     assert len(server.images_asked) == 3
+
+
+def test_what_is_no_image_makes_no_other_wait(folder: Folder, server: ScriptedServer) -> None:
+    server.script["images/lamp"] = [Answer(body=b"<svg/>"), Answer(body=PICTURE)]
+    (folder.path / "chair.svg").write_bytes(b"<svg/>")
+    (folder.path / "chair.png").write_bytes(PICTURE)
+    for number, one in enumerate((folder.path / "chair.svg", server.image("lamp"), folder.path / "chair.png")):
+        folder.wanted.append(Wanted(number, None, "", "", str(one)))
+    note = "prompt images that can't be drawn: {} (no images, damaged, or of a format like SVG)"
+    assert folder.look(most=1).notes == (note.format(1),)
+    assert folder.look(most=1).notes == (note.format(2),)
+    found = folder.look(most=1)
+    assert (found.notes, {*found.pictures}) == ((note.format(2),), {2})
+    (folder.path / "chair.svg").write_bytes(PICTURE)
+    assert {*folder.look().pictures} == {0, 2}
+    assert server.images_asked == ["lamp"]
+    later = Store(folder.path, now_s=lambda: time.time() + 86400 + 9)
+    assert not later.find("prompt", job_of(server.image("lamp")).key)
+    later.close()
+
+
+class Silent:
+    """A client that gets no whole answer from every second URL, after ten seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[str] = []
+
+    def fetch(self, url: str) -> Any:
+        self.asked.append(url)
+        if len(self.asked) % 2:
+            self.now += 10
+            raise ImageError(f"image: {url}: took longer than image_s (10 s)", again=True)
+        return SimpleNamespace(content=b"an image")
+
+
+@pytest.mark.parametrize(("hosts", "waits"), [(1, 5), (100, 6)])
+def test_hosts_that_hang_are_given_up_though_some_images_come(hosts: int, waits: int) -> None:
+    client = Silent()
+    downloads = Downloads(clock=lambda: client.now)
+    downloads.close()
+    downloads._client = client
+    drawers = SimpleNamespace(draw=lambda job: Entry("prompt", job.key, 0, thumbnail_bytes=9))
+    for number in range(200):
+        downloads.draw(job_of(f"http://host-{number % hosts}/{number}"), drawers)
+    assert (client.now, len(client.asked)) == (10 * waits, 2 * waits - 1)
+    assert downloads.note() == (
+        f"{waits} prompt images could not be had (image: http://host-0/0: took longer than 10 s);"
+        f" {201 - 2 * waits} more were not tried after that"
+    )
 
 
 def test_an_image_that_is_too_large_is_not_drawn(

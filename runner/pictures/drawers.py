@@ -19,6 +19,9 @@ from runner.pictures.jobs import READY, Job, Refused, answer_of
 from runner.pictures.records import UNREADABLE
 
 COUNT_MAX = 8
+_EACH_BYTES = 1_200_000_000
+"""So much a process may need for the largest files that are drawn."""
+
 _FEW = 8
 """So many pictures are not worth another process."""
 
@@ -42,7 +45,7 @@ class Drawers:
     """
 
     def __init__(self, folder: Path, pictures: int) -> None:
-        self.count = max(1, min(cores(), COUNT_MAX, pictures // _FEW))
+        self.count = max(1, min(cores(), COUNT_MAX, pictures // _FEW, free_bytes() // _EACH_BYTES))
         self._idle: queue.SimpleQueue[_Drawer] = queue.SimpleQueue()
         self._all = [_Drawer(folder, WITHIN_S) for _ in range(self.count)]
         for one in self._all:
@@ -72,6 +75,15 @@ class Drawers:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes() -> int:
+    """Return how much memory may be taken; where nobody tells, as much as all processes may need."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", "rb") as file:
+        for line in file:
+            if line.startswith(b"MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return COUNT_MAX * _EACH_BYTES
 
 
 class _Drawer:

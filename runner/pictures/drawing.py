@@ -6,6 +6,7 @@ Nothing else imports numpy, Pillow and what draws with them: a damaged file may 
 from __future__ import annotations
 
 import base64
+import io
 import signal
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def done(job: Job, folder: Path) -> Entry:
     """Draw, write the files, and return what is to be noted. Raises OSError if they can't be written."""
     thumbnail = folder / thumbnail_name(job.of, job.key)
     if job.of == "prompt":
-        content = prompt_thumbnail(Path(job.path))
+        content = prompt_thumbnail(io.BytesIO(base64.b64decode(job.content)) if job.content else Path(job.path))
         if content:
             write_whole(thumbnail, [content])
         return Entry("prompt", job.key, job.size_bytes, "image", thumbnail_bytes=len(content))

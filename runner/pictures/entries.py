@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-VERSION = 1
+VERSION = 2
 """Raised when pictures are drawn or measured differently: those of other versions are drawn anew."""
 
 Of = Literal["result", "prompt"]
-_NUMBERS = ("size_bytes", "thumbnail_bytes", "model_bytes", "count")
+_NUMBERS = ("size_bytes", "thumbnail_bytes", "model_bytes", "count", "until_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Entry:
 
     ``size_bytes``: of what was drawn. ``thumbnail_bytes`` and ``model_bytes`` are 0 where there is none. ``why``: why
     there is no picture, though it is whole: goes on after "no picture of ". ``kept``: whether it is true the next
-    time too.
+    time too; if it is, until the second ``until_s`` since 1970, 0 for always.
     """
 
     of: Of
@@ -34,6 +34,7 @@ class Entry:
     flags: tuple[tuple[str, str], ...] = ()
     why: str = ""
     kept: bool = True
+    until_s: int = 0
 
     @property
     def thumbnail(self) -> str:
@@ -56,7 +57,7 @@ def entry_of(line: bytes) -> Entry | None:
 
     >>> entry_of(Entry("prompt", "ab", 7).line())
     Entry(of='prompt', key='ab', size_bytes=7, kind='other', thumbnail_bytes=0, model_bytes=0, count=0, box=None, \
-words='', flags=(), why='', kept=True)
+words='', flags=(), why='', kept=True, until_s=0)
     >>> entry_of(b'{"version": 1, "of": "result"') is None
     True
     """

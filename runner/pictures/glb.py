@@ -10,8 +10,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from runner.pictures.gltf import POINTS, TRIANGLES, Document, Part, Thing, decoded
-from runner.pictures.shapes import Bytes, Floats, Ints, Mesh, Points, UndrawnError, UnreadableError, thinned
+from runner.pictures.gltf import POINTS, TRIANGLES, Document, Part
+from runner.pictures.materials import Texture, decoded
+from runner.pictures.nodes import Thing
+from runner.pictures.shapes import OPAQUE, Bytes, Floats, Ints, Mesh, Points, UndrawnError, UnreadableError, thinned
 
 FILE_MAX_BYTES = 300_000_000
 
@@ -33,6 +35,8 @@ def read(file: BinaryIO) -> Mesh | Points:
     parts = document.parts()
     if meshes := [part for part in parts if len(part.faces)]:
         return _joined(meshes, document)
+    if not parts and document.has_lines:
+        raise UndrawnError("a GLB of lines only")
     if not parts:
         raise UnreadableError("there is nothing in its scene")
     position, colour = (
@@ -62,18 +66,21 @@ def _chunks(content: memoryview) -> tuple[Thing, memoryview]:
 
 def _joined(parts: list[Part], document: Document) -> Mesh:
     textures: list[Bytes] = []
-    places: dict[int, int] = {}
-    for number in {part.texture for part in parts} - {None}:
-        assert number is not None
-        image = document.image(number)
-        if image is not None:
-            places[number] = len(textures)
+    places: dict[Texture, int] = {}
+    images = {one.image: document.image(one.image) for one in {part.texture for part in parts} if one}
+    for one in {part.texture for part in parts}:
+        if one and (image := images[one.image]) is not None:
+            places[one] = len(textures)
             textures.append(image)
     begins = np.cumsum([0, *(len(part.position) for part in parts)])
     faces = np.concatenate([part.faces + begin for part, begin in zip(parts, begins, strict=False)])
     texture = [
         np.full(len(part.faces), -1 if part.texture is None else places.get(part.texture, -1)) for part in parts
     ]
+    opaque = all(part.cutoff is None for part in parts)
+    lengths = [len(part.faces) for part in parts]
+    alpha = [1.0 if part.cutoff is None else part.alpha for part in parts]
+    cutoff = [OPAQUE if part.cutoff is None else part.cutoff for part in parts]
     return Mesh(
         position=np.concatenate([part.position for part in parts]),
         faces=faces,
@@ -83,6 +90,9 @@ def _joined(parts: list[Part], document: Document) -> Mesh:
         uv=np.concatenate([part.uv for part in parts]) if textures else None,
         texture=np.concatenate(texture) if textures else None,
         textures=tuple(textures),
+        wraps=tuple(one.wrap for one in places),
+        alpha=None if opaque else np.repeat(alpha, lengths).astype(np.float32),
+        cutoff=None if opaque else np.repeat(cutoff, lengths).astype(np.float32),
     )
 
 

@@ -6,7 +6,7 @@ import warnings
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from runner.pictures.shapes import UndrawnError
 
@@ -14,6 +14,21 @@ _PIXELS_MAX = 80_000_000
 """Of more pixels an image is not unpacked; a JPEG is read at an eighth of its size."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "TGA")
+_AVERAGED = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
+_SPARE = 3
+"""An image is first made smaller quickly, to so many times the side that is needed, then well."""
+
+_BAND_PIXELS = 1_000_000
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What an orientation in EXIF asks for."""
+
+_DEEP_SIDE = 2048
+"""Of larger images of more than 8 bits only some pixels are looked at."""
+
 _FLAT = 3
 """So much may the levels of an image of one colour differ, of 255."""
 
@@ -31,12 +46,26 @@ def opened(file: BinaryIO, side: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata that is damaged
             image.load()
-            turned = ImageOps.exif_transpose(image)
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Image.DecompressionBombError as error:
         raise UndrawnError("an image that claims to be too large") from error
-    coloured = _coloured(turned)
-    coloured.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3)
-    return coloured
+    small = _coloured(_reduced(image, side))
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3)
+    return small if turn is None else small.transpose(turn)
+
+
+def _reduced(image: Image.Image, side: int) -> Image.Image:
+    """Return an image a whole number of times smaller, still larger than is needed; made in bands, to copy little."""
+    times = max(image.size) // (_SPARE * side)
+    if times < 2 or image.mode not in _AVERAGED or "transparency" in image.info:
+        return image
+    size = -(-image.width // times), -(-image.height // times)
+    small = Image.new(image.mode, size)
+    rows = max(1, _BAND_PIXELS // (image.width * times)) * times
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(band.reduce(times), (0, top // times))
+    return small
 
 
 def pixels(file: BinaryIO) -> int:
@@ -67,7 +96,8 @@ def _begun(file: BinaryIO) -> Image.Image:
 
 def _coloured(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        levels = np.asarray(image).astype(np.float32)
+        times = max(1, max(image.size) // _DEEP_SIDE)
+        levels = np.asarray(image)[::times, ::times].astype(np.float32)
         most = 65535.0 if image.mode != "F" else max(float(levels.max(initial=0)), 1.0)
         return Image.fromarray((levels / most * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     clear = "A" in image.getbands() or "transparency" in image.info

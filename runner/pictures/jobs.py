@@ -12,13 +12,14 @@ READY = b"ready\n"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Draw a file of a format into the cache, as ``key``."""
+    """Draw a file of a format into the cache, as ``key``; ``content`` (base64) is drawn instead if there is any."""
 
     of: Of
     key: str
     path: str
     format: str
     size_bytes: int
+    content: str = ""
 
     def line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"

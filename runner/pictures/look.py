@@ -19,7 +19,7 @@ from runner.pictures import glb, images, models, ply, spz
 from runner.pictures.looks import SIDE, drawn
 from runner.pictures.records import BLANK, EXPLODED, UNREADABLE
 from runner.pictures.shapes import Floats, Mesh, Points, Splats, UndrawnError, UnreadableError, finite
-from runner.pictures.view import box
+from runner.pictures.view import box, middle
 
 MODEL_MAX_BYTES = 400_000
 """A GLB up to this size is its own model."""
@@ -33,7 +33,6 @@ _DAMAGE = (
 """What numpy, Pillow, json and struct raise about a file that is not what it says."""
 
 _SHARE_LOST = 0.01
-_SHARE_FAR = 0.005
 _FAR = 50
 _COVERED = 0.005
 """Splats that cover less of the largest side of their box are too small or too faint to be seen."""
@@ -75,10 +74,10 @@ def look(path: Path, format_: str) -> Look:
         return Look("other", flags=((UNREADABLE, f"it is unreadable: {_said(error)}"),))
 
 
-def prompt_thumbnail(path: Path) -> bytes:
+def prompt_thumbnail(image: Path | BinaryIO) -> bytes:
     """Return the thumbnail of a prompt's image; b"" if there can be none."""
     try:
-        with open(path, "rb") as file:
+        with open(image, "rb") if isinstance(image, Path) else image as file:
             return _webp(images.opened(file, SIDE))
     except (UndrawnError, *_DAMAGE):
         return b""
@@ -137,10 +136,11 @@ def _unseen(shape: Splats | Mesh | Points) -> str:
 
 
 def _faint(shape: Splats | Mesh | Points) -> Flags:
-    """Tell of splats that cover next to nothing of their box."""
+    """Tell of splats that cover next to nothing of their box, or of that of the middle of a scene."""
     if not isinstance(shape, Splats):
         return ()
     seen = shape[shape.visible()]
+    seen = seen[middle(seen.position)]
     sides = np.sort(box(seen.position))
     area = float(sides[1] * sides[2])
     discs = np.sort(seen.scale.astype(np.float64), axis=1)[:, 1:].prod(axis=1) * 2 * np.pi
@@ -158,16 +158,17 @@ def _blank_picture(image: Image.Image) -> Flags:
 
 
 def _scattered(kind: str, fine: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], position: Floats) -> Flags:
-    """Tell of positions that are no numbers, and of many that are very far out. A few are usual in splats."""
+    """Tell of positions that are no numbers, and of a middle that is scattered. What is around it may be anywhere."""
     what = {"mesh": "vertices"}.get(kind, kind)
     lost = 1 - float(fine.mean())
     if lost > _SHARE_LOST:
         return ((EXPLODED, f"{lost:.1%} of its {what} are at no place: not finite"),)
     away = np.linalg.norm(position.astype(np.float64) - np.median(position, axis=0), axis=1)
-    core = float(np.median(away))
-    far = float((away > _FAR * core).mean())
-    if core > 0 and far > _SHARE_FAR:
-        return ((EXPLODED, f"{far:.1%} of its {what} are more than {_FAR} × as far out as half of them"),)
+    near, far = (float(one) for one in np.percentile(away, [25, 75]))
+    if far > _FAR * near > 0:
+        return (
+            (EXPLODED, f"a quarter of its {what} are {far / near:,.0f} × as far out as another quarter, or more"),
+        )
     return ()
 
 

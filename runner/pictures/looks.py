@@ -10,7 +10,7 @@ from PIL import Image
 from runner.pictures.blend import blended
 from runner.pictures.raster import rasterised
 from runner.pictures.shapes import Floats, Mesh, Points, Splats, finite, thinned
-from runner.pictures.view import view_of
+from runner.pictures.view import middle, view_of
 
 SIDE = 192
 """Pixels of a thumbnail's longer side."""
@@ -22,7 +22,7 @@ _SAMPLE = 60_000
 """Faces that a view is chosen by."""
 
 _FEW = 1000
-"""Of fewer splats the size counts for the view, not only where they are."""
+"""Of fewer splats the size of each counts for the view; of more, the usual one."""
 
 _COVER = 0.9
 _POINT_MIN, _POINT_MAX = 0.45, 2.5
@@ -42,23 +42,29 @@ def _splats(splats: Splats) -> Floats:
         return _nothing(_SPLATS_SIDE)
     if splats.total > len(splats.position):
         seen = seen.larger(float((splats.total / len(splats.position)) ** 0.5 * _COVER))
-    position = seen.position
-    if len(position) < _FEW:
-        reach = 2 * seen.scale.max(axis=1, keepdims=True)
-        position = np.concatenate([position - reach, position + reach])
-    return blended(seen, view_of(position, seen.up, _SPLATS_SIDE))
+    inside = middle(seen.position)
+    position, reach = seen.position[inside], 2 * seen.scale[inside].max(axis=1, keepdims=True)
+    if len(position) >= _FEW:
+        reach = np.median(reach)
+    position = np.concatenate([position - reach, position + reach])
+    view = view_of(position, seen.up, _SPLATS_SIDE)
+    if not inside.all():  # what is before it would hide it
+        depth = seen.position @ view.turn[2]
+        seen = seen[depth >= depth[inside].min()]
+    return blended(seen, view)
 
 
 def _mesh(mesh: Mesh) -> Floats:
     """Draw the faces whose corners are somewhere."""
     fine = finite(mesh.position)
-    faces = mesh.faces if fine.all() else mesh.faces[fine[mesh.faces].all(axis=1)]
+    if not fine.all():
+        mesh = mesh.only(np.flatnonzero(fine[mesh.faces].all(axis=1)))
+    faces = mesh.faces
     if not len(faces):
         return _nothing(_MESH_SIDE)
-    texture = mesh.texture if fine.all() or mesh.texture is None else mesh.texture[fine[mesh.faces].all(axis=1)]
     view = view_of(mesh.position[faces[thinned(len(faces), _SAMPLE)].reshape(-1)], mesh.up, _MESH_SIDE)
     whole = np.where(fine[:, None], mesh.position, 0)
-    return rasterised(replace(mesh, position=whole, faces=faces, texture=texture), view)
+    return rasterised(replace(mesh, position=whole), view)
 
 
 def _points(points: Points) -> Floats:

@@ -117,8 +117,6 @@ def _draw(jobs: Sequence[Job], store: Store, observe: Observe) -> list[str]:
 
 
 def _note(entry: Entry, store: Store, refused: Counter[str]) -> None:
-    if entry.of == "prompt" and not entry.thumbnail_bytes:
-        return  # what is no image today may be one tomorrow
     try:
         store.add(entry)
     except OSError as error:
@@ -130,7 +128,7 @@ def _work(jobs: Sequence[Job], store: Store) -> Iterator[tuple[list[Future[Entry
     """Work on jobs in threads that wait for processes and downloads; leaving this ends whatever is not done."""
     with ExitStack() as stack:
         drawers = stack.enter_context(Drawers(store.path, len(jobs)))
-        downloads = Downloads(store.path)
+        downloads = Downloads()
         stack.callback(downloads.close)
         drawing = stack.enter_context(ThreadPoolExecutor(drawers.count))
         fetching = stack.enter_context(ThreadPoolExecutor(prompts.AT_A_TIME))
@@ -154,7 +152,7 @@ def _placed(wanted: Sequence[Wanted], plan: _Plan, store: Store) -> Iterator[tup
     for one in wanted:
         job, prompt_job = plan.results[one.row], plan.prompts[one.row]
         prompt = store.find("prompt", prompt_job.key, prompt_job.size_bytes) if prompt_job else None
-        shown = store.path / prompt.thumbnail if prompt else None
+        shown = store.path / prompt.thumbnail if prompt and prompt.thumbnail_bytes else None
         entry = store.find("result", job.key, job.size_bytes) if job else None
         if entry:
             yield one.row, _picture(entry, store.path, shown)
@@ -190,4 +188,9 @@ def _undrawn(plan: _Plan, store: Store) -> list[str]:
     """Say what there are no pictures of, and how many."""
     found = (store.find("result", job.key) for job in plan.results.values() if job)
     counts = Counter(entry.why for entry in found if entry and entry.why)
-    return [f"no picture of {why}" + (f" ({count:,} results)" if count > 1 else "") for why, count in counts.items()]
+    notes = [f"no picture of {why}" + (f" ({count:,} results)" if count > 1 else "") for why, count in counts.items()]
+    jobs = {job.key: job for job in plan.prompts.values() if job}
+    asked = (store.find("prompt", job.key, job.size_bytes) for job in jobs.values())
+    if none := sum(entry is not None and not entry.thumbnail_bytes for entry in asked):
+        notes.append(f"prompt images that can't be drawn: {none:,} (no images, damaged, or of a format like SVG)")
+    return notes

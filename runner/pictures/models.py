@@ -1,6 +1,7 @@
 """Thin a shape out for a view in 3D: fewer splats, each a little larger; fewer triangles, corners with colours.
 
-Positions keep the frame they had, but those of splats always are in COLMAP's (``Splats.up`` is ``-y``).
+Positions keep the frame they had, but those of splats always are in COLMAP's (``Splats.up`` is ``-y``), around 0 and
+of a usual size: an SPZ has numbers for nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from runner.pictures.raster import surface_colour
 from runner.pictures.shapes import Floats, Ints, Mesh, Points, Splats, finite, thinned
 from runner.pictures.spz import order_of
-from runner.pictures.view import bounds
+from runner.pictures.view import bounds, middle
 
 SPLATS = 27_000
 """In a model at the most: 270 KB, up to 400 KB where nothing is alike."""
@@ -25,6 +26,9 @@ POINTS = 25_000
 _CELLS = 110
 """Along the longest side, to begin with."""
 
+_FARTHEST = 50.0
+"""What is so many times as far out as an object is large is left out: it would take bits that the object needs."""
+
 _SAMPLE = 100_000
 _INSIDE = 0.8
 _COVER = 0.9
@@ -32,8 +36,11 @@ _COVER = 0.9
 
 
 def thinned_splats(splats: Splats) -> Splats:
-    """Return at most ``SPLATS`` visible ones, in COLMAP's frame; what is opaque and large is kept more likely."""
-    seen = splats[splats.visible()]
+    """Return at most ``SPLATS`` visible ones, in COLMAP's frame; what is opaque and large is kept more likely.
+
+    What they show reaches from about -1 to 1.
+    """
+    seen = _of_usual_size(splats[splats.visible()])
     if seen.up == "y":
         flip = np.array([1, -1, -1], dtype=np.float32)
         turned = seen.rotation * np.array([1, 1, -1, -1], dtype=np.float32)
@@ -47,6 +54,17 @@ def thinned_splats(splats: Splats) -> Splats:
     if before > after > 0:
         seen = seen.larger(max(1.0, (before / after) ** 0.5 * _COVER))
     return replace(seen[order_of(seen.position)], total=len(seen.position)) if len(seen.position) else seen
+
+
+def _of_usual_size(splats: Splats) -> Splats:
+    if not len(splats.position):
+        return splats
+    low, high = bounds(splats.position[middle(splats.position)])
+    half = float((high - low).max()) / 2 or max(float(np.median(splats.scale.max(axis=1))), 1e-30)
+    position = (splats.position.astype(np.float64) - (low.astype(np.float64) + high) / 2) / half
+    near = np.linalg.norm(position, axis=1) < _FARTHEST
+    sized = replace(splats, position=position.astype(np.float32), scale=(splats.scale / half).astype(np.float32))
+    return sized[near]
 
 
 def _cover(splats: Splats) -> npt.NDArray[np.float64]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from math import log
+from math import exp, log
 from statistics import median
 
 from runner.pictures.records import EXPLODED
 
 _OTHERS_MIN = 5
-_TIMES = 5.0
+_LIMITS = ((20.0, 0.25), (5.0, 0.03))
+"""How many times as large or small is odd, and of what share of the results at the most: two sizes are no oddity."""
+
+_GAP = 2.0
+"""Those that are odd are so many times as large or small as the nearest that is not."""
+
 _SPREAD = 6.0
 """Where sizes differ by nature, only those are odd that differ so many times as much as is usual."""
 
@@ -41,16 +46,25 @@ def flag(sentence: str) -> tuple[str, str]:
 
 def _odd(lengths: Iterable[tuple[int, float]], count: int) -> Iterable[tuple[int, str]]:
     if count <= _OTHERS_MIN:
-        return
+        return ()
     found = sorted(lengths, key=lambda one: one[1])
     sorted_ = [length for _, length in found]
     logs = [log(length) for length in sorted_]
     middle = median(logs)
-    usual = max(log(_TIMES), _SPREAD * median(abs(one - middle) for one in logs))
-    for place, (row, length) in enumerate(found):
-        others = _median_without(sorted_, place)
-        if abs(log(length / others)) > usual:
-            yield row, _sentence(length / others)
+    spread = _SPREAD * median(abs(one - middle) for one in logs)
+    off = [log(length / _median_without(sorted_, place)) for place, length in enumerate(sorted_)]
+    odd: set[int] = set()
+    for times, share in _LIMITS:
+        beyond = {place for place, one in enumerate(off) if abs(one) > max(log(times), spread)}
+        if len(beyond) <= max(1, share * count) and _apart(beyond, logs):
+            odd |= beyond
+    return ((found[place][0], _sentence(exp(off[place]))) for place in sorted(odd))
+
+
+def _apart(beyond: set[int], logs: list[float]) -> bool:
+    """Tell whether there is a gap between those places and all others; ``logs`` are sorted."""
+    pairs = (place for place in range(1, len(logs)) if (place in beyond) != (place - 1 in beyond))
+    return all(logs[place] - logs[place - 1] > log(_GAP) for place in pairs)
 
 
 def _median_without(lengths: list[float], place: int) -> float:

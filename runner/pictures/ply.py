@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from runner.pictures import plypacked
 from runner.pictures.plyfaces import faces_of
 from runner.pictures.plyheader import Element, Header, header_of
 from runner.pictures.shapes import (
@@ -33,6 +34,9 @@ _ASCII_MAX_BYTES = 40_000_000
 _ROWS = 64
 """Rows in a block: with the 62 properties of most splats, 16 KB."""
 
+_FAR = 1000
+"""A shape so many times as far from the origin as it is large loses what makes it up in float32."""
+
 _SH_C0 = 0.28209479177387814
 _XYZ = ("x", "y", "z")
 _DC = ("f_dc_0", "f_dc_1", "f_dc_2")
@@ -51,6 +55,8 @@ def read(file: BinaryIO) -> Splats | Mesh | Points:
     if "vertex" not in names:
         raise UnreadableError("it has no vertices")
     vertex = header.elements[names.index("vertex")]
+    if vertex.count and {*plypacked.NAMES} <= {name for name, _ in vertex.fields}:
+        return plypacked.splats_of(file, header, vertex, SPLATS_MAX)
     if not vertex.count or vertex.lists or not {*_XYZ} <= {name for name, _ in vertex.fields}:
         raise UnreadableError("it has no vertices" if not vertex.count else "its vertices have no positions")
     has_faces = any(one.name == "face" and one.count and one.lists for one in header.elements)
@@ -58,9 +64,9 @@ def read(file: BinaryIO) -> Splats | Mesh | Points:
     if has_faces and header.size_bytes > MESH_MAX_BYTES:
         raise UndrawnError(f"a mesh of more than {MESH_MAX_BYTES // 1_000_000} MB")
     rows, end = _vertices(file, header, vertex, most)
-    if {*_DC, "opacity", *_SCALE, *_ROTATION} <= {name for name, _ in vertex.fields}:
+    if {*_DC, "opacity", *_SCALE[:2], *_ROTATION} <= {name for name, _ in vertex.fields}:
         return _splats(rows, vertex.count)
-    position, colour = _columns(rows, _XYZ), _colour(rows)
+    position, colour = _positions(rows), _colour(rows)
     if not has_faces:
         return Points(position, colour, vertex.count)
     faces, total = faces_of(file, header, end)
@@ -127,10 +133,24 @@ def _splats(rows: Rows, total: int) -> Splats:
         upright = np.array([1, 0, 0, 0], dtype=np.float32)
         rotation = np.where((length > 1e-12) & np.isfinite(length), rotation / np.maximum(length, 1e-12), upright)
         opacity = 1 / (1 + np.exp(-_columns(rows, ("opacity",))[:, 0]))
-        scale = np.exp(_columns(rows, _SCALE))
+        scale = np.exp(_columns(rows, tuple(name for name in _SCALE if name in (rows.dtype.names or ()))))
         colour = np.nan_to_num(0.5 + _SH_C0 * _columns(rows, _DC), posinf=1, neginf=0)
     scale = np.nan_to_num(scale, nan=0, posinf=1e15).clip(0, 1e15)
-    return Splats(_columns(rows, _XYZ), colour, np.nan_to_num(opacity), scale, rotation.astype(np.float32), total)
+    scale = np.pad(scale, ((0, 0), (0, 3 - scale.shape[1])))  # flat ones have two (Huang et al., 2024)
+    return Splats(_positions(rows), colour, np.nan_to_num(opacity), scale, rotation.astype(np.float32), total)
+
+
+def _positions(rows: Rows) -> Floats:
+    """Return positions; those far from the origin, as coordinates on a map are, from about their middle on."""
+    exact = np.stack([rows[name].astype(np.float64) for name in _XYZ], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fine = exact[np.isfinite(exact).all(axis=1)]
+        if not len(fine):
+            return exact.astype(np.float32)
+        middle = np.median(fine, axis=0)
+        extent = float(np.median(np.abs(fine - middle), axis=0).max())
+        far = np.abs(middle).max() > _FAR * extent > 0
+        return (exact - middle if far else exact).astype(np.float32)
 
 
 def _columns(rows: Rows, names: tuple[str, ...]) -> Floats:

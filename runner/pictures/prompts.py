@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
-import secrets
 import stat
-import tempfile
 import threading
+import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from runner.client import WebClient
 from runner.errors import ImageError
@@ -22,6 +25,16 @@ AT_A_TIME = 8
 _WITHIN_S = 10.0
 IMAGE_MAX_BYTES = 30_000_000
 FAILURES_MAX = 20
+"""So many failures of a host in a row, and it is asked no more for this report."""
+
+SILENT_MAX = 5
+"""So often a host may give no answer at all, whatever it does between."""
+
+LOST_MAX_S = 60.0
+"""So long all hosts together may be waited for in vain."""
+
+AGAIN_S = 24 * 3600
+"""What was no image that can be drawn is asked for again after that."""
 
 
 def is_remote(image: str) -> bool:
@@ -44,57 +57,63 @@ def job_of(image: str) -> Job | None:
 
 
 class Downloads:
-    """Downloads of prompts' images. After so many failures in a row, no more are begun: the host is not to be had."""
+    """Downloads of prompts' images. Hosts that can't be reached, or that only fail, are not asked for ever."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, now_s: Callable[[], float] = time.time) -> None:
         timeouts = Timeouts(connect_s=_WITHIN_S / 2, image_s=_WITHIN_S)
         self._client = WebClient(timeouts, connections=AT_A_TIME)
-        self._folder = folder
+        self._clock = clock
+        self._now_s = now_s
         self._lock = threading.Lock()  # guards what follows
-        self._in_a_row = 0
+        self._lost_s = 0.0
+        self._in_a_row: Counter[str] = Counter()
+        self._silent: Counter[str] = Counter()
         self._failed = 0
+        self._untried = 0
         self._first = ""
 
     def draw(self, job: Job, drawers: Drawers) -> Entry | Refused | None:
         """Download an image and have it drawn, from any thread; None if it can't be had. Raises DrawersError."""
-        if self._in_a_row >= FAILURES_MAX:
-            self._count("")
+        host = urlsplit(job.path).netloc
+        if self._is_given_up(host):
+            with self._lock:
+                self._untried += 1
             return None
+        begun = self._clock()
         try:
             image = self._client.fetch(job.path)
+            if len(image.content) > IMAGE_MAX_BYTES:
+                raise ImageError(f"image: one of more than {IMAGE_MAX_BYTES // 1_000_000} MB", status=200)
         except ImageError as error:
-            self._count(str(error))
-            return None
-        if len(image.content) > IMAGE_MAX_BYTES:
-            self._count(f"an image of more than {IMAGE_MAX_BYTES // 1_000_000} MB")
+            self._count(host, error, self._clock() - begun)
             return None
         with self._lock:
-            self._in_a_row = 0
-        return self._drawn(job, image.content, drawers)
+            self._in_a_row[host] = 0
+        content = base64.b64encode(image.content).decode()
+        answer = drawers.draw(Job("prompt", job.key, "", "", 0, content))
+        if isinstance(answer, Entry) and not answer.thumbnail_bytes:
+            return replace(answer, until_s=int(self._now_s() + AGAIN_S))
+        return answer
 
-    def _drawn(self, job: Job, content: bytes, drawers: Drawers) -> Entry | Refused:
-        suffix = f".{secrets.token_hex(4)}.part"  # as other temp files of the cache end, which are swept
-        try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".download.", suffix=suffix) as file:
-                file.write(content)
-                file.flush()
-                return drawers.draw(Job("prompt", job.key, file.name, "", 0))
-        except OSError as error:
-            return Refused(error.strerror or str(error))
+    def _is_given_up(self, host: str) -> bool:
+        return self._lost_s >= LOST_MAX_S or self._silent[host] >= SILENT_MAX or self._in_a_row[host] >= FAILURES_MAX
 
-    def _count(self, error: str) -> None:
+    def _count(self, host: str, error: ImageError, lost_s: float) -> None:
         with self._lock:
             self._failed += 1
-            self._in_a_row += 1
-            self._first = self._first or error
+            self._in_a_row[host] += 1
+            if error.status is None:
+                self._silent[host] += 1
+                self._lost_s += lost_s
+            self._first = self._first or _said(error)
 
     def note(self) -> str:
         """Say how many images could not be had; "" if all could."""
         if not self._failed:
             return ""
         images = "1 prompt image" if self._failed == 1 else f"{self._failed:,} prompt images"
-        gave_up = f"; after {FAILURES_MAX} in a row no more were tried" if self._in_a_row >= FAILURES_MAX else ""
-        return f"{images} could not be had ({self._first}){gave_up}"
+        untried = f"; {self._untried:,} more were not tried after that" if self._untried else ""
+        return f"{images} could not be had ({self._first}){untried}"
 
     def abandon(self) -> None:
         with suppress(OSError):
@@ -102,3 +121,8 @@ class Downloads:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _said(error: ImageError) -> str:
+    """Say what happened without the name of a clock, which tells a reader of a report nothing."""
+    return str(error).replace(f"image_s ({_WITHIN_S:g} s)", f"{_WITHIN_S:g} s")

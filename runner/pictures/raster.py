@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -21,19 +21,29 @@ _DEPTH_BITS, _FACE_BITS = 30, 24
 _FACES = (1 << _FACE_BITS) - 1
 _NOTHING = np.int64(2**62)
 _EDGE = -1e-5
+_LAYERS = 5
+"""So many faces that do not hide all may be one behind the other."""
 
 
 def rasterised(mesh: Mesh, view: View) -> Floats:
     """Return ``view.side``² pixels of red, green, blue (each multiplied by alpha) and alpha, 0 to 1."""
     at = view.project(mesh.position)
-    nearest = _nearest(at, mesh.faces, view.side)
-    pixel = np.flatnonzero(nearest < _NOTHING)
-    face = nearest[pixel] & _FACES
-    weight = _weights(at[mesh.faces[face]], pixel, view.side)
-    colour = surface_colour(mesh, face, weight) * _light(mesh, view, face, weight)[:, None]
     picture = np.zeros((view.side * view.side, 4), dtype=np.float32)
-    picture[pixel, :3] = colour.clip(0, 1)
-    picture[pixel, 3] = 1
+    behind = np.full(view.side * view.side, -1, dtype=np.int64)
+    for _ in range(1 if mesh.alpha is None else _LAYERS):
+        nearest = _nearest(at, mesh.faces, view.side, behind)
+        pixel = np.flatnonzero(nearest < _NOTHING)
+        face = nearest[pixel] & _FACES
+        weight = _weights(at[mesh.faces[face]], pixel, view.side)
+        colour = surface_colour(mesh, face, weight) * _light(mesh, view, face, weight)[:, None]
+        alpha = _alpha(mesh, face, weight)
+        shown = (1 - picture[pixel, 3]) * alpha
+        picture[pixel, :3] += colour.clip(0, 1) * shown[:, None]
+        picture[pixel, 3] += shown
+        if (alpha == 1).all():
+            break
+        behind[:] = _NOTHING
+        behind[pixel] = np.where(alpha < 1, nearest[pixel], _NOTHING)
     return picture.reshape(view.side, view.side, 4)
 
 
@@ -41,21 +51,44 @@ def surface_colour(mesh: Mesh, face: Ints, weight: Floats) -> Floats:
     """Return the colour in sRGB at places on faces, given by the weights of their corners."""
     corners = mesh.faces[face]
     colour: Floats = (mesh.colour[corners] * weight[:, :, None]).sum(axis=1)
+    return colour * _texels(mesh, face, weight)[:, :3]
+
+
+def _alpha(mesh: Mesh, face: Ints, weight: Floats) -> Floats:
+    """Return how much of what is behind them places on faces hide, 0 to 1."""
+    if mesh.alpha is None or mesh.cutoff is None:
+        return np.ones(len(face), dtype=np.float32)
+    alpha, cutoff = mesh.alpha[face] * _texels(mesh, face, weight)[:, 3], mesh.cutoff[face]
+    return np.where(cutoff == 0, alpha, alpha >= cutoff).astype(np.float32)
+
+
+def _texels(mesh: Mesh, face: Ints, weight: Floats) -> Floats:
+    """Return what textures have at places on faces, 0 to 1; 1 where there is none."""
+    found = np.ones((len(face), 4), dtype=np.float32)
     if mesh.texture is None or mesh.uv is None:
-        return colour
-    uv = (mesh.uv[corners] * weight[:, :, None]).sum(axis=1)
-    uv = np.where(np.isfinite(uv), uv, 0) % 1.0
-    for number, texture in enumerate(mesh.textures):
+        return found
+    uv = (mesh.uv[mesh.faces[face]] * weight[:, :, None]).sum(axis=1)
+    uv = np.where(np.isfinite(uv), uv, 0)
+    for number, (texture, wrap) in enumerate(zip(mesh.textures, mesh.wraps, strict=True)):
         here = np.flatnonzero(mesh.texture[face] == number)
         height, width = texture.shape[:2]
-        column = (uv[here, 0] * width).astype(np.int64).clip(0, width - 1)
-        row = (uv[here, 1] * height).astype(np.int64).clip(0, height - 1)
-        colour[here] *= texture[row, column].astype(np.float32) / 255
-    return colour
+        column, row = (
+            (_WRAPS[beyond](uv[here, axis]) * size).astype(np.int64).clip(0, size - 1)
+            for axis, (beyond, size) in enumerate(zip(wrap, (width, height), strict=True))
+        )
+        found[here] = texture[row, column].astype(np.float32) / 255
+    return found
 
 
-def _nearest(at: Floats, faces: Ints, side: int) -> Ints:
-    """Return for every pixel the depth and the number of the face that is nearest there, in one number."""
+_WRAPS: dict[str, Callable[[Floats], Floats]] = {
+    "repeat": lambda at: at % 1,
+    "clamp": lambda at: at.clip(0, 1),
+    "mirror": lambda at: 1 - np.abs(at % 2 - 1),
+}
+
+
+def _nearest(at: Floats, faces: Ints, side: int, behind: Ints) -> Ints:
+    """Return for every pixel the depth and number of the nearest face there behind another, both in one number."""
     nearest = np.full(side * side, _NOTHING)
     depth = at[:, 2]
     low, high = float(depth.min(initial=0)), float(depth.max(initial=1))
@@ -80,7 +113,7 @@ def _nearest(at: Floats, faces: Ints, side: int) -> Ints:
         here = sum(part[one, down, across] * levels[:, k] for k, part in enumerate((first, second, third)))
         key = (np.clip(here, 0, (1 << _DEPTH_BITS) - 1).astype(np.int64) << _FACE_BITS) | chosen[one]
         pixel = row[one, down] * side + column[one, across]
-        closer = key < nearest[pixel]
+        closer = (key < nearest[pixel]) & (key > behind[pixel])
         np.minimum.at(nearest, pixel[closer], key[closer])
     return nearest
 

@@ -17,12 +17,19 @@ Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Chosen = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 Up = Literal["y", "-y"]
+Beyond = Literal["repeat", "clamp", "mirror"]
+"""How a texture goes on beyond its edges."""
+
+Wrap = tuple[Beyond, Beyond]
 
 FACES_MAX = 5_000_000
 """A mesh of more triangles is not drawn."""
 
 GREY = (0.72, 0.74, 0.78)
 """The colour of a shape that has none."""
+
+OPAQUE = -1.0
+"""The cutoff of a face that hides what is behind it, whatever its texture's alpha."""
 
 _VISIBLE = 0.04
 _TINY = 1e-30
@@ -74,8 +81,10 @@ class Splats:
 class Mesh:
     """Triangles. ``colour``: of each vertex, 0 to 1 in sRGB; it is multiplied with a face's texture, if it has one.
 
-    ``texture``: of each face its place in ``textures`` (rows of RGB bytes), -1 for none. ``normal``: of each vertex,
-    zero where the file has none: the face's own is used.
+    ``texture``: of each face its place in ``textures`` (rows of RGBA bytes) and ``wraps`` (along u and v), -1 for
+    none. ``normal``: of each vertex, zero where the file has none: the face's own is used. ``alpha`` and ``cutoff``:
+    of each face; where it has less alpha, it is not there; with 0 it hides what alpha says; with ``OPAQUE`` all.
+    None where all hide all.
     """
 
     position: Floats
@@ -86,7 +95,20 @@ class Mesh:
     uv: Floats | None = None
     texture: Ints | None = None
     textures: tuple[Bytes, ...] = field(default=())
+    wraps: tuple[Wrap, ...] = field(default=())
+    alpha: Floats | None = None
+    cutoff: Floats | None = None
     up: Up = "y"
+
+    def only(self, chosen: Chosen) -> Mesh:
+        """Return it with some of its faces."""
+        return replace(
+            self,
+            faces=self.faces[chosen],
+            texture=None if self.texture is None else self.texture[chosen],
+            alpha=None if self.alpha is None else self.alpha[chosen],
+            cutoff=None if self.cutoff is None else self.cutoff[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)

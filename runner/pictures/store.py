@@ -12,18 +12,24 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from runner.pictures.entries import Entry, Of, entry_of
-from runner.storage import PART, STATE, write_whole
+from runner.storage import STATE, write_whole
 
 _INDEX = "index.jsonl"
+_FILE = r"[0-9a-f]{64}(\.webp|\.prompt\.webp|\.js)"
+_OURS = re.compile(rf"{_FILE}|\.({_FILE}|{re.escape(_INDEX)})\.[0-9a-f]{{8}}\.part")
+"""What may be removed: the folder may be a link to one that holds other things too."""
+
 _LINE_MAX = 64 * 1024
 _ORPHAN_S = 3600.0
 """A file that no entry names is removed at this age: until then another report may be about to name it."""
@@ -32,8 +38,9 @@ _ORPHAN_S = 3600.0
 class Store:
     """The kept pictures of one folder. Of a folder that can't be written, they are elsewhere, and gone at exit."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now_s: Callable[[], float] = time.time) -> None:
         self.path = folder / STATE / "pictures"
+        self._now_s = now_s
         self.note = ""
         self._index: BinaryIO | None = None
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -47,9 +54,11 @@ class Store:
             self._open()
 
     def find(self, of: Of, key: str, size_bytes: int | None = None) -> Entry | None:
-        """Return a kept entry, if it is of something of that size."""
+        """Return a kept entry, if it is of something of that size, and still true."""
         entry = self._entries.get((of, key))
-        return None if entry is None or size_bytes not in (None, entry.size_bytes) else entry
+        if entry is None or size_bytes not in (None, entry.size_bytes):
+            return None
+        return None if 0 < entry.until_s < self._now_s() else entry
 
     def add(self, entry: Entry) -> None:
         """Note an entry whose files are there. Raises OSError."""
@@ -93,8 +102,7 @@ class Store:
     def _sweep(self, dead: set[str]) -> None:
         named = {name for entry in self._entries.values() for name in _names(entry)}
         for found in os.scandir(self.path):
-            ours = found.name.endswith((".webp", ".js")) or PART.match(found.name)
-            if not ours or found.name in named:
+            if not _OURS.fullmatch(found.name) or found.name in named:
                 continue
             if found.name in dead or time.time() - found.stat().st_mtime > _ORPHAN_S:
                 os.unlink(found.path)

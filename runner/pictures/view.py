@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from runner.pictures.shapes import Floats, Up
+from runner.pictures.shapes import Floats, Up, thinned
 
 _TURN_DEGREES = 35.0
 _ABOVE_DEGREES = 18.0
@@ -17,6 +18,14 @@ _SPARE = 0.3
 """So much of the extent is added, if that holds all that the percentiles leave out: a thin tip is no outlier."""
 
 _MARGIN = 0.04
+
+_AROUND = 5.0
+"""So many times as long as its middle half: along two axes that is no object, but one with what is around it."""
+
+_REACH = 3.0
+"""The middle of such a scene reaches so many times as far as half of it."""
+
+_SAMPLE = 100_000
 _FLIP = {"-y": (1.0, 1.0, 1.0), "y": (1.0, -1.0, -1.0)}
 
 
@@ -60,6 +69,20 @@ def bounds(position: Floats) -> tuple[Floats, Floats]:
     least, most = position.min(axis=0), position.max(axis=0)
     low = np.where(least > low - spare, least, low)
     return low.astype(np.float32), np.where(most < high + spare, most, high).astype(np.float32)
+
+
+def middle(position: Floats) -> npt.NDArray[np.bool_]:
+    """Tell of each whether it belongs to what a scene is about: all of an object, but not sky, trees and floaters.
+
+    A long thin part of an object is not cut off: it is long along one axis only.
+    """
+    some = position[thinned(len(position), _SAMPLE)].astype(np.float64)
+    low, first, third, high = np.percentile(some, [_OUTERMOST, 25, 75, 100 - _OUTERMOST], axis=0)
+    if np.sort(high - low)[1] <= _AROUND * (third - first).max():
+        return np.ones(len(position), dtype=np.bool_)
+    centre = np.median(some, axis=0)
+    half = float(np.median(np.linalg.norm(some - centre, axis=1)))
+    return np.asarray(np.linalg.norm(position - centre, axis=1) <= _REACH * half)
 
 
 def box(position: Floats) -> tuple[float, float, float]:
