@@ -537,6 +537,17 @@ def test_a_model_is_as_fine_as_its_object_whatever_is_around_it(
     assert np.allclose(there.scale[near] / there.scale[near].mean(), 1, atol=0.1)
 
 
+def test_a_thinned_scene_still_shows_what_it_is_about(
+    keep: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "SPLATS", 900)
+    rows = np.concatenate([ball(4000), ball(1000, size=20, scale=2)])
+    fewer = models.thinned_splats(splats_of(keep(splat_ply(rows))))
+    near = np.linalg.norm(fewer.position, axis=1) < 2
+    assert (near.sum(), len(near), fewer.total) == (600, 900, 900)
+    assert fewer.scale[near].mean() == pytest.approx(np.exp(rows[0, 7]) * (4000 / 600) ** 0.5 * 0.9, rel=0.05)
+
+
 def test_a_model_of_splats_is_in_the_frame_of_a_ply(seen: Callable[[bytes, str], Look], tmp_path: Path) -> None:
     up = ball(400)
     up[:, 1:3] *= -1

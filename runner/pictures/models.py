@@ -26,6 +26,9 @@ POINTS = 25_000
 _CELLS = 110
 """Along the longest side, to begin with."""
 
+_INNER = 2 / 3
+"""So many of them show what a scene is about, if it has as many: what is around that is larger, but matters less."""
+
 _FARTHEST = 50.0
 """What is so many times as far out as an object is large is left out: it would take bits that the object needs."""
 
@@ -45,15 +48,24 @@ def thinned_splats(splats: Splats) -> Splats:
         flip = np.array([1, -1, -1], dtype=np.float32)
         turned = seen.rotation * np.array([1, 1, -1, -1], dtype=np.float32)
         seen = replace(seen, position=seen.position * flip, rotation=turned, up="-y")
-    cover = _cover(seen)
-    if len(cover) > SPLATS:
+    inside = middle(seen.position)
+    count = int(inside.sum())
+    most = min(count, max(round(SPLATS * _INNER), SPLATS - (len(inside) - count)))
+    share = splats.total / max(1, len(splats.position))
+    first, second = _thinned(seen[inside], most, share), _thinned(seen[~inside], SPLATS - most, share)
+    kept = first.with_(second)
+    return kept[order_of(kept.position)] if len(kept.position) else kept
+
+
+def _thinned(splats: Splats, most: int, share: float) -> Splats:
+    """Return at most so many of splats, as large as all were together; each already stands for ``share`` of them."""
+    cover = _cover(splats)
+    before = float(cover.sum()) * share
+    if len(cover) > most:
         chance = np.random.default_rng(0).exponential(size=len(cover)) / np.maximum(np.sqrt(cover), 1e-12)
-        seen = seen[np.sort(np.argpartition(chance, SPLATS)[:SPLATS])]
-    before = float(cover.sum()) * splats.total / max(1, len(splats.position))
-    after = float(_cover(seen).sum())
-    if before > after > 0:
-        seen = seen.larger(max(1.0, (before / after) ** 0.5 * _COVER))
-    return replace(seen[order_of(seen.position)], total=len(seen.position)) if len(seen.position) else seen
+        splats = splats[np.sort(np.argsort(chance)[:most])]
+    after = float(_cover(splats).sum())
+    return splats.larger(max(1.0, (before / after) ** 0.5 * _COVER)) if before > after > 0 else splats
 
 
 def _of_usual_size(splats: Splats) -> Splats:

@@ -29,13 +29,14 @@ class Wanted:
 class Picture:
     """What one prompt looks like. Paths lead into the folder's cache; None where there is nothing to see.
 
-    ``thumbnail`` and ``prompt`` are WebP files with their longer side ``SIDE`` pixels or less. ``model`` is what a 3D
-    view shows, thinned out, as a script of one line, ``runnerModel("SHA256","spz","BASE64");``: a page that was
-    opened from a disk may run a file beside it, but not read it. A model of splats has y down and z away, as PLYs of
-    splats have, whatever its result has; one of a mesh or points has y up. ``kind``: ``splats``, ``mesh``,
-    ``points``, ``image``, ``text`` or ``other``. ``count`` are splats, triangles, points, pixels or characters of the
-    result. ``box`` is how large it is along x, y and z without the outermost hundredth. ``words``: the beginning of a
-    text. ``flags``: each a word (``BLANK`` …) and a sentence that says why.
+    ``thumbnail`` and ``prompt`` are WebP files with their longer side ``SIDE`` pixels or less. ``model`` is what a
+    3D view shows, thinned out, as a script of one line, ``runnerModel("SHA256","spz","BASE64");``: a page that was
+    opened from a disk may run a file beside it, but not read it. A model of splats has y down and z away, as PLYs
+    of splats have, whatever its result has, and reaches from about -1 to 1; one of a mesh or points has y up.
+    ``kind``: ``splats``, ``mesh``, ``points``, ``image``, ``text`` or ``other``. ``count`` are splats, triangles,
+    points, pixels or characters of the result. ``box`` is how large it is along x, y and z without the outermost
+    hundredth. ``words``: the beginning of a text. ``flags``: each a word (``BLANK`` …) and a sentence that says
+    why.
     """
 
     kind: str

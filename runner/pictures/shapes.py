@@ -73,6 +73,18 @@ class Splats:
         seen: Chosen = (self.opacity > _VISIBLE) & (self.scale.max(axis=1, initial=0) > _TINY)
         return np.logical_and(seen, finite(self.position))
 
+    def with_(self, others: Splats) -> Splats:
+        """Return both, as all that there are."""
+        return replace(
+            self,
+            position=np.concatenate([self.position, others.position]),
+            colour=np.concatenate([self.colour, others.colour]),
+            opacity=np.concatenate([self.opacity, others.opacity]),
+            scale=np.concatenate([self.scale, others.scale]),
+            rotation=np.concatenate([self.rotation, others.rotation]),
+            total=len(self.position) + len(others.position),
+        )
+
     def larger(self, factor: float) -> Splats:
         return replace(self, scale=self.scale * np.float32(factor))
 
