@@ -79,6 +79,7 @@ class Tab:
         """Return Playwright's assertions on what is so selected; they wait. (The page evaluates no text.)"""
         from playwright.sync_api import expect
 
+        expect.set_options(timeout=PATIENCE_MS)
         return expect(self.page.locator(selector))
 
     def _heard(self, message: Any) -> None:

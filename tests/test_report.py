@@ -28,7 +28,7 @@ from runner.server.image import Subject
 from runner.server.splat import generate
 
 pytest_plugins = ["browser"]
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.browser
 
 HOSTILE = (
     '"><img src=x onerror=window.pwned=1>',

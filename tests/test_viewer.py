@@ -22,7 +22,7 @@ from runner.server.image import Subject
 from runner.server.splat import generate
 
 pytest_plugins = ["browser"]
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.browser
 
 VENDOR = REPOSITORY / "runner" / "page" / "vendor"
 POLICY = (
