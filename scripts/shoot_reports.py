@@ -108,7 +108,7 @@ def shoot(report: Path, picture: Path, height: int) -> None:
         page.screenshot(path=picture)
         browser.close()
     with Image.open(picture) as shot:
-        shot.convert("P", palette=Image.Palette.ADAPTIVE, colors=192).save(picture, optimize=True)
+        shot.convert("RGB").save(picture, optimize=True)
     print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1e3:.0f} kB")
 
 

@@ -20,7 +20,7 @@ from runner.extras import missing
 from runner.progress import read_progress
 from runner.records import Summary
 from runner.report import plain
-from runner.reporting import write_report
+from runner.reporting import THUMBNAILS, write_report
 from runner.status import Status, last_run, status_of
 from runner.storage import STATE, refusals, write_whole
 from runner.traces import summary_in
@@ -88,14 +88,15 @@ def _write_page(path: Path, arguments: Namespace) -> int:
         raise UsageError(f"report.html needs {absent}; --format text needs nothing")
     if arguments.output == "-":
         raise UsageError("--output -: expected a file: a page is not for a terminal; the other formats may go there")
-    if arguments.thumbnails < 0:
-        raise UsageError(f"--thumbnails: expected a number, 0 or more, got {arguments.thumbnails}")
+    thumbnails = THUMBNAILS if arguments.thumbnails is None else arguments.thumbnails
+    if thumbnails < 0:
+        raise UsageError(f"--thumbnails: expected a number, 0 or more, got {thumbnails}")
     to = targets.checked_for("--output", arguments.output, path) if arguments.output else None
     with counting("picture") as shown:
         written = write_report(
             path,
             to=to,
-            thumbnails=arguments.thumbnails,
+            thumbnails=thumbnails,
             offline=arguments.offline,
             observe=shown.observe,
         )

@@ -148,7 +148,6 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thumbnails",
         type=int,
-        default=2500,
         metavar="N",
         help="draw N results anew at the most; what was drawn is kept (default: 2500)",
     )
