@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
 
 from runner import batch, notice, report
 from runner.batch import Observe
@@ -24,9 +23,6 @@ from runner.onlookers import Onlookers
 from runner.prompts import Prompts
 from runner.records import Summary
 from runner.stop import Stop
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(

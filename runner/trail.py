@@ -131,9 +131,9 @@ def _add(trace: Trace, said: Mapping[str, Any]) -> None:
         case "out":
             trace.gone.append(Gone(str(said["endpoint"]), at, str(said["why"])))
         case "back":
-            away = [one for one in trace.gone if one.endpoint == said["endpoint"] and one.back_at is None]
-            for one in away:
-                one.back_at = at
+            last = next((one for one in reversed(trace.gone) if one.endpoint == said["endpoint"]), None)
+            if last and last.back_at is None:
+                last.back_at = at
         case "stopping":
             trace.stopping_at = trace.stopping_at or at
         case "ended":

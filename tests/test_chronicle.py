@@ -26,7 +26,7 @@ from runner.chronicle import (
     text_lines,
     verdict,
 )  # fmt: skip
-from runner.chronicle.idle import Bar, Ending, Gap, gaps, slots_of
+from runner.chronicle.idle import Bar, Ending, Gap, disjoint, gaps, slots_of
 from runner.clock import utc_now
 from runner.config import config_from
 from runner.errors import UsageError
@@ -370,10 +370,25 @@ def test_a_run_that_is_stopped_before_or_between_attempts_says_what_it_waited_fo
 
 
 def test_what_is_known_of_a_time_is_cut_out_of_whatever_gap_it_falls_into() -> None:
-    known = [Gap(8, 20, "out"), Gap(30, 40, "image"), Gap(35, 45, "out")]
+    known = disjoint([Gap(8, 20, "out"), Gap(30, 40, "image"), Gap(35, 45, "out"), Gap(36, 38, "image")])
     assert why(Bar(0, 10), Bar(60, 100), known=known) == [
-        (10, "out"), (10, "image"), (5, "out"), (10, "client"), (15, "client"),
+        (10, "out"), (10, "client"), (5, "image"), (10, "out"), (15, "client"),
     ]  # fmt: skip
+
+
+def test_thousands_of_fetches_and_outages_are_looked_at_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = disjoint([Gap(place, place + 0.5, "image") for place in range(20_000)])
+    looked = 0
+
+    def until(gap: Gap) -> float:
+        nonlocal looked
+        looked += 1
+        return gap.until_s
+
+    monkeypatch.setattr("runner.chronicle.idle._UNTIL", until)
+    bars = [Bar(place, place + 1) for place in range(0, 20_000, 2)]
+    found = [*gaps(bars, known, 20_000, DONE)]
+    assert len(found) == 20_000 and looked < 20 * len(bars)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -386,9 +401,12 @@ def test_bars_and_gaps_of_a_slot_fill_its_run(seed: int) -> None:
         odd = {"number": dice.choice([1, 2]), "status": dice.choice([200, 429, 0]), "moved": dice.random() < 0.3}
         times = {name: dice.uniform(0, 4) for name in ("wait_s", "image_s", "pause_s", "receive_s")}
         bars.append(Bar(begin, at, failed=dice.random() < 0.3, **times, **odd))
-    known = [Gap(begin, begin + dice.uniform(0, 30), "out") for begin in (dice.uniform(0, 90) for _ in range(3))]
+    known = [
+        Gap(begin, begin + dice.uniform(0, 30), dice.choice(["out", "image"]))
+        for begin in (dice.uniform(0, 90) for _ in range(3))
+    ]
     ending = Ending(dice.choice(["over", "early", "unheard"]), dice.choice([None, 50.0]), dice.choice([None, True]))
-    found = [*gaps(bars, known, 100, ending)]
+    found = [*gaps(bars, disjoint(known), 100, ending)]
     assert all(one.until_s > one.from_s and one.why in REASONS for one in found)
     assert sum(one.until_s - one.from_s for one in found) + sum(bar.end_s - bar.begin_s for bar in bars) == (
         pytest.approx(100)

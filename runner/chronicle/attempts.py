@@ -82,8 +82,10 @@ def _lay(laid: Laid, bars: Sequence[Bar], span: Span, who: tuple[int, int]) -> l
     in_slot = slots_of(bars, slots)
     known, ending = span.known.get(who[1], ()), span.endings(who[1])
     sums: defaultdict[str, float] = defaultdict(float)
-    for slot in range(slots):
-        own = [bar for bar, one in zip(bars, in_slot, strict=True) if one == slot]
+    by_slot: list[list[Bar]] = [[] for _ in range(slots)]
+    for bar, slot in zip(bars, in_slot, strict=True):
+        by_slot[slot].append(bar)
+    for slot, own in enumerate(by_slot):
         for gap in gaps(own, known, span.seconds, ending):
             sums[gap.why] += gap.until_s - gap.from_s
             laid.idle.append(Idle(who[0], who[1], slot, gap.from_s, gap.until_s, gap.why))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 _BUSY_STATUSES = (429, 503)
@@ -21,6 +24,9 @@ _LAST = 2.0
 
 _OVERLAP_S = 0.05
 """Two bars that overlap by less followed each other: clocks are rounded, and answers read a little late."""
+
+
+_UNTIL = attrgetter("until_s")
 
 
 class Bar(NamedTuple):
@@ -100,12 +106,12 @@ def most_at_once(bars: Sequence[Bar]) -> int:
 def gaps(bars: Sequence[Bar], known: Sequence[Gap], seconds: float, ending: Ending) -> Iterator[Gap]:
     """Yield where the bars of one slot leave a run of so many seconds empty, in pieces that have one reason each.
 
-    ``known`` are times whose reason is known whatever the bars say: the endpoint was out, or fetched an image for
-    nothing; the first counts where they overlap.
+    ``known`` are times whose reason is known whatever the bars say, as ``disjoint`` returns them: the endpoint was
+    out, or fetched an image for nothing.
 
     >>> found = gaps([Bar(1, 4), Bar(5, 9, image_s=1.0)], [Gap(9.5, 10, "out")], 10, Ending())
     >>> [(gap.from_s, gap.until_s, gap.why) for gap in found]
-    [(0.0, 1, 'start'), (4, 5, 'image'), (9.5, 10, 'out'), (9, 9.5, 'over')]
+    [(0.0, 1, 'start'), (4, 5, 'image'), (9, 9.5, 'over'), (9.5, 10, 'out')]
     """
     before: Bar | None = None
     at = 0.0
@@ -116,6 +122,28 @@ def gaps(bars: Sequence[Bar], known: Sequence[Gap], seconds: float, ending: Endi
     if seconds > at:
         longest_s = max((bar.end_s - bar.begin_s for bar in bars), default=0.0)
         yield from _cut(_tail(before, at, seconds, ending, longest_s), known)
+
+
+def disjoint(found: Iterable[Gap]) -> list[Gap]:
+    """Return times whose reason is known in their order, none over another; where two overlap, ``out`` counts.
+
+    >>> [tuple(one) for one in disjoint([Gap(0, 4, "image"), Gap(2, 6, "out"), Gap(5, 9, "image")])]
+    [(0, 2, 'image'), (2, 6, 'out'), (6, 9, 'image')]
+    """
+    moments = sorted((at, step, one.why) for one in found for at, step in ((one.from_s, 1), (one.until_s, -1)))
+    now: Counter[str] = Counter()
+    known: list[Gap] = []
+    before_s = 0.0
+    for at, step, why in moments:
+        going = "out" if now["out"] > 0 else next((one for one, count in now.items() if count > 0), "")
+        if going and at > before_s:
+            if known and known[-1].until_s == before_s and known[-1].why == going:
+                known[-1] = Gap(known[-1].from_s, at, going)
+            else:
+                known.append(Gap(before_s, at, going))
+        now[why] += step
+        before_s = at
+    return known
 
 
 def _between(before: Bar | None, bar: Bar, at: float) -> list[Gap]:
@@ -158,16 +186,18 @@ def _tail(last: Bar | None, at: float, seconds: float, ending: Ending, longest_s
 
 
 def _cut(found: Sequence[Gap], known: Sequence[Gap]) -> Iterator[Gap]:
-    """Yield gaps, with what is known of parts of them apart from the rest."""
-    left = [one for one in found if one.until_s > one.from_s]
-    for other in known:
-        rest: list[Gap] = []
-        for one in left:
-            low, high = max(one.from_s, other.from_s), min(one.until_s, other.until_s)
-            if low < high:
-                yield Gap(low, high, other.why)
-                rest += [Gap(one.from_s, low, one.why), Gap(high, one.until_s, one.why)]
-            else:
-                rest.append(one)
-        left = [one for one in rest if one.until_s > one.from_s]
-    yield from left
+    """Yield gaps, with what is known of parts of them apart from the rest, in the order of time."""
+    for gap in found:
+        at = gap.from_s
+        for place in range(bisect_right(known, at, key=_UNTIL), len(known)):
+            other = known[place]
+            if other.from_s >= gap.until_s:
+                break
+            low, high = max(at, other.from_s), min(gap.until_s, other.until_s)
+            yield from _lasting(Gap(at, low, gap.why), Gap(low, high, other.why))
+            at = high
+        yield from _lasting(Gap(at, gap.until_s, gap.why))
+
+
+def _lasting(*found: Gap) -> Iterator[Gap]:
+    return (one for one in found if one.until_s > one.from_s)

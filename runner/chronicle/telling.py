@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from math import inf
 from pathlib import Path
 
 from runner.chronicle.attempts import Laid, Span, laid_out, renumbered
-from runner.chronicle.idle import Ending, Gap
+from runner.chronicle.idle import Ending, Gap, disjoint
 from runner.chronicle.reading import Told, read
 from runner.chronicle.records import ENDS, STATES, Attempts, Chronicle, Outage, Rows, Server
 from runner.chronicle.rows import ROWS_MOST, Place, believe_files, changes_of, places_in, places_of, rows_of
@@ -151,10 +152,10 @@ def _known_gaps(told: Told, run: Known) -> dict[int, list[Gap]]:
     for endpoint, since_s, until_s, _ in run.gone:
         end_s = run.seconds if until_s is None else until_s - run.began_s
         found[endpoint].append(Gap(since_s - run.began_s, end_s, "out"))
-    for (number, endpoint), times in told.fetches.items():
-        if number == run.number:
-            found[endpoint] += [Gap(one - run.began_s, other - run.began_s, "image") for one, other in times]
-    return found
+    for endpoint in range(len(told.endpoints)):
+        for one, other in told.fetches.get((run.number, endpoint), ()):
+            found[endpoint].append(Gap(one - run.began_s, other - run.began_s, "image"))
+    return {endpoint: disjoint(gaps) for endpoint, gaps in found.items()}
 
 
 def _until_trial(told: Told, runs: Sequence[Known]) -> None:
@@ -164,11 +165,14 @@ def _until_trial(told: Told, runs: Sequence[Known]) -> None:
     for run, endpoint, end, sent_s in zip(tries.run, tries.endpoint, tries.end, tries.sent_s, strict=True):
         if end == _SAVED:
             saved[run, endpoint].append(sent_s)
+    for times in saved.values():
+        times.sort()
     for one in runs:
         for place, (endpoint, since_s, until_s, why) in enumerate(one.gone):
-            within = [at for at in saved.get((one.number, endpoint), ()) if since_s < at < (until_s or inf)]
-            if until_s is not None and within:
-                one.gone[place] = (endpoint, since_s, min(within), why)
+            times = saved.get((one.number, endpoint), [])
+            trial = bisect_right(times, since_s)
+            if until_s is not None and trial < len(times) and times[trial] < until_s:
+                one.gone[place] = (endpoint, since_s, times[trial], why)
 
 
 def _kept(told: Told, runs: Sequence[Known]) -> dict[int, float]:
