@@ -5,9 +5,11 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,8 @@ def test_a_report_replaces_no_result(here: Path, capsys: Any) -> None:
     ("flags", "said"),
     [
         (["--output", "-"], "--output -: expected a file"),
+        (["--output", "/dev/stdout"], "--output /dev/stdout: expected a file"),
+        (["--output", "/proc/self/fd/1"], "--output /proc/self/fd/1: expected a file"),
         (["--thumbnails", "-1"], "--thumbnails: expected a number, 0 or more, got -1"),
     ],
 )
@@ -212,6 +216,16 @@ def test_a_device_or_a_pipe_is_written_into_and_not_replaced(here: Path) -> None
             assert reader.wait(timeout=20) == 0
         assert (here / "got").read_bytes().lower().startswith(beginning)
     assert stat.S_ISFIFO((here / "pipe").stat().st_mode)
+
+
+def test_an_open_file_is_gone_on_with(here: Path, environment: dict[str, str]) -> None:
+    Folder(here, "a").save("a")
+    place = os.readlink("/dev/stdout")
+    (here / "log").write_text("before\n")
+    command = f"{shlex.quote(sys.executable)} -m runner report results --format md --output /dev/stdout >>log"
+    done = subprocess.run(["bash", "-c", command], cwd=here, env=environment, timeout=30)
+    assert done.returncode == 0 and os.readlink("/dev/stdout") == place
+    assert (here / "log").read_text().startswith("before\n# results: the prompt has")
 
 
 def test_a_result_that_can_not_be_read_is_no_reason_to_tell_nothing(here: Path, capsys: Any) -> None:

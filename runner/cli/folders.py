@@ -22,7 +22,7 @@ from runner.records import Summary
 from runner.report import plain
 from runner.reporting import THUMBNAILS, write_report
 from runner.status import Status, last_run, status_of
-from runner.storage import STATE, refusals, write_whole
+from runner.storage import STATE, refusals
 from runner.traces import summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
@@ -50,8 +50,8 @@ def report(arguments: Namespace) -> int:
     path = Path(arguments.folder)
     if arguments.format == "html":
         return _write_page(path, arguments)
-    told = chronicle_of(path)
     with _told_to(arguments.output, path):
+        told = chronicle_of(path)
         if arguments.format == "json":
             last = last_run(path, read_progress(path / STATE))
             _print_object(standing.report_fields(told, _summary(path), last))
@@ -73,7 +73,7 @@ def _told_to(file: str | None, folder: Path) -> Iterator[None]:
     with redirect_stdout(said):
         yield
     with refusals(f"{file} can't be written"):
-        write_whole(target, [said.getvalue()])
+        targets.write_to(file, target, [said.getvalue()])
 
 
 def _summary(path: Path) -> Summary | None:
@@ -86,8 +86,8 @@ def _summary(path: Path) -> Summary | None:
 def _write_page(path: Path, arguments: Namespace) -> int:
     if absent := missing("report"):
         raise UsageError(f"report.html needs {absent}; --format text needs nothing")
-    if arguments.output == "-":
-        raise UsageError("--output -: expected a file: a page is not for a terminal; the other formats may go there")
+    if arguments.output and (arguments.output == "-" or targets.is_open(arguments.output)):
+        raise UsageError(f"--output {arguments.output}: expected a file for a page; the other formats may go there")
     thumbnails = THUMBNAILS if arguments.thumbnails is None else arguments.thumbnails
     if thumbnails < 0:
         raise UsageError(f"--thumbnails: expected a number, 0 or more, got {thumbnails}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from runner.errors import UsageError
+from runner.errors import StorageError, UsageError
 from runner.lists import lists_in
 from runner.prompts import local_image
 from runner.status import Status, status_of
@@ -28,19 +28,24 @@ def write_lines(flag: str, path: str, lines: Iterable[str], found: Status) -> No
     """
     target = _checked(flag, path, found.config.output_folder, found)
     try:
-        if is_special(path):
-            _write_into(path, lines)
-        else:
-            write_whole(target, (line.encode(errors="surrogateescape") for line in lines))
+        write_to(path, target, lines)
     except OSError as error:
         raise UsageError(f"{flag} {path}: can't be written: {error.strerror or error}") from error
+
+
+def write_to(path: str, target: Path, lines: Iterable[str]) -> None:
+    """Write lines to what ``checked_for`` returned for a path. Raises OSError."""
+    if is_special(path):
+        _add_to(path, lines)
+    else:
+        write_whole(target, (line.encode(errors="surrogateescape") for line in lines))
 
 
 def checked_for(flag: str, path: str, folder: Path) -> Path:
     """Return the file that a path leads to, if a command about a folder may write there. Raises UsageError."""
     try:
         found = status_of(folder)
-    except UsageError:  # nobody knows the list: then nothing in the folder is replaced
+    except (UsageError, StorageError):  # nobody knows how it stands: then nothing in the folder is replaced
         found = None
     return _checked(flag, path, folder, found)
 
@@ -56,9 +61,14 @@ def _checked(flag: str, path: str, folder: Path, found: Status | None) -> Path:
         raise UsageError(f"{flag} {path}: can't be written: {error.strerror or error}") from error
 
 
+def is_open(path: str) -> bool:
+    """Tell whether a path is a name of a file that is open already, such as stdout."""
+    return os.path.abspath(path).startswith(_OPEN_FILES)
+
+
 def is_special(path: str) -> bool:
     """Tell whether a path is that of a device, a pipe or an open file, which is written into as it is."""
-    if os.path.abspath(path).startswith(_OPEN_FILES):
+    if is_open(path):
         return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
@@ -66,7 +76,7 @@ def is_special(path: str) -> bool:
         return False
 
 
-def _write_into(path: str, lines: Iterable[str]) -> None:
+def _add_to(path: str, lines: Iterable[str]) -> None:
     sys.stdout.flush()
     if os.path.samestat(os.stat(path), os.fstat(1)):  # opened anew, a file would be written over from its beginning
         sys.stdout.writelines(lines)
