@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 EXTRAS = {
+    "dask": {"distributed": "distributed"},
     "metrics": {"prometheus_client": "prometheus-client"},
+    "s3": {"s3fs": "s3fs"},
     "report": {"jinja2": "Jinja2", "numpy": "numpy", "PIL": "Pillow"},
 }
 """The modules of each extra, and what their distributions are called."""

@@ -29,7 +29,7 @@ class Endpoint:
     ``label`` is how log lines name it: ``port 10006``, or ``host:port`` where two endpoints share a port.
     ``headers`` and ``query`` go with every request, credentials among them. ``verify`` is about its TLS certificate:
     True, False, or the path of the authorities to believe; ``cert`` is our own, and ``key`` its key if that is in a
-    file of its own.
+    file of its own. ``worker`` is whom of Dask's workers to leave it to, None for any.
     """
 
     index: int
@@ -43,6 +43,7 @@ class Endpoint:
     cert: str | None = None
     key: str | None = None
     proxy: str | None = field(default=None, repr=False)
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

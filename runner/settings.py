@@ -26,6 +26,14 @@ def _url_or_mapping(given: Any) -> Any:
     return {"url": given} if isinstance(given, str) else given
 
 
+def _kind_or_mapping(given: Any) -> Any:
+    return {"kind": given} if isinstance(given, str) else given
+
+
+def _to_or_mapping(given: Any) -> Any:
+    return {"to": given} if isinstance(given, str) else given
+
+
 def _auto_or_count(given: Any) -> Any:
     if isinstance(given, str) and given.isdecimal():  # from the environment or a flag
         given = int(given)
@@ -89,6 +97,9 @@ class EndpointSettings(Section):
     key: str | None = Field(None, min_length=1, description="Its private key, if that is in a file of its own.")
     proxy: str | None = Field(
         None, min_length=1, description="An http proxy on the way there: http://USER:PASSWORD@HOST:PORT."
+    )
+    worker: str | None = Field(
+        None, min_length=1, description="Dask's worker that asks it: its name, address or host; default: any."
     )
 
 
@@ -177,6 +188,44 @@ class Notify(Section):
     timeout_s: Seconds = Field(30, gt=0, description="How long the command, and the url with all tries, may take.")
 
 
+class EngineSettings(Section):
+    """Where the work is done. A plain string is the kind."""
+
+    kind: Literal["local", "dask"] = Field(
+        "local", description="local: on this machine; dask: on the workers of Dask."
+    )
+    address: str | None = Field(
+        None,
+        min_length=1,
+        description="Dask's scheduler, such as tcp://scheduler:8786; default: what Dask's own config says.",
+    )
+    wait_workers_s: Seconds = Field(60, ge=0, description="With no worker at all, wait so long for one.")
+
+
+class Upload(Section):
+    """How results get into a bucket. A plain string is where to."""
+
+    to: str | None = Field(
+        None,
+        min_length=1,
+        description="Mirror output_folder into it as results arrive: s3://BUCKET/PREFIX, or another URL of fsspec.",
+    )
+    attempts: Int = Field(8, ge=1, description="Tries of one upload at the most; they are none of the prompt's.")
+    backoff_s: Seconds = Field(1, ge=0, description="Wait before the second try; doubles each time.")
+    backoff_max_s: Seconds = Field(60, ge=0, description="The longest wait between two tries.")
+    part_bytes: Int = Field(
+        16 * 1024 * 1024,
+        ge=5 * 1024 * 1024,
+        description="A file twice as long or longer goes up in parts of this size.",
+    )
+    at_once: Int = Field(4, ge=1, le=64, description="Parts of a file, or files of a mirror, that go up at a time.")
+    spool_folder: str | None = Field(
+        None,
+        min_length=1,
+        description="Where results wait for a bucket that is output_folder; default: ~/.local/state/runner.",
+    )
+
+
 class RunConfig(Section):
     """Everything one run needs. Only ``endpoints`` and ``prompts`` are required."""
 
@@ -189,7 +238,9 @@ class RunConfig(Section):
         min_length=1,
         description='A prompts file or its URL, an image, a folder, a glob, "-" for stdin, or a list of them.',
     )
-    output_folder: str = Field("results", min_length=1, description="Where the results and the ledger go.")
+    output_folder: str = Field(
+        "results", min_length=1, description="Where the results and the ledger go: a path, or s3://BUCKET/PREFIX."
+    )
     seed: Int = Field(42, description="Sent with every request.")
     protocol: Annotated[Block, BeforeValidator(presets.expanded), Also({"enum": presets.names()}, partial=True)] = (
         Field(presets.DEFAULT, validate_default=True, description="How the servers speak: a preset, or a mapping.")
@@ -208,6 +259,12 @@ class RunConfig(Section):
     processes: Annotated[
         Annotated[int, Field(ge=1, le=_PROCESSES_MAX)] | Literal["auto"], BeforeValidator(_auto_or_count)
     ] = Field(1, description="Worker processes the endpoints are shared out over; auto: more than 1 where it pays.")
+    engine: Annotated[EngineSettings, BeforeValidator(_kind_or_mapping), Also({"enum": ["local", "dask"]})] = Field(
+        EngineSettings(), description="Where the work is done: local, or dask."
+    )
+    upload: Annotated[Upload, BeforeValidator(_to_or_mapping), Also({"type": "string"})] = Field(
+        Upload(), description="How results get into a bucket; a text: mirror them there."
+    )
     max_failures: Int | None = Field(None, ge=1, description="Stop early after so many failed prompts.")
     max_runtime_s: Seconds | None = Field(
         None, gt=0, description="The time window: nothing is begun that can't end in it; the rest stays pending."

@@ -10,6 +10,7 @@ from runner.config.chosen import host_port
 from runner.extras import missing
 from runner.protocols import problems
 from runner.redact import public_url
+from runner.remote import is_remote, problem_of
 from runner.settings import RunConfig
 
 
@@ -17,6 +18,7 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
     """Yield what the types can't say: URLs and files that are none, and names and addresses that stand twice."""
     if "\0" in settings.output_folder:
         yield f"output_folder: expected a path, got {settings.output_folder!r}"
+    yield from _elsewhere(settings)
     yield from problems(settings.protocol)
     yield from watching.problems(settings, base)
     if settings.report and (absent := missing("report")):
@@ -38,6 +40,26 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
         names.setdefault(endpoint.name or host_port(url), index)
         urls.setdefault(url, index)
         yield from (f"endpoints[{index}]{problem}" for problem in access.problems(endpoint, base))
+
+
+def _elsewhere(settings: RunConfig) -> Iterator[str]:
+    """Yield what is wrong with the places of results that are none of this machine, and with Dask."""
+    for name, url in (("output_folder", settings.output_folder), ("upload.to", settings.upload.to)):
+        if url is None or (name == "output_folder" and not is_remote(url)):
+            continue
+        problem = problem_of(url) if is_remote(url) else f"expected a URL such as s3://bucket/prefix, got {url!r}"
+        if problem:
+            yield f"{name}: {problem}"
+        elif url.startswith("s3://") and (absent := missing("s3")):
+            yield f"{name}: it needs {absent}"
+    if is_remote(settings.output_folder) and settings.upload.to:
+        yield "upload.to: expected none with an output_folder that is a bucket itself"
+    if is_remote(settings.output_folder) and settings.hedge:
+        yield "hedge: expected false with an output_folder that is a bucket: two results would go up under one name"
+    if settings.engine.kind == "dask" and (absent := missing("dask")):
+        yield f"engine.kind: dask needs {absent}"
+    if settings.engine.kind == "dask" and settings.processes != 1:
+        yield f"processes: expected 1 with engine.kind: dask, whose workers do the work, got {settings.processes}"
 
 
 def _base_url(url: str) -> str:

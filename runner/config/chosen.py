@@ -38,6 +38,9 @@ class Config:
     """The config's file, as the user wrote it."""
     here: Path = field(default_factory=Path.cwd)
     """What ``log.file`` is relative to."""
+    remote: str | None = None
+    """The URL of the output folder, without a slash at its end, if it is none of this machine; then
+    ``output_folder`` is where its state is worked on and results wait for their upload."""
     parts: tuple[Config, ...] = ()
     """The runs of a config that has ``runs``; its own settings are what they have in common."""
 
@@ -65,6 +68,7 @@ class Config:
                 cert=self._file(given.cert),
                 key=self._file(given.key),
                 proxy=access.proxy_of(given),
+                worker=given.worker,
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
         )
@@ -107,7 +111,7 @@ class Config:
         """
         document = self.settings.model_dump(mode="json")
         document["protocol"] = self._resolved_protocol()
-        document["output_folder"] = escaped(str(self.output_folder))
+        document["output_folder"] = escaped(self.remote or str(self.output_folder))
         sources = prompts or [
             public_url(source) if "://" in source else os.path.join(self.base, source) for source in self.prompts
         ]

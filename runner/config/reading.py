@@ -17,6 +17,7 @@ from runner.config.parts import Part, parts_of
 from runner.errors import UsageError
 from runner.mistakes import sentence
 from runner.redact import Redactor
+from runner.remote import is_remote, working_folder
 from runner.settings import RunConfig
 from runner.yamlfile import Document, merged, read_document
 
@@ -108,12 +109,16 @@ class _Source:
         """Return the config of checked settings; ``part`` is the run they are of."""
         output_base = Path.cwd() if "output_folder" in self.overrides else self.base
         written = self.document.written
+        given = settings.output_folder
         own = {loc[2:]: text for loc, text in written.items() if part and loc[:2] == ("runs", part.entry)}
         return Config(
             settings=settings,
             base=Path.cwd() if "prompts" in self.overrides else self.base,
             folder=self.base,
-            output_folder=Path(os.path.abspath(output_base / Path(os.path.expanduser(settings.output_folder)))),
+            output_folder=working_folder(given, settings.upload.spool_folder)
+            if is_remote(given)
+            else Path(os.path.abspath(output_base / Path(os.path.expanduser(given)))),
+            remote=given.rstrip("/") if is_remote(given) else None,
             redactor=Redactor(self.document.secrets, [*secrets_of(settings)]),
             written={
                 loc: text
