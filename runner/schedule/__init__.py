@@ -392,7 +392,7 @@ class Schedule:
     def _meet(self, lane: Lane, found: Health, now: float) -> list[Event]:
         lane.met = True
         self._unmet -= 1
-        if not self._unmet:
+        if not self._unmet and self._clock() < self._meet_until:  # else nobody waits for it any more
             for one in self.lanes:
                 self._rule(one)
         events: list[Event] = [Met(lane.endpoint, found.version)] if found.version else []
