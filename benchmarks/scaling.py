@@ -1,0 +1,266 @@
+"""What docs/scaling.md says in figures: measured costs, and a model of 10,000 endpoints that is checked against runs.
+
+    python benchmarks/scaling.py [CASE …] [--docs] [--json FILE]
+
+Cases: costs, check, waiting, night, limits; all without any. Costs are measured with 4 and 40 endpoints; what the model
+makes of them is checked with 10, 100 and 1,000. ``night`` and ``limits`` only compute, from the costs of the last time
+if ``costs`` is not among the cases. ``--docs`` writes the tables into docs/scaling.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench import into_docs, shown
+from ceiling import Costs, Run, machines, requests_of_upload
+from whole_runs import Load, watched
+
+from runner.ledger import Ledger
+from runner.records import Attempt, Outcome
+
+_PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+_RATE = 10_000 / 45
+"""Results a second of 10,000 endpoints that take 45 s: with fewer endpoints and shorter generations it is the same."""
+
+_NIGHT_S = 8 * 3600
+_SMALL, _LARGE = 1000, 50_000_000
+
+
+@dataclass
+class Table:
+    """Cells of one case, as they stand in the docs."""
+
+    case: str
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def at_rate(endpoints: int, size_bytes: int = _SMALL, rate: float = _RATE, lasts_s: float = 15.0) -> Load:
+    """Return the load of so many endpoints that give so many results a second together."""
+    return Load(endpoints, endpoints / rate, size_bytes, lasts_s)
+
+
+# What is measured.
+
+
+def costs(known: dict[str, float]) -> Table:
+    """Measure what the model needs, with few endpoints."""
+    small = watched(at_rate(4))
+    more = watched(at_rate(40))
+    large = watched(at_rate(4, _LARGE, rate=4))
+    flat = watched(Load(40, 0.001, _SMALL, 0.1 * 75))
+    waiting = _waiting(4)
+    large_ms = large["hands_ms"] - small["hands_ms"]
+    lane_mb = (more["memory_mb"] - small["memory_mb"]) / 36
+    found = Costs(
+        main_ms=small["main_ms"],
+        hands_ms=small["hands_ms"],
+        mb_ms=large_ms / (_LARGE / 1e6),
+        waiting_ms=waiting["hands_ms"],
+        base_mb=small["memory_mb"] - 4 * lane_mb,
+        lane_mb=lane_mb,
+        line_bytes=small["ledger_bytes"],
+        pause_s=small["idle_share"] * 4 / _RATE,
+        most_rate=flat["rate"],
+        lines_rate=lines_rate(),
+    )
+    known.update(asdict(found))
+    table = Table("costs", ["of one coordinator, without worker processes", "measured"])
+    table.rows += [
+        ["CPU a result, in the main thread: ledger, log, tally", shown(found.main_ms, "ms")],
+        ["CPU a result of 1 KB, in its hands: image, request, answer, verification", shown(found.hands_ms, "ms")],
+        ["CPU a result, in hands that only wait for a worker", shown(found.waiting_ms, "ms")],
+        ["CPU a MB received, hashed, verified, written (from results of 50 MB)", shown(found.mb_ms, "ms")],
+        ["memory of a run", shown(found.base_mb, "MB")],
+        ["more for each endpoint", shown(1000 * found.lane_mb, "KB")],
+        ["a line of the ledger", shown(found.line_bytes, "bytes")],
+        ["pause between two generations of an endpoint", shown(1000 * found.pause_s, "ms")],
+        ["most results a second, 40 endpoints that need no time", shown(found.most_rate, "")],
+        ["lines a second that the ledger takes alone", shown(found.lines_rate, "")],
+    ]
+    return table
+
+
+def lines_rate(count: int = 50_000, together: int = 4) -> float:
+    """Return how many lines a second the ledger takes, a few at a time."""
+    attempt = Attempt(1, "10.0.0.1:10006", "2026-11-23T00:00:00Z", 0.1, 45.0, 0.5, 200)
+    outcome = Outcome(
+        key="chair-1234567", index=1234567, prompt="https://example.com/images/chair-1234567.png", outcome="saved",
+        endpoint="10.0.0.1:10006", fingerprint="0" * 32, seed=42, protocol="404-splat", file="chair-1234567.ply",
+        format="ply", size_bytes=50_000_000, mtime_ns=1, sha256="0" * 64, attempts=(attempt,),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.jsonl", run="20261123T000000Z-0000", redact=str)
+        begun = time.monotonic()
+        for _ in range(count // together):
+            ledger.append([outcome] * together)
+        ledger.close()
+        return count / (time.monotonic() - begun)
+
+
+def _waiting(endpoints: int, *, rounds: int | None = None, **options: object) -> dict[str, float]:
+    """Run coordinator.py with so many endpoints at the rate of 10,000; return what it says."""
+    seconds = endpoints / _RATE
+    words = ["--endpoints", str(endpoints), "--seconds", str(seconds)]
+    words += ["--rounds", str(rounds or max(8, int(15 / seconds)))]
+    for name, value in options.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("coordinator.py")), *words],
+        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def check(known: dict[str, float]) -> Table:
+    """Compare the model with whole runs that it was not made from."""
+    cost = Costs(**known)
+    table = Table("check", ["run", "figure", "predicted", "measured", "error"])
+    loads = [
+        at_rate(10),
+        at_rate(100),
+        at_rate(10, 1_000_000, rate=100),
+        at_rate(100, 1_000_000, rate=100),
+        at_rate(10, 20_000_000, rate=8),
+        at_rate(100, 20_000_000, rate=8, lasts_s=60),
+        at_rate(1000, lasts_s=25),
+    ]
+    for load in loads:
+        run = Run(load.endpoints, load.seconds, load.size_mb)
+        seen = watched(load)
+        size = "1 KB" if load.size_bytes == _SMALL else f"{load.size_mb:,.0f} MB"
+        title = f"{load.endpoints:,} × {load.seconds:.2g} s, {size}"
+        rows = [
+            ("results a second", run.rate(cost), seen["rate"], ""),
+            ("processors in use", run.cores(cost), seen["cores"], ""),
+            ("… by the main thread", run.main_cores(cost), seen["main_cores"], ""),
+            ("memory", run.memory_mb(cost), seen["memory_mb"], "MB"),
+            ("threads", run.threads(), seen["threads"], ""),
+            (
+                "ledger a second",
+                run.rate(cost) * cost.line_bytes / 1e3,
+                seen["rate"] * seen["ledger_bytes"] / 1e3,
+                "KB",
+            ),
+            ("MB a second", run.mb_s(cost), seen["rate"] * load.size_mb, ""),
+            ("idle share of an endpoint", 100 * run.idle_share(cost), 100 * seen["idle_share"], "%"),
+        ]
+        for what, predicted, measured, unit in rows:
+            if what == "MB a second" and load.size_mb < 0.1:
+                continue
+            off = predicted - measured
+            error = shown(off, "points").replace("-", "−") if unit == "%" else f"{100 * off / measured:+.0f} %"
+            table.rows.append([title, what, shown(predicted, unit), shown(measured, unit), error.replace("-", "−")])
+            title = ""
+        table.rows.append(["", "processors the stand-in servers used", "", shown(seen["serving_cores"], ""), ""])
+    return table
+
+
+def waiting(known: dict[str, float]) -> Table:
+    """Measure a coordinator whose hands only wait, with up to 10,000 endpoints."""
+    names = {
+        "start_s": ("until all endpoints were at work", "s"),
+        "rate": ("results a second (222 wanted)", ""),
+        "main_ms": ("CPU a result, main thread", "ms"),
+        "hands_ms": ("CPU a result, hands", "ms"),
+        "cores": ("processors in use", ""),
+        "stall_s": ("longest pause of the main thread", "s"),
+        "memory_mb": ("memory", "MB"),
+        "threads": ("threads", ""),
+        "late_s": ("the run, longer than its generations", "s"),
+    }
+    seen = []
+    for endpoints, rounds in ((10, None), (100, None), (1000, 8), (10_000, 7)):
+        found = _waiting(endpoints, rounds=rounds, begin=0.75, end=0.85)
+        seen.append(found | {"late_s": found["run_s"] - found["ideal_s"]})
+    known["waiting_ms_10000"] = seen[-1]["hands_ms"] + seen[-1]["main_ms"]
+    known["waiting_memory_mb_10000"] = seen[-1]["memory_mb"]
+    table = Table("waiting", ["", *(f"{one['endpoints']:,} × {one['seconds_each']:.3g} s" for one in seen)])
+    table.rows += [[what, *(shown(one[name], unit) for one in seen)] for name, (what, unit) in names.items()]
+    return table
+
+
+# What is computed.
+
+
+def night(known: dict[str, float]) -> Table:
+    """Say what 10,000 endpoints of 45 s and 50 MB take."""
+    cost = Costs(**{name: known[name] for name in Costs.__dataclass_fields__ if name in known})
+    rate, size_mb = _RATE, 50.0
+    mb_s = rate * size_mb
+    requests = requests_of_upload(size_mb * 1e6)
+    into_ms = cost.hands_ms + size_mb * cost.mb_ms
+    table = Table("night", ["", "a second", "a night of 8 hours"])
+    table.rows += [
+        ["results", shown(rate, ""), shown(rate * _NIGHT_S / 1e6, "million")],
+        ["bytes in, and once more out to the bucket", shown(mb_s / 1e3, "GB"), shown(mb_s * _NIGHT_S / 1e6, "TB")],
+        ["the same in network", shown(mb_s * 8 / 1e3, "Gbit"), ""],
+        ["requests to endpoints, and to image hosts", f"{rate:,.0f} + {rate:,.0f}", shown(2 * rate * _NIGHT_S / 1e6, "million")],
+        [f"requests to the bucket ({requests} a result)", shown(rate * requests, ""), shown(rate * requests * _NIGHT_S / 1e6, "million")],
+        ["ledger", shown(rate * cost.line_bytes / 1e3, "KB"), shown(rate * cost.line_bytes * _NIGHT_S / 1e9, "GB")],
+        ["processors for what arrives", shown(rate * into_ms / 1000, ""), ""],
+        ["machines with 10 Gbit/s, with 25, with 100", " · ".join(str(machines(mb_s, one)) for one in (10, 25, 100)), ""],
+    ]  # fmt: skip
+    return table
+
+
+def limits(known: dict[str, float]) -> Table:
+    """Say with how many endpoints of 45 s and 50 MB each limit is met."""
+    cost = Costs(**{name: known[name] for name in Costs.__dataclass_fields__ if name in known})
+    each_mb_s = 50 / 45
+    core_ms = (cost.main_ms + cost.hands_ms + 50 * cost.mb_ms) / 45
+    table = Table("limits", ["what one machine has", "is met with so many endpoints"])
+    table.rows += [
+        ["1,024 open files (the usual soft limit; a run raises it to the hard one)", f"{(1024 - 256) // 8:,}"],
+        ["a link of 1 Gbit/s, 70 % of it", f"{125 * 0.7 / each_mb_s:,.0f}"],
+        ["a disk that writes 500 MB/s", f"{500 / each_mb_s:,.0f}"],
+        ["a link of 10 Gbit/s, 70 % of it", f"{1250 * 0.7 / each_mb_s:,.0f}"],
+        ["one processor's time for what arrives", f"{1000 / core_ms:,.0f}"],
+        ["20,000 open files", f"{(20_000 - 256) // 8:,}"],
+        ["a link of 25 Gbit/s, 70 % of it", f"{3125 * 0.7 / each_mb_s:,.0f}"],
+        ["one interpreter's results a second", f"{cost.most_rate * 45:,.0f}"],
+        ["32,768 threads (pid_max of many systems)", f"{32_768 // 2:,}"],
+        ["the ledger's lines a second", f"{cost.lines_rate * 45:,.0f}"],
+    ]
+    table.rows.sort(key=lambda row: int(row[1].replace(",", "")))
+    return table
+
+
+CASES: dict[str, Callable[[dict[str, float]], Table]] = {
+    one.__name__: one for one in (costs, check, waiting, night, limits)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/out/scaling.json"), help="where the figures go")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/scaling.md")
+    options = parser.parse_args()
+    if unknown := [name for name in options.cases if name not in CASES]:
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    known: dict[str, float] = json.loads(options.json.read_text()) if options.json.exists() else {}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.cases or CASES:
+        begun = time.monotonic()
+        table = CASES[name](known)
+        print(f"## {name} ({time.monotonic() - begun:.0f} s)\n\n{table.markdown()}", flush=True)
+        options.json.write_text(json.dumps(known, indent=2) + "\n")
+        if options.docs:
+            _PAGE.write_text(into_docs([table], _PAGE.read_text()))  # type: ignore[list-item]
+
+
+if __name__ == "__main__":
+    main()
