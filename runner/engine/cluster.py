@@ -19,6 +19,8 @@ CALL_S = 15.0
 """An answer that takes longer will not come."""
 
 _CONNECT_S = 15.0
+"""So long at most; ``distributed.comm.timeouts.connect`` of Dask's config may say less."""
+
 _CLOSE_S = 5.0
 _CONNECTIONS = 8192
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "bokeh")
@@ -47,19 +49,23 @@ class Cluster:
     async def open(self) -> None:
         """Connect. Raises AbsentError if nobody answers, UsageError if the address is none."""
         _quieten()
+        from dask import config
+        from dask.utils import parse_timedelta
         from distributed import Client
+
+        timeout_s = min(_CONNECT_S, parse_timedelta(config.get("distributed.comm.timeouts.connect")))
 
         try:
             self._client = Client(  # type: ignore[no-untyped-call]
                 self.address,
                 asynchronous=True,
                 set_as_default=False,
-                timeout=_CONNECT_S,
+                timeout=timeout_s,
                 name="runner",
                 connection_limit=_CONNECTIONS,
             )
             try:
-                await asyncio.wait_for(self._client, 2 * _CONNECT_S)
+                await asyncio.wait_for(self._client, 2 * timeout_s)
             except BaseException:
                 await self.close()
                 raise
