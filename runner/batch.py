@@ -215,7 +215,7 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
 
 def _processes(this: _Run, average_bytes: float) -> int:
     """Return over how many processes the endpoints are shared out. Raises UsageError if these can't do their work."""
-    hands = [one.slots + 1 for one in this.config.endpoints]
+    hands = [one.hands for one in this.config.endpoints]
     is_plain = this.config.protocol.is_plain
     each = limits.HAND_FILES + (0 if is_plain else limits.DOCUMENT_FILES)
     count = limits.share_out(

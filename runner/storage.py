@@ -17,13 +17,14 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from runner.errors import StorageError
+from runner.records import Outcome, Saving
 
 STATE = ".runner"
 REPORT = "report.html"
@@ -38,6 +39,9 @@ PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
 
 _PART_NAME = 48
 """So much of a name stands in that of its temp file, which would be too long with all of it."""
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""To open a pipe that has a result's name would else wait for its other end."""
 
 _SHORT_BYTES = 256 * 1024
 """A result up to this size is read back in one piece."""
@@ -65,6 +69,31 @@ class OutputFolder:
         self.state = path / STATE
         self._mark = mark or new_mark()
         self._within = os.path.join(path, "")
+
+    @property
+    def shown(self) -> str:
+        """What people know the folder by."""
+        return str(self.path)
+
+    @contextmanager
+    def at_work(self, run: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Have the folder for one run, which has its lock."""
+        yield
+
+    @contextmanager
+    def alone(self, command: str) -> Iterator[None]:
+        """Keep runs of other machines out: of a folder here, its lock does."""
+        yield
+
+    def check(self) -> None:
+        """Raise LockedError if another run has taken the folder meanwhile: not while its lock is held."""
+
+    def settle(self, *, hurry: bool = False) -> None:
+        """Bring the state to where it belongs: it is there."""
+
+    def publish(self, name: str) -> str:
+        """Let a file of the folder be seen by all; return where it is."""
+        return str(self.path / name)
 
     def prepare(self) -> None:
         """Create the folder and its state folder. Raises StorageError."""
@@ -139,6 +168,34 @@ class OutputFolder:
                 digest.update(block)
         return digest.hexdigest()
 
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[str], int]]:
+        """Give what opens a file to be read, as a descriptor; it raises OSError. Raises StorageError."""
+        with opened(self.path) as within:
+            yield lambda name: os.open(name, _READ, dir_fd=within)
+
+    def seen(self, name: str) -> tuple[int, ...] | None:
+        """Return what tells the file of a name, or the link, from another; None if there is none. Raises OSError."""
+        try:
+            return seen_as(os.lstat(self.path / name))
+        except FileNotFoundError:
+            return None
+
+    def discard(self, name: str, seen: tuple[int, ...]) -> str | None:
+        """Remove a file, of a link only the link; say why if it can't be, or if it is another than was ``seen``."""
+        path = self.path / name
+        try:
+            if seen not in (seen_as(os.lstat(path)), seen_as(os.stat(path))):
+                return "it has changed meanwhile"
+            os.unlink(path)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    def at_once(self, pending: int, hands: int) -> int:
+        """Return how many of the results that are to be made lie on the disk at a time."""
+        return pending
+
     def free_bytes(self) -> int:
         """Return how much may still be written into the folder. Raises StorageError."""
         with refusals(f"the output folder {self.path} can't be read"):
@@ -179,6 +236,19 @@ class OutputFolder:
         """Open room for bytes that nobody names; nothing is left of them, whatever dies. Raises StorageError."""
         with refusals(f"{self.state} can't be written"):
             return Scratch(tempfile.TemporaryFile(dir=self.state), str(self.state))
+
+    def hold(self, outcome: Outcome, temps: Sequence[Temp]) -> Saving:
+        """Return verified results, in temp files, as what waits for its ledger line to get its name."""
+        names = [str(outcome.file), *(one.file for one in outcome.more)]
+        parts = [temp.part(name) for temp, name in zip(temps, names, strict=True)]
+        return Saving(outcome, parts[0] if len(parts) == 1 else Parts(tuple(parts)))
+
+    def held(self, key: str, fingerprint: str) -> None:
+        """Return what an earlier run made and could not save: here there is no such thing."""
+
+    def send(self, saving: Sequence[Saving]) -> float:
+        """Bring results to where they belong, which takes 0 seconds: they are there."""
+        return 0.0
 
     def _temp_name(self, key: str, mark: int, number: int) -> str:
         several = f"-{number}" if number else ""

@@ -69,6 +69,7 @@ class Config:
                 key=self._file(given.key),
                 proxy=access.proxy_of(given),
                 worker=given.worker,
+                spare=2 if self.remote else 1,  # one more, for one may be busy with an upload
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
         )
