@@ -29,8 +29,8 @@ class Endpoint:
     ``label`` is how log lines name it: ``port 10006``, or ``host:port`` where two endpoints share a port.
     ``headers`` and ``query`` go with every request, credentials among them. ``verify`` is about its TLS certificate:
     True, False, or the path of the authorities to believe; ``cert`` is our own, and ``key`` its key if that is in a
-    file of its own. ``worker`` is whom of Dask's workers to leave it to, None for any. ``spare``: so many hands beyond
-    its slots save what it made and make the next request ready.
+    file of its own. ``worker`` is whom of Dask's workers to leave it to, None for any. ``spare``: so many
+    hands beyond its slots save what it made and make the next request ready.
     """
 
     index: int

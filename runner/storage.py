@@ -162,11 +162,8 @@ class OutputFolder:
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal. Raises StorageError."""
-        digest = hashlib.sha256()
         with refusals(f"{self.path / name} can't be read"), open(self.path / name, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
+            return sha256_of(file)
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[str], int]]:
@@ -444,6 +441,14 @@ def _bytes(piece: str | bytes) -> bytes:
 def not_for_all(path: str, flags: int) -> int:
     """Open a file, as an ``opener``; a new one may not be written by everybody, whatever the umask."""
     return os.open(path, flags, FILE_MODE)
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """Return the SHA-256 of what is left of a file, in hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def seen_as(status: os.stat_result) -> tuple[int, ...]:

@@ -118,7 +118,7 @@ def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
 def _print_plans(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:
     for part in chosen.runs:
         if chosen.parts and not as_json:
-            print(f"{'' if part is chosen.parts[0] else chr(10)}== {batch.near(part.output_folder)}")
+            print(f"{'' if part is chosen.parts[0] else chr(10)}== {batch.near(part.shown_folder)}")
         _print_plan(part, as_json=as_json, overwrite=overwrite)
 
 

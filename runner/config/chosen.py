@@ -14,6 +14,7 @@ from runner import access, watching
 from runner.protocols import Block, Protocol, presets
 from runner.records import Endpoint
 from runner.redact import Redactor, public_url
+from runner.remote import Far
 from runner.settings import RunConfig, Timeouts
 from runner.yamlfile import Loc, dump, escaped
 
@@ -43,6 +44,16 @@ class Config:
     ``output_folder`` is where its state is worked on and results wait for their upload."""
     parts: tuple[Config, ...] = ()
     """The runs of a config that has ``runs``; its own settings are what they have in common."""
+
+    @property
+    def far(self) -> Far | None:
+        """The output folder, if it is none of this machine."""
+        return Far(self.remote, self.settings.upload) if self.remote else None
+
+    @property
+    def shown_folder(self) -> str:
+        """What people know the output folder by."""
+        return self.remote or str(self.output_folder)
 
     @property
     def prompts(self) -> list[str]:
@@ -112,7 +123,7 @@ class Config:
         """
         document = self.settings.model_dump(mode="json")
         document["protocol"] = self._resolved_protocol()
-        document["output_folder"] = escaped(self.remote or str(self.output_folder))
+        document["output_folder"] = escaped(self.shown_folder)
         sources = prompts or [
             public_url(source) if "://" in source else os.path.join(self.base, source) for source in self.prompts
         ]

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -21,13 +20,11 @@ from typing import Any
 
 from runner.records import Outcome, ResultFile, Saving
 from runner.remote.store import Store
-from runner.storage import Temp, refusals, write_whole
+from runner.storage import Temp, refusals, sha256_of, write_whole
 
 HELD = "held"
 _NOTE_MAX_S = 3600.0
 """A note without its files is removed at this age: who wrote its line is on another machine."""
-
-_BLOCK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +69,8 @@ class Shelf:
         more = tuple(replace(one, mtime_ns=0) for one in outcome.more)
         note = self._note(outcome.key)
         held = Held(str(note), self._store.url, (first, *more), outcome.endpoint, outcome.image)
-        said = {"key": outcome.key, "fingerprint": outcome.fingerprint, "endpoint": outcome.endpoint}
-        said |= {"image": outcome.image, "files": [asdict(one) for one in held.files]}
+        said = {name: getattr(outcome, name) for name in ("key", "fingerprint", "endpoint", "image")}
+        said["files"] = [asdict(one) for one in held.files]
         with refusals(f"{self._path} can't be written"):
             note.unlink(missing_ok=True)  # of an older result: it must not vouch for these files
             for one, temp in zip(held.files, temps, strict=True):
@@ -139,10 +136,7 @@ class Shelf:
             if os.stat(self._path / one.file).st_size != one.size_bytes:
                 return False
             with open(self._path / one.file, "rb") as file:
-                digest = hashlib.sha256()
-                while block := file.read(_BLOCK):
-                    digest.update(block)
-            return digest.hexdigest() == one.sha256
+                return sha256_of(file) == one.sha256
         except FileNotFoundError:
             there = self._store.entry(one.file)
             return there is not None and there.size_bytes == one.size_bytes

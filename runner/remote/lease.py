@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -53,7 +52,9 @@ class Holder:
 class Lease:
     """Holds a folder's lock in the bucket from ``take`` to ``release``."""
 
-    def __init__(self, store: Store, state: str, run: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> None:
+    def __init__(
+        self, store: Store, state: str, run: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_S
+    ) -> None:
         self._store = store
         self._name = f"{state}/{LOCK}"
         self._beat_s = beat_s
@@ -154,7 +155,6 @@ _NOBODY = Holder("", "an unnamed machine", 0, "?")
 
 def _place() -> str:
     """Return what tells this machine, and this container, from others; "" where the system doesn't say (proc(5))."""
-    with suppress(OSError):
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
     return ""

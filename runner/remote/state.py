@@ -1,8 +1,8 @@
 """The state of a folder as its bucket has it: brought to this machine before anything is made of it.
 
-A folder's ledger is there as ``ledger.jsonl``, which runs that ended wrote, and ``ledger/RUN-000001.jsonl`` and so on:
-what runs that are going on, or died, have written since. What this machine knows and the bucket does not, because it
-died before it was sent, is kept.
+A folder's ledger is there as ``ledger.jsonl``, which runs that ended wrote, and ``ledger/RUN-000001.jsonl`` and so
+on: what runs that are going on, or died, have written since. What this machine knows and the bucket does not, because
+it died before it was sent, is kept.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def segments(store: Store, state: str) -> list[Entry]:
 
 
 class Notes:
-    """What this machine last knew of the state files in the bucket, so that it fetches and sends only what changed."""
+    """What this machine last knew of the state files in the bucket: only what has changed is fetched, or sent."""
 
     def __init__(self, path: Path) -> None:
         self._path = path / _NOTES

@@ -310,8 +310,9 @@ class Schedule:
             self._time(lane, verdict.outcome)
             first = self._flights is None or self._flights.win(lane, task)
             last = self._blame.end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
-            is_asked = bool(verdict.outcome.attempts)  # else an earlier run was, which says nothing of it now
-            return [*self._blame.succeeded(lane), *last] if is_asked else last
+            if not verdict.outcome.attempts:  # an earlier run had asked for it: that says nothing of the endpoint now
+                return [*last]
+            return [*self._blame.succeeded(lane), *last]
         if elsewhere:
             return self._outdone(lane, task, verdict)
         return self._blame.failed(lane, task, verdict, counts=counts)

@@ -11,10 +11,10 @@ from pathlib import Path
 from runner.client import Client, WebClient
 from runner.protocols import Protocol
 from runner.records import Endpoint, Outcome, Task
-from runner.remote import Far, folder_of
+from runner.remote import Far, Folder, folder_of
 from runner.schedule import Lane
 from runner.settings import Output, Timeouts
-from runner.storage import OutputFolder, new_mark
+from runner.storage import new_mark
 from runner.worker.images import Images
 from runner.worker.outcomes import STOPPED, Outcomes
 from runner.worker.tools import Tools
@@ -45,7 +45,7 @@ class Workbench:
             for close in (images.close, downloads.close, *(one.close for one in clients.values())):
                 sessions.callback(close)
             abandoned = threading.Event()
-            folder = folder_of(self.folder, self.far, self.mark, abandoned)
+            folder = self._folder(abandoned)
             folder.prepare()
             tools = Tools(
                 clients=clients,
@@ -62,7 +62,7 @@ class Workbench:
 
     def clean(self, tasks: Sequence[Task]) -> None:
         """Remove the unfinished files of these tasks that its worker left. Raises StorageError."""
-        folder = OutputFolder(self.folder, self.mark)
+        folder = self._folder()
         for task in tasks:
             folder.clean(task.prompt.key, task.mark)
 
@@ -71,6 +71,9 @@ class Workbench:
 
     def lost(self, task: Task, lane: Lane, error: str) -> Outcome:
         return self._outcomes.of(task, lane, "failed", error=error, blame="prompt")
+
+    def _folder(self, abandoned: threading.Event | None = None) -> Folder:
+        return folder_of(self.folder, self.far, self.mark, abandoned)
 
     @property
     def _outcomes(self) -> Outcomes:

@@ -5,14 +5,13 @@ It can do what ``storage.OutputFolder`` can, of which it has one for what is on 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.errors import LockedError, StorageError
@@ -21,10 +20,11 @@ from runner.records import Outcome, Saving
 from runner.remote.held import Held, Shelf
 from runner.remote.lease import Lease
 from runner.remote.mirror import Mirror
+from runner.remote.places import working_folder
 from runner.remote.state import fetch_all
 from runner.remote.store import RemoteError, Store
 from runner.settings import Upload
-from runner.storage import FILE_MODE, OutputFolder, Scratch, Stamp, Temp, refusals, write_whole
+from runner.storage import FILE_MODE, OutputFolder, Scratch, Stamp, Temp, refusals, sha256_of, write_whole
 
 MARK = ".bucket"
 """The file of a working folder that holds the URL it is worked on for."""
@@ -39,10 +39,15 @@ class Far:
     """A folder that is none of this machine: its URL, and how often what goes there is tried."""
 
     url: str
-    policy: Upload = Upload()
+    policy: Upload = field(default_factory=Upload)
+
+    @property
+    def here(self) -> Path:
+        """Where on this machine what belongs there is worked on."""
+        return working_folder(self.url, self.policy.spool_folder)
 
 
-class Bucket:
+class FarFolder:
     """The folder of a run's results at a URL. Raises RemoteError wherever that can't be read or written."""
 
     def __init__(self, near: OutputFolder, far: Far, abandoned: threading.Event | None = None) -> None:
@@ -157,14 +162,18 @@ class Bucket:
         """Give what tells whether a visible file (its name in UTF-8) has a size. One listing serves all of them."""
         was_listed = self._sizes is not None
         sizes = self._listed()
-        yield lambda name, size_bytes, _: sizes.get(name.decode(errors="surrogatepass")) == size_bytes
+        yield lambda name, size_bytes, _: sizes.get(name.decode(errors="surrogateescape")) == size_bytes
         if not was_listed:
             self._sizes = None  # a run goes on for long, and needs it no more
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal."""
-        with self.reading() as opened, refusals(f"{self.shown}/{name} can't be read"), open(opened(name), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with (
+            self.reading() as opened,
+            refusals(f"{self.shown}/{name} can't be read"),
+            open(opened(name), "rb") as file,
+        ):
+            return sha256_of(file)
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[str], int]]:
@@ -255,14 +264,15 @@ class Bucket:
         return self._shelf.send([one.part for one in saving if isinstance(one.part, Held)])
 
 
-Folder = OutputFolder | Bucket
+Folder = OutputFolder | FarFolder
 """Where the results of a run are."""
 
 
-def folder_of(path: Path, far: Far | None, mark: str | None = None, abandoned: threading.Event | None = None) -> Folder:
-    """Return an output folder: ``path``, or what that is the working folder of. Raises UsageError (see Store)."""
-    near = OutputFolder(path, mark)
-    return Bucket(near, far, abandoned) if far else near
+def folder_of(
+    path: Path, far: Far | None, mark: str | None = None, abandoned: threading.Event | None = None
+) -> Folder:
+    """Return an output folder: one of this machine, or another. Raises UsageError (see Store)."""
+    return FarFolder(OutputFolder(far.here, mark), far, abandoned) if far else OutputFolder(path, mark)
 
 
 def folder_at(path: Path) -> Folder:
@@ -271,7 +281,7 @@ def folder_at(path: Path) -> Folder:
         url = (path / MARK).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return OutputFolder(path)
-    return Bucket(OutputFolder(path), Far(url)) if url else OutputFolder(path)
+    return FarFolder(OutputFolder(path), Far(url)) if url else OutputFolder(path)
 
 
 def url_at(path: Path) -> str | None:
@@ -279,5 +289,3 @@ def url_at(path: Path) -> str | None:
     with suppress(OSError, ValueError):
         return (path / MARK).read_text(encoding="utf-8").strip() or None
     return None
-
-
