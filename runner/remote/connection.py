@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import TimeoutError as NoResultYet
+from datetime import datetime
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -68,6 +69,7 @@ class Connection:
         if self.scheme not in S3:
             return {}
         return {
+            "session": _session(),
             "use_listings_cache": False,
             "default_block_size": self.policy.part_bytes,
             "max_concurrency": self.policy.at_once,
@@ -145,6 +147,22 @@ class Connection:
                         raise TimeoutError("no answer in time") from None
         finally:
             future.cancel()
+
+
+def _session() -> Any:
+    """Return a session of botocore that reads times quickly: those take two thirds of a long listing else."""
+    from aiobotocore.session import get_session
+    from botocore.utils import parse_timestamp
+
+    def moment(said: Any) -> datetime:
+        try:
+            return datetime.fromisoformat(said.replace("Z", "+00:00"))
+        except (AttributeError, ValueError):
+            return parse_timestamp(said)  # type: ignore[no-any-return]
+
+    session = get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
+    return session
 
 
 def _refused(what: str, refusal: Refusal, tries: int) -> RemoteError:
