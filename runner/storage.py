@@ -171,6 +171,23 @@ class OutputFolder:
         with opened(self.path) as within:
             yield lambda name: os.open(name, _READ, dir_fd=within)
 
+    @contextmanager
+    def lent(self, name: str) -> Iterator[str]:
+        """Give the path of a file as long as it is read. Raises StorageError."""
+        yield self._within + name
+
+    def temps(self) -> Iterator[str]:
+        """Yield the temp files of results and of state, relative to the folder. Raises StorageError."""
+        for folder, prefix in ((self.path, ""), (self.state, f"{STATE}/")):
+            with refusals(f"{folder} can't be read"), os.scandir(folder) as entries:
+                names = [one.name for one in entries if PART.match(one.name) and one.is_file(follow_symlinks=False)]
+            yield from (f"{prefix}{name}" for name in names)
+
+    def others(self) -> Iterator[str]:
+        """Yield the names of all that lies in the folder, whatever it is. Raises StorageError."""
+        with refusals(f"the output folder {self.path} can't be read"):
+            yield from os.listdir(self.path)
+
     def seen(self, name: str) -> tuple[int, ...] | None:
         """Return what tells the file of a name, or the link, from another; None if there is none. Raises OSError."""
         try:
@@ -182,9 +199,11 @@ class OutputFolder:
         """Remove a file, of a link only the link; say why if it can't be, or if it is another than was ``seen``."""
         path = self.path / name
         try:
-            if seen not in (seen_as(os.lstat(path)), seen_as(os.stat(path))):
+            if seen_as(os.lstat(path)) != seen and seen_as(os.stat(path)) != seen:
                 return "it has changed meanwhile"
             os.unlink(path)
+        except FileNotFoundError:  # somebody was quicker
+            return None
         except OSError as error:
             return error.strerror or str(error)
         return None

@@ -17,9 +17,29 @@ from runner.config import Config, load_config
 from runner.errors import UsageError
 from runner.ledger import LEDGER
 from runner.records import Summary
-from runner.remote import url_at
+from runner.remote import Far, FarFolder, is_remote, problem_of, url_at
 from runner.settings import RunConfig
-from runner.storage import STATE, refusals
+from runner.storage import STATE, OutputFolder, refusals
+
+
+def here(folder: str) -> Path:
+    """Return where on this machine an output folder is, or the state of one elsewhere, fetched if it has changed.
+
+    Raises UsageError if there is nothing of a run at a URL, RemoteError.
+    """
+    if not is_remote(folder):
+        return Path(folder)
+    if problem := problem_of(folder):
+        raise UsageError(f"FOLDER: {problem}")
+    far = Far(folder.rstrip("/"))
+    if not FarFolder(OutputFolder(far.here), far).look():
+        raise UsageError(f"{far.url} is no output folder of a run: it has no {STATE}/{CONFIG}")
+    with suppress(UsageError):
+        own = config_in(far.here).far
+        if own and own.here != far.here and own.here.exists():  # a run of this machine works on it there
+            FarFolder(OutputFolder(own.here), far).look()
+            return own.here
+    return far.here
 
 
 def config_in(path: Path) -> Config:

@@ -29,7 +29,7 @@ from runner.storage import FILE_MODE, OutputFolder, Scratch, Stamp, Temp, refusa
 MARK = ".bucket"
 """The file of a working folder that holds the URL it is worked on for."""
 
-_FETCHING = "fetching"
+_FETCHING = "lock-fetch"
 _HURRY_S = 20.0
 """Who waits for nothing any more waits so long for the state to get into the bucket."""
 
@@ -197,6 +197,22 @@ class FarFolder:
                     os.unlink(path)
 
             yield opened
+
+    @contextmanager
+    def lent(self, name: str) -> Iterator[str]:
+        """Give the path of a copy of a file as long as it is read."""
+        with tempfile.TemporaryDirectory(dir=self.state, prefix=".reading-") as folder:
+            path = os.path.join(folder, "file")
+            self._store.fetch(name, path)
+            yield path
+
+    def temps(self) -> Iterator[str]:
+        """Yield the temp files of results: in a bucket there are none."""
+        yield from ()
+
+    def others(self) -> Iterator[str]:
+        """Yield the names of all visible files."""
+        yield from self._listed()
 
     def seen(self, name: str) -> tuple[int, ...] | None:
         """Return what tells the file of a name from another; None if there is none."""
