@@ -85,6 +85,14 @@ class OutputFolder:
         """Keep runs of other machines out: of a folder here, its lock does."""
         yield
 
+    def look(self) -> bool:
+        """Bring the state here as it is now, and tell whether there is any folder: it is here."""
+        return self.path.exists()
+
+    def run_elsewhere(self) -> str | None:
+        """Return the name of a run of another machine that is going on in the folder: nobody here can tell."""
+        return None
+
     def check(self) -> None:
         """Raise LockedError if another run has taken the folder meanwhile: not while its lock is held."""
 

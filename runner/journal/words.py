@@ -32,7 +32,8 @@ def announce(config: Config, found: Standing, *, total: int, processes: int = 1)
         if endpoint.verify is False:
             log.warning("Endpoint %s: its certificate is not verified (verify: false)", endpoint.label)
     slots = sum(endpoint.slots for endpoint in endpoints)
-    log.info("Concurrency: %d concurrent requests, %d max in-flight", slots, slots + len(endpoints))
+    hands = sum(endpoint.hands for endpoint in endpoints)
+    log.info("Concurrency: %d concurrent requests, %d max in-flight", slots, hands)
     if processes > 1:
         log.info("Processes: the endpoints are shared out over %d worker processes", processes)
 

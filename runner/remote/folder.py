@@ -30,6 +30,9 @@ MARK = ".bucket"
 """The file of a working folder that holds the URL it is worked on for."""
 
 _FETCHING = "lock-fetch"
+_LEASE_ATTEMPTS = 3
+"""The lock is asked for again soon, or not at all."""
+
 _HURRY_S = 20.0
 """Who waits for nothing any more waits so long for the state to get into the bucket."""
 
@@ -55,12 +58,14 @@ class FarFolder:
         self.state = near.state
         self.shown = far.url
         self._near = near
+        self._far = far
         self._abandoned = abandoned or threading.Event()
         self._store = Store(far.url, far.policy, self._abandoned)
         self._shelf = Shelf(near.path, self._store)
         self._sizes: dict[str, int] | None = None
         self._lease: Lease | None = None
         self._mirror: Mirror | None = None
+        self._is_settled = False
 
     # What a run does to the folder as a whole.
 
@@ -77,23 +82,28 @@ class FarFolder:
 
         ``tell`` takes what went wrong meanwhile, from another thread. Raises LockedError, RemoteError.
         """
-        state = self.state.relative_to(self.path).as_posix()
-        with self._leased(state, run):
-            self._fetch(state)
-            self._mirror = Mirror(self._store, self.path, state, run, tell)
+        with self.alone(run):
+            self._fetch(self._relative)
+            self._mirror = Mirror(self._store, self.path, self._relative, run, tell)
             self._mirror.begin()
             try:
                 yield
-                with suppress(RemoteError):  # its words are said already, in what it tells of
-                    self._mirror.send_log()
+                if self._is_settled:
+                    with suppress(StorageError):  # it would be the only thing that is not there
+                        self._mirror.send_log()
             finally:
                 self._mirror.stop()
 
     @contextmanager
     def alone(self, command: str) -> Iterator[None]:
         """Keep runs out of the folder, wherever they are. Raises LockedError, RemoteError."""
-        with self._leased(self.state.relative_to(self.path).as_posix(), command):
+        policy = self._far.policy.model_copy(update={"attempts": min(_LEASE_ATTEMPTS, self._far.policy.attempts)})
+        self._lease = Lease(Store(self._far.url, policy), self._relative, command)
+        self._lease.take()
+        try:
             yield
+        finally:
+            self._lease.release()
 
     def check(self) -> None:
         """Raise LockedError if another run has taken the folder meanwhile."""
@@ -108,6 +118,7 @@ class FarFolder:
             timer.start()
         try:
             self._mirror.settle()
+            self._is_settled = True
         finally:
             timer.cancel()
 
@@ -123,19 +134,19 @@ class FarFolder:
             shutil.rmtree(self.path, ignore_errors=True)
         return found
 
+    def run_elsewhere(self) -> str | None:
+        """Return the name of a run, of another machine as a rule, that is going on in the folder; None if none is."""
+        return Lease(self._store, self._relative).running()
+
     def publish(self, name: str) -> str:
         """Put a file of the working folder into the bucket; return where it is then."""
         self._store.put(str(self.path / name), name)
         return f"{self.shown}/{name}"
 
-    @contextmanager
-    def _leased(self, state: str, run: str) -> Iterator[None]:
-        self._lease = Lease(self._store, state, run)
-        self._lease.take()
-        try:
-            yield
-        finally:
-            self._lease.release()
+    @property
+    def _relative(self) -> str:
+        """Where the state is below the URL, as it is below the working folder."""
+        return self.state.relative_to(self.path).as_posix()
 
     def _fetch(self, *states: str) -> None:
         with alone(self.state / _FETCHING):

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.records import Outcome, ResultFile, Saving
-from runner.remote.store import Store
+from runner.remote.store import RemoteError, Store
 from runner.storage import Temp, refusals, sha256_of, write_whole
 
 HELD = "held"
+_WAITS = "What was generated waits on this machine: the same command sends it, and generates only the rest."
 _NOTE_MAX_S = 3600.0
 """A note without its files is removed at this age: who wrote its line is on another machine."""
 
@@ -95,8 +96,12 @@ class Shelf:
         """Upload what is still here, and then remove it; return the seconds that took."""
         begun = time.monotonic()
         here = [one for some in held for one in some.files if (self._path / one.file).exists()]
-        for one in here:
-            self._store.put(str(self._path / one.file), one.file, sha256=one.sha256)
+        try:
+            for one in here:
+                self._store.put(str(self._path / one.file), one.file, sha256=one.sha256)
+        except RemoteError as error:
+            error.args = (f"{error}. {_WAITS}",)
+            raise
         for one in here:
             with suppress(OSError):
                 os.unlink(self._path / one.file)

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -53,7 +54,7 @@ class Lease:
     """Holds a folder's lock in the bucket from ``take`` to ``release``."""
 
     def __init__(
-        self, store: Store, state: str, run: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_S
+        self, store: Store, state: str, run: str = "", *, beat_s: float = BEAT_S, stale_s: float = STALE_S
     ) -> None:
         self._store = store
         self._name = f"{state}/{LOCK}"
@@ -80,6 +81,14 @@ class Lease:
             found = self._holder()
             if found and found.token == self._own.token:
                 self._store.remove([self._name])
+
+    def running(self) -> str | None:
+        """Return the name of the run that has the lock, and lives by this machine's clock; None if none does."""
+        found = self._store.entry(self._name)
+        if found is None or time.time() - found.changed_s > self._stale_s:
+            return None
+        holder = self._holder()
+        return holder.run if holder and not holder.is_dead else None
 
     def _take_over(self) -> None:
         """Put our lock in the place of a dead one; of several that try, one at a time."""
