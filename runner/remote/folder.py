@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.errors import LockedError, StorageError
-from runner.ledger import LEDGER, alone, holder
+from runner.ledger import LEDGER, alone
 from runner.records import Outcome, Saving
 from runner.remote.held import Held, Shelf
 from runner.remote.lease import Lease
@@ -150,8 +150,7 @@ class FarFolder:
 
     def _fetch(self, *states: str) -> None:
         with alone(self.state / _FETCHING):
-            if states or holder(self.state) is None:
-                fetch_all(self._store, self.path, states)
+            fetch_all(self._store, self.path, states)
 
     # The results that are there.
 

@@ -24,8 +24,9 @@ from runner.storage import Temp, refusals, sha256_of, write_whole
 
 HELD = "held"
 _WAITS = "What was generated waits on this machine: the same command sends it, and generates only the rest."
-_NOTE_MAX_S = 3600.0
-"""A note without its files is removed at this age: who wrote its line is on another machine."""
+_UNCLAIMED_S = 3600.0
+"""A note without its files, as is left where who writes the ledger is elsewhere, is removed at this age, and so is a
+file without a note: until then another run, of another shard, may be about to write that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,16 @@ class Shelf:
         for note in (one for one in names if one.startswith(".") and one.endswith(".json")):
             files = self._claimed(note)
             claimed |= files
-            if not files & names and time.time() - (self._path / note).stat().st_mtime > _NOTE_MAX_S:
+            if not files & names and self._is_old(note):
                 yield note
-        yield from (name for name in names - claimed if not (name.startswith(".") and name.endswith(".json")))
+        for name in names - claimed:
+            if not (name.startswith(".") and name.endswith(".json")) and self._is_old(name):
+                yield name
+
+    def _is_old(self, name: str) -> bool:
+        with suppress(FileNotFoundError):
+            return time.time() - os.stat(self._path / name).st_mtime > _UNCLAIMED_S
+        return False
 
     def _claimed(self, note: str) -> set[str]:
         try:

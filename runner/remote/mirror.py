@@ -48,7 +48,7 @@ class Mirror:
         self._run = run
         self._tell = tell
         self._every_s = every_s
-        self._notes = Notes(path)
+        self._notes = Notes(path / state)
         self._ledger = path / state / LEDGER
         self._number = 1
         self._begun = self._sent = self._known = 0

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runner.ledger import LEDGER, cut_torn_line
+from runner.ledger import LEDGER, cut_torn_line, holder
 from runner.remote.lines import add_missing
 from runner.remote.store import Entry, Store
 from runner.storage import STATE, not_for_all, refusals
@@ -51,8 +51,8 @@ def segments(store: Store, state: str) -> list[Entry]:
 class Notes:
     """What this machine last knew of the state files in the bucket: only what has changed is fetched, or sent."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path / _NOTES
+    def __init__(self, state: Path) -> None:
+        self._path = state / _NOTES
         self._far: dict[str, list[float]] = {}
         self._here: dict[str, list[int]] = {}
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -83,22 +83,21 @@ class Notes:
 def fetch_all(store: Store, path: Path, states: Sequence[str] = ()) -> bool:
     """Bring the state of a folder to ``path``, and that of its shards; tell whether there is any in the bucket.
 
-    ``states`` are such as should exist here in any case. Raises RemoteError, StorageError.
+    ``states`` are those of the run that asks. Raises RemoteError, StorageError.
     """
-    notes = Notes(path)
     found = False
     for state in dict.fromkeys([STATE, *states, *store.folders(SHARDS)]):
-        found |= _Fetch(store, path, state, notes).all()
-    notes.write()
+        if state in states or holder(path / state) is None:  # else a run of this machine knows more
+            found |= _Fetch(store, path, state).all()
     return found
 
 
 class _Fetch:
-    def __init__(self, store: Store, path: Path, state: str, notes: Notes) -> None:
+    def __init__(self, store: Store, path: Path, state: str) -> None:
         self._store = store
         self._path = path
         self._state = state
-        self._notes = notes
+        self._notes = Notes(path / state)
 
     def all(self) -> bool:
         """Fetch what has changed; tell whether there is anything."""
@@ -112,6 +111,7 @@ class _Fetch:
                 self._fetch(one)
             self._join(parts)
         self._notes.see([*entries, *parts])
+        self._notes.write()
         return bool(entries or parts)
 
     def _is_lock(self, one: Entry) -> bool:
