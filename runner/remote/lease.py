@@ -44,10 +44,13 @@ class Holder:
         return f"pid {self.pid} on {self.host}, run {self.run}, last heard of at {self.beat_at}"
 
     @property
-    def is_dead(self) -> bool:
-        """Tell whether it is certain that it lives no more: it was a process of this machine."""
+    def is_gone(self) -> bool:
+        """Tell whether it is certain that it has ended: it was a process of this machine, or a run of this process.
+
+        Of two in one process, the folder's lock on this machine lets in one.
+        """
         here = (socket.gethostname(), _place())
-        return (self.host, self.place) == here and not is_alive(self.pid, self.since)
+        return (self.host, self.place) == here and (self.pid == os.getpid() or not is_alive(self.pid, self.since))
 
 
 class Lease:
@@ -88,7 +91,7 @@ class Lease:
         if found is None or time.time() - found.changed_s > self._stale_s:
             return None
         holder = self._holder()
-        return holder.run if holder and not holder.is_dead else None
+        return holder.run if holder and not holder.is_gone else None
 
     def _take_over(self) -> None:
         """Put our lock in the place of a dead one; of several that try, one at a time."""
@@ -100,7 +103,7 @@ class Lease:
             self._store.write(claim, mark)
         try:
             found = self._holder()
-            if found and not found.is_dead and self._age_s(self._name) < self._stale_s:
+            if found and not found.is_gone and self._age_s(self._name) < self._stale_s:
                 self._refuse(found)
             if self._store.read(claim) != mark:
                 self._refuse(found)
@@ -134,14 +137,17 @@ class Lease:
         return now.changed_s - found.changed_s if now else 0.0
 
     def _beat(self) -> None:
-        """Say every now and then that we live; find out if somebody thought that we don't."""
-        while not self._ended.wait(self._beat_s):
+        while not self.lost and not self._ended.wait(self._beat_s):
             with suppress(RemoteError):  # said by what else can't be written there; it is tried again
-                found = self._holder()
-                if found is None or found.token != self._own.token:
-                    self.lost = f"{self._store.url} was taken over by another run ({found or 'its lock is gone'})"
-                    return
-                self._store.write(self._name, self._said())
+                self.renew()
+
+    def renew(self) -> None:
+        """Say that we live; find out if somebody thought that we don't. Raises RemoteError."""
+        found = self._holder()
+        if found and found.token == self._own.token:
+            self._store.write(self._name, self._said())
+        else:
+            self.lost = f"{self._store.url} was taken over by another run ({found or 'its lock is gone'})"
 
     def _said(self) -> bytes:
         return json.dumps(asdict(self._own) | {"beat_at": utc_now()}).encode()
