@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from runner.errors import UsageError
 from runner.extras import missing
-from runner.remote.refusals import Refusal, RemoteError, refusal_of
+from runner.remote.refusals import AbandonedError, Refusal, RemoteError, refusal_of
 from runner.retry import back_off
 from runner.settings import Upload
 
@@ -108,6 +108,8 @@ class Connection:
                 raise
             except _BUGS:
                 raise
+            except AbandonedError:
+                raise RemoteError(f"{what}: it was not waited for any longer; do it again") from None
             except Exception as error:  # the libraries below share no root; bugs went on above
                 refusal = refusal_of(error)
                 if refusal.kind not in ("renew", "again") or attempt >= self.policy.attempts:
@@ -143,23 +145,18 @@ class Connection:
                     if future.done():
                         return future.result()
                     if self.abandoned.is_set() and not last:
-                        raise RemoteError(f"{self.url} was not waited for any longer: the run ends") from None
+                        raise AbandonedError from None
                     if time.monotonic() > ends_at:
                         raise TimeoutError("no answer in time") from None
         finally:
             future.cancel()
 
 
-@functools.cache
-def _loader() -> Any:
-    """Return what reads botocore's own files: all sessions share what it has read, which takes a tenth of a second."""
-    from botocore.loaders import create_loader
-
-    return create_loader()
-
-
 def _session() -> Any:
-    """Return a session of botocore that reads times quickly: those take two thirds of a long listing else."""
+    """Return a new session of botocore, which has read no credentials yet.
+
+    It reads times quickly, which take two thirds of a long listing else.
+    """
     from aiobotocore.session import get_session
     from botocore.utils import parse_timestamp
 
@@ -170,9 +167,17 @@ def _session() -> Any:
             return parse_timestamp(said)  # type: ignore[no-any-return]
 
     session = get_session()
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", _models())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     return session
+
+
+@functools.cache
+def _models() -> Any:
+    """Return what reads the model of S3, and keeps it: that takes longer than all else of a session."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _refused(what: str, refusal: Refusal, tries: int) -> RemoteError:

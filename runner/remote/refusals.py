@@ -89,6 +89,10 @@ class WrongContentError(Exception):
     """What is there now is not what was sent."""
 
 
+class AbandonedError(Exception):
+    """Nobody waits for the answer any longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a store refused, and what may help: ``renew`` is trying again with credentials read anew."""
@@ -147,7 +151,7 @@ def _codes(error: BaseException) -> Iterator[str]:
     yield from (kind.__name__ for kind in type(error).__mro__ if kind.__module__.split(".")[0] not in _PLAIN)
 
 
-_PLAIN = ("builtins", "fsspec", "asyncio", "concurrent", "socket")
+_PLAIN = ("builtins", "fsspec", "asyncio", "concurrent", "socket", "runner")
 
 
 def _texts(code: object) -> Iterator[str]:

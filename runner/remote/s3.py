@@ -15,7 +15,7 @@ from runner.remote.refusals import RemoteError, SaidError, WrongContentError
 from runner.remote.room import Room
 from runner.remote.sums import Sums, check_unchanged, md5_of, opened, size_of, sums_of
 
-_REMOVED_AT_ONCE = 1000
+_PAGE = _REMOVED_AT_ONCE = 1000
 _FEW = 3
 _NO_BATCHES = ("NotImplemented", "MissingContentMD5", "InvalidRequest", "MalformedXML")
 
@@ -118,7 +118,7 @@ class Bucket:
         except RemoteError as error:
             if error.kind != "exists":
                 raise
-            return error.tries > 1 and self.read(name) == content  # only the answer may have got lost
+            return self.read(name) == content  # else only the answer got lost
         return True
 
     def read(self, name: str) -> bytes | None:
@@ -194,7 +194,9 @@ class Bucket:
 
     def _pages(self, below: str) -> Iterator[dict[str, Any]]:
         prefix = self._requests.key(f"{below}/" if below else "")
-        return self._requests.pages(self._connection.cannot(below, "listed"), Prefix=prefix, Delimiter="/")
+        return self._requests.pages(
+            self._connection.cannot(below, "listed"), Prefix=prefix, Delimiter="/", MaxKeys=_PAGE
+        )
 
     def remove(self, names: Sequence[str]) -> None:
         if len(names) < _FEW:

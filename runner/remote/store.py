@@ -45,7 +45,10 @@ class Store:
         self._way.write(name, content)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a small file only if there is none of this name; tell whether it was written."""
+        """Write a small file only if there is none of this name; tell whether it was written.
+
+        One of the very same content counts as this one, whose answer got lost: say who writes in what is written.
+        """
         return self._way.create(name, content)
 
     def read(self, name: str) -> bytes | None:
