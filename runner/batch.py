@@ -28,12 +28,12 @@ from runner.progress import Board
 from runner.prompts import Prompts, needs_json, read_prompts, written
 from runner.protocols import Protocol
 from runner.records import URL, Endpoint, Event, Outcome, Prompt, Saving, Submitted, Summary
-from runner.remote import is_remote
+from runner.remote import Folder, folder_of, is_remote
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
 from runner.settings import RunConfig
 from runner.stop import Stop
-from runner.storage import STATE, OutputFolder
+from runner.storage import STATE
 from runner.trail import Trail
 from runner.worker import Fit, Workbench
 
@@ -68,7 +68,7 @@ class _Run:
 
     name: str
     config: Config
-    folder: OutputFolder
+    folder: Folder
     stop: Stop
     words: journal.Words
     trail: Trail
@@ -100,13 +100,14 @@ def run(
     """
     ends_at = window_end(config.settings) if ends_at is None else ends_at
     prompts = read_all(config) if prompts is None else prompts
-    folder, words = OutputFolder(config.output_folder), journal.Words(config.endpoints)
+    folder, words = folder_of(config.output_folder, config.far), journal.Words(config.endpoints)
     name = _run_name()
     trail = Trail(folder.state, name, config.redactor.text)
     this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, _inputs_among_results(config, prompts))
     this.folder.prepare()
     with (
         ledger.locked(this.folder.state / ledger.LOCK),
+        this.folder.at_work(this.name, this.notices.append),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
@@ -187,9 +188,16 @@ def history_of(config: Config) -> ledger.History:
     return history
 
 
-def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, overwrite: bool = False) -> Standing:
-    """Say which prompts are done and which are to do. Only reads."""
-    folder = OutputFolder(config.output_folder)
+def standing_of(
+    config: Config,
+    prompts: Prompts,
+    history: ledger.History,
+    *,
+    overwrite: bool = False,
+    folder: Folder | None = None,
+) -> Standing:
+    """Say which prompts are done and which are to do. Only reads. ``folder`` may have been listed already."""
+    folder = folder or folder_of(config.output_folder, config.far)
     settings = config.settings
     with folder.unchanged() as unchanged:
         return standing(
@@ -210,15 +218,16 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
     history = history_of(this.config)
-    found = standing_of(this.config, prompts, history, overwrite=overwrite)
+    found = standing_of(this.config, prompts, history, overwrite=overwrite, folder=this.folder)
     if found.conflicts:
         raise UsageError(
-            f"{near(this.folder.path)} holds results made with other parameters:",
+            f"{near(this.folder.shown)} holds results made with other parameters:",
             *(f"  {text}" for text in found.conflict_text(prompts)),
             "Make these again with --overwrite, or choose another --output-folder. Nothing was sent.",
         )
     if found.pending:
-        _check_space(this, len(found.pending), history.average_bytes)
+        hands = sum(one.hands for one in this.config.endpoints)
+        _check_space(this, this.folder.at_once(len(found.pending), hands), history.average_bytes)
     return found, history.average_bytes
 
 
@@ -232,7 +241,7 @@ def _processes(this: _Run, average_bytes: float) -> int:
     """Return over how many processes the endpoints are shared out. Raises UsageError if these can't do their work."""
     if this.config.settings.engine.kind == "dask":
         return 1
-    hands = [one.slots + 1 for one in this.config.endpoints]
+    hands = [one.hands for one in this.config.endpoints]
     is_plain = this.config.protocol.is_plain
     each = limits.HAND_FILES + (0 if is_plain else limits.DOCUMENT_FILES)
     count = limits.share_out(
@@ -285,6 +294,7 @@ def _work(
                             this.words.tell_slow(slow)
                         observe(tally, event)
                     _tell_notices(this)
+                    this.folder.check()
                     _check_limits(this, tally)
                     if not said_so and journal.tell_stop(this.stop):
                         this.trail.stopping()
@@ -410,6 +420,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             seed=settings.seed,
             protocol=this.config.protocol,
             folder=this.folder.path,
+            far=this.config.far,
         )
 
     def say(level: int, said: str) -> None:
@@ -460,15 +471,16 @@ def _files_of(endpoint: Endpoint) -> list[str]:
 
 def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
     """Write the summary and the last lines of the log."""
-    folder = near(this.folder.path)
+    folder = near(this.folder.shown)
     said = this.config.redactor.text(str(error)) if error else None
     summary = tally.summary(output_folder=folder, stopped=this.stop.reason, error=said)
     try:
         this.folder.write(SUMMARY, report.summary_json(summary))
+        this.trail.ended(summary)
+        this.folder.settle(hurry=this.stop.now)
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
-    this.trail.ended(summary)
     journal.conclude(summary)
     return summary
 
@@ -485,13 +497,16 @@ def _keep_config(this: _Run, prompts: Prompts) -> None:
     snapshot = None
     if not len(prompts) and (this.folder.state / CONFIG).exists():
         return  # nothing was asked for; what was before says more of the folder
-    if any(source == "-" or "://" in source or _is_stream(this.config, source) for source in this.config.prompts):
+    again = not any(
+        source == "-" or "://" in source or _is_stream(this.config, source) for source in this.config.prompts
+    )
+    if not again or this.config.far:  # others can't read what lies on this machine
         as_json = needs_json(packed for _, packed in prompts.named())
         snapshot = [RICH_PROMPTS if as_json else PROMPTS]  # beside the config, wherever the folder is moved
         lines = written((packed for _, packed in prompts.named()), as_json=as_json)
         this.folder.write(snapshot[0], lines, mode=0o600)
     this.folder.write(CONFIG, this.config.resolved_yaml(snapshot))
-    lists.remember(this.folder, this.name, prompts, this.config, again=snapshot is None)
+    lists.remember(this.folder, this.name, prompts, this.config, again=again)
 
 
 def _is_stream(config: Config, source: str) -> bool:
@@ -501,7 +516,9 @@ def _is_stream(config: Config, source: str) -> bool:
 
 
 def near(path: Path | str) -> str:
-    """Return ``path`` as a user in the current folder would type it."""
+    """Return ``path`` as a user in the current folder would type it; a URL as it is."""
+    if is_remote(str(path)):
+        return str(path)
     near = os.path.relpath(path)
     return str(path) if near.startswith("..") else near
 

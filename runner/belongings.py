@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from runner.errors import StorageError
 from runner.ledger import History, Recorded
+from runner.ledger.history import Unchanged
 from runner.prompts import Prompts
-from runner.storage import REPORT, OutputFolder, Stamp
+from runner.remote import Folder
+from runner.storage import REPORT, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Belongings:
     unknown: list[str]
 
 
-def sorted_out(folder: OutputFolder, files: Iterable[str], prompts: Prompts, history: History) -> Belongings:
+def sorted_out(folder: Folder, files: Iterable[str], prompts: Prompts, history: History) -> Belongings:
     """Tell the files of a folder apart by what the ledger says."""
     left = set(files)
     count = len(left)
@@ -37,28 +39,33 @@ def sorted_out(folder: OutputFolder, files: Iterable[str], prompts: Prompts, his
     return Belongings(current, sorted(earlier), sorted(left - earlier - {REPORT}))
 
 
-def _earlier(folder: OutputFolder, left: set[str], history: History) -> set[str]:
+def _earlier(folder: Folder, left: set[str], history: History) -> set[str]:
     """Return the files that are what the ledger says; one that was replaced may be anybody's."""
-    return {
-        name
-        for key, name, stamp in history.saved_files()
-        if name in left and _is_as_saved(folder, key, name, stamp, history)
-    }
+    with folder.unchanged() as unchanged:
+        return {
+            name
+            for key, name, stamp in history.saved_files()
+            if name in left and _is_as_saved(folder, unchanged, key, name, stamp, history)
+        }
 
 
-def _is_as_saved(folder: OutputFolder, key: str, name: str, said: Stamp | None, history: History) -> bool:
+def _is_as_saved(
+    folder: Folder, unchanged: Unchanged, key: str, name: str, said: Stamp | None, history: History
+) -> bool:
     """Compare size and time; only where these tell nothing, the content. What can't be read is not vouched for."""
     with suppress(StorageError):
         found = folder.stamp(name)
         if found is None or (said is not None and found.size_bytes != said.size_bytes):
             return False
-        if found == said:
+        named = name.encode(errors="surrogateescape")
+        if said is not None and unchanged(named, said.size_bytes, said.mtime_ns):
             return True
         saved = history.saved.get(key)
         size_bytes, mtime_ns, sha256 = _said_of(saved, name) if saved else (None, None, None)
         if found.size_bytes != size_bytes:
             return False
-        return found.mtime_ns == mtime_ns or (sha256 is not None and folder.sha256(name) == sha256)
+        same = mtime_ns is not None and unchanged(named, found.size_bytes, mtime_ns)
+        return same or (sha256 is not None and folder.sha256(name) == sha256)
     return False
 
 

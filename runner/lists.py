@@ -21,7 +21,8 @@ from runner.clock import utc_now
 from runner.config import Config
 from runner.ledger import LEDGER
 from runner.prompts import Prompts
-from runner.storage import OutputFolder, refusals
+from runner.remote import Folder
+from runner.storage import refusals
 
 LISTS = "lists.jsonl"
 _MOST = 200
@@ -54,7 +55,7 @@ _UNKNOWN = Listed("", "", 0, "", None, None)
 """Stands for lists of which no trace is left."""
 
 
-def remember(folder: OutputFolder, run: str, prompts: Prompts, config: Config, *, again: bool) -> None:
+def remember(folder: Folder, run: str, prompts: Prompts, config: Config, *, again: bool) -> None:
     """Note the list of a run that begins; ``again``: its sources can be read again. Raises StorageError."""
     sources = tuple(_placed(os.path.join(config.base, one)) for one in config.prompts) if again else None
     new = Listed(run, utc_now(), len(prompts), digest_of(prompts), sources, _file_of(config))

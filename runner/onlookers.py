@@ -62,7 +62,7 @@ class Onlookers:
         log.info("Writing the report")
         try:
             found = write_report(part.output_folder, observe=self._go_on, beat=self._go_on)
-            log.info("Report: %s", batch.near(found.path))
+            log.info("Report: %s", batch.near(found.place))
         except _Stopped:
             log.warning(
                 "The report was not written: %s; runner report %s does", self._stop.reason, summary.output_folder

@@ -23,7 +23,8 @@ from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
 from runner.lists import Listed, digest_of, lists_in
 from runner.prompts import Prompts, local_image
-from runner.storage import PART, REPORT, STATE, OutputFolder, opened, refusals, seen_as
+from runner.remote import Folder, folder_at
+from runner.storage import REPORT, STATE
 from runner.traces import config_in
 
 Kind = Literal["earlier", "unknown", "temp"]
@@ -85,44 +86,44 @@ def prune(path: Path, only: Collection[Kind] = KINDS, *, sure: Collection[Kind] 
     LockedError, StorageError; then nothing was removed.
     """
     config_in(path)
-    with locked(path / STATE / LOCK):
+    folder = folder_at(path)
+    with locked(path / STATE / LOCK), folder.alone("prune"):
         found = strays_of(path, only)
         if objections := found.objections(sure):
             raise UsageError(f"{objections[0]} Nothing was removed.")
-        with opened(path) as within, opened(path / STATE) as state:
-            for stray in found.strays:
-                why = _removed(stray, state if stray.name.startswith(f"{STATE}/") else within)
-                if why is None:
-                    found.removed.append(stray)
-                else:
-                    found.left.append((stray.name, why))
+        for stray in found.strays:
+            why = folder.discard(stray.name, stray.seen)
+            if why is None:
+                found.removed.append(stray)
+            else:
+                found.left.append((stray.name, why))
     return found
 
 
 def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
     """Return the files of a folder that belong to no prompt. Only reads. Raises UsageError, StorageError."""
     config = config_in(path)
-    prompts = _prompts(path, config)
-    folder = OutputFolder(path)
+    folder = folder_at(path)
+    prompts = _prompts(folder, config)
     at_work = holder(folder.state) not in (None, os.getpid())
     names = {*folder.names()}
     inputs = _inputs(path, config, prompts)
-    shared_with = _shared_with(path, inputs & names)
+    shared_with = _shared_with(folder, inputs & names)
     lists = lists_in(folder.state)
-    earlier, unknown = _of_nobody(names, config, prompts, {*inputs, *_configs_in(path, lists)})
+    earlier, unknown = _of_nobody(folder, names, config, prompts, {*inputs, *_configs_in(path, lists)})
     found = {
         "earlier": earlier,
         "unknown": () if shared_with else unknown,
-        "temp": () if at_work else [*_temps(path)],
+        "temp": () if at_work else [*folder.temps()],
     }
-    look = _Look(path, config, lists, prompts=len(prompts), files=len(names))
+    look = _Look(folder.shown, config, lists, prompts=len(prompts), files=len(names))
     doubts = {
         "earlier": look.doubt_of_earlier(len(earlier)),
         "unknown": None if shared_with else look.doubt_of_unknown(len(unknown), len(earlier)),
     }
     return Pruned(
-        strays=[stray for kind in KINDS if kind in only for stray in _strays(path, kind, found[kind])],
-        sources=[_shown_source(path, source) for source in config.prompts],
+        strays=[stray for kind in KINDS if kind in only for stray in _strays(folder, kind, found[kind])],
+        sources=[_shown_source(folder.shown, source) for source in config.prompts],
         kept=len(names) - len(earlier) - len(unknown),
         spared=len(unknown) if shared_with and "unknown" in only else 0,
         shared_with=shared_with,
@@ -132,7 +133,7 @@ def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
     )
 
 
-def _prompts(path: Path, config: Config) -> Prompts:
+def _prompts(folder: Folder, config: Config) -> Prompts:
     """Return the prompts of the last run. Raises UsageError if any of its lists can't be read, or holds none now."""
     try:
         prompts = read_all(config)
@@ -142,17 +143,17 @@ def _prompts(path: Path, config: Config) -> Prompts:
                 raise UsageError(f"{source} holds no prompts")
     except UsageError as error:
         raise UsageError(
-            f"{path}: without the prompts of its last run nobody can tell which files belong to none, so nothing is "
-            f"removed: {error.problems[0]}"
+            f"{folder.shown}: without the prompts of its last run nobody can tell which files belong to none, so "
+            f"nothing is removed: {error.problems[0]}"
         ) from error
     return prompts
 
 
 def _of_nobody(
-    names: set[str], config: Config, prompts: Prompts, inputs: Collection[str]
+    folder: Folder, names: set[str], config: Config, prompts: Prompts, inputs: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """Return the files of earlier prompts and those the ledger does not know, as far as there is no doubt."""
-    found = sorted_out(OutputFolder(config.output_folder), names, prompts, history_of(config))
+    found = sorted_out(folder, names, prompts, history_of(config))
     is_claimed = _claims([*found.earlier, *found.unknown], prompts)
     named = {_folded(one) for one in (REPORT, *_named(config))}
 
@@ -246,10 +247,9 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _shared_with(path: Path, inputs: Collection[str]) -> str | None:
+def _shared_with(folder: Folder, inputs: Collection[str]) -> str | None:
     """Return what lies in the folder that shows that it is not for results alone."""
-    with refusals(f"the output folder {path} can't be read"):
-        signs = [name for name in os.listdir(path) if _WORKED_IN.fullmatch(name)]
+    signs = [name for name in folder.others() if _WORKED_IN.fullmatch(name)]
     return min([*signs, *inputs], default=None)
 
 
@@ -263,7 +263,7 @@ def _configs_in(path: Path, lists: Iterable[Listed]) -> set[str]:
 class _Look:
     """What a folder is known by: the config of its last run, the lists that were run in it, how much is in both."""
 
-    path: Path
+    path: str
     config: Config
     lists: Sequence[Listed]
     prompts: int
@@ -323,37 +323,13 @@ def _some(sources: Sequence[str]) -> str:
     return ", ".join(sources[:_NAMED]) + more
 
 
-def _shown_source(path: Path, source: str) -> str:
+def _shown_source(path: str, source: str) -> str:
     """Return a list as a person knows it: the kept one by its place in the folder."""
     return source if os.path.isabs(source) or "://" in source else os.path.join(path, STATE, source)
 
 
-def _temps(path: Path) -> Iterator[str]:
-    """Yield the temp files of results and of state, relative to the folder."""
-    for folder, prefix in ((path, ""), (path / STATE, f"{STATE}/")):
-        with refusals(f"{folder} can't be read"):
-            found = [one for one in os.scandir(folder) if PART.match(one.name) and one.is_file(follow_symlinks=False)]
-        yield from (f"{prefix}{one.name}" for one in found)
-
-
-def _strays(path: Path, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:
+def _strays(folder: Folder, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:
     for name in sorted(names):
-        try:
-            status = os.lstat(path / name)
-        except FileNotFoundError:  # somebody was quicker
-            continue
-        yield Stray(name, kind, status.st_size, seen_as(status))
-
-
-def _removed(stray: Stray, within: int) -> str | None:
-    """Remove a file, of a link only the link; say why if it can't be, or if it is another by now."""
-    name = os.path.basename(stray.name)
-    try:
-        if seen_as(os.stat(name, dir_fd=within, follow_symlinks=False)) != stray.seen:
-            return "it has changed meanwhile"
-        os.unlink(name, dir_fd=within)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+        seen = folder.seen(name)
+        if seen is not None:  # else somebody was quicker
+            yield Stray(name, kind, seen[2], seen)

@@ -29,7 +29,8 @@ class Endpoint:
     ``label`` is how log lines name it: ``port 10006``, or ``host:port`` where two endpoints share a port.
     ``headers`` and ``query`` go with every request, credentials among them. ``verify`` is about its TLS certificate:
     True, False, or the path of the authorities to believe; ``cert`` is our own, and ``key`` its key if that is in a
-    file of its own. ``worker`` is whom of Dask's workers to leave it to, None for any.
+    file of its own. ``worker`` is whom of Dask's workers to leave it to, None for any. ``spare``: so many
+    hands beyond its slots save what it made and make the next request ready.
     """
 
     index: int
@@ -44,6 +45,12 @@ class Endpoint:
     key: str | None = None
     proxy: str | None = field(default=None, repr=False)
     worker: str | None = None
+    spare: int = 1
+
+    @property
+    def hands(self) -> int:
+        """How many threads work for it."""
+        return self.slots + self.spare
 
 
 @dataclass(frozen=True, slots=True)

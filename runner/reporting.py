@@ -10,6 +10,7 @@ from runner.chronicle import Chronicle, chronicle_of
 from runner.errors import UsageError
 from runner.extras import missing
 from runner.pictures.records import Wanted
+from runner.remote import folder_at
 from runner.storage import REPORT
 
 THUMBNAILS = 2500
@@ -21,9 +22,9 @@ Observe = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A report that was written."""
+    """A report that was written; ``place`` is where."""
 
-    path: Path
+    place: str
     size_bytes: int
     told: Chronicle
     notes: tuple[str, ...]
@@ -49,13 +50,15 @@ def write_report(
         raise UsageError(f"report.html needs {absent}")
     from runner import page, pictures
 
+    place = folder_at(folder)
     told = chronicle_of(folder, beat=beat)
     path = to or folder / REPORT
     if path.name in told.rows.files and path.parent.resolve() == folder.resolve():
         raise UsageError(f"{path} is the result of a prompt; name another file with --output")
     wanted = [*_wanted(folder, told)]
-    gallery = pictures.gallery(folder, wanted, most=thumbnails, offline=offline, observe=observe or _nobody)
-    return Written(path, page.write(path, told, gallery), told, gallery.notes)
+    gallery = pictures.gallery(place, wanted, most=thumbnails, offline=offline, observe=observe or _nobody)
+    size_bytes = page.write(path, told, gallery)
+    return Written(str(to) if to else place.publish(REPORT), size_bytes, told, gallery.notes)
 
 
 def _wanted(folder: Path, told: Chronicle) -> Iterator[Wanted]:

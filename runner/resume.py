@@ -83,7 +83,7 @@ def standing(
             continue
         prompt = prompts[index]
         saved = history.saved.get(prompt.key)
-        if saved is None or not _there(saved, stamp, digest) or not satisfies(saved.format, verify):
+        if saved is None or not _there(saved, unchanged, stamp, digest) or not satisfies(saved.format, verify):
             found.pending.append(index)
             continue
         difference = _difference(prompt, saved, seed=seed, protocol=protocol)
@@ -120,7 +120,7 @@ def _jobs(prompts: Prompts, history: History, *, seed: int, protocol: str) -> di
             continue
         prompt = prompts[index]
         same = said.fingerprint == fingerprint(prompt, seed=seed, protocol=protocol)
-        if same and not _image_changed(prompt, said):
+        if same and not image_changed(prompt, said.image):
             jobs[index] = said.endpoint, Job(**said.job)
     return jobs
 
@@ -131,17 +131,25 @@ def unknown_files(history: History, files: Iterable[str]) -> list[str]:
     return sorted(name for name in files if name not in known)
 
 
-def _there(saved: Recorded, stamp: Callable[[str], Stamp | None], digest: Callable[[str], str]) -> bool:
+def _there(
+    saved: Recorded, unchanged: Unchanged, stamp: Callable[[str], Stamp | None], digest: Callable[[str], str]
+) -> bool:
     """Tell whether the files of a ledger line are those that were written then."""
     first = {"file": saved.file, "size_bytes": saved.size_bytes, "mtime_ns": saved.mtime_ns, "sha256": saved.sha256}
-    return all(_unchanged(one, stamp, digest) for one in (first, *saved.more))
+    return all(_is_same(one, unchanged, stamp, digest) for one in (first, *saved.more))
 
 
-def _unchanged(said: Mapping[str, Any], stamp: Callable[[str], Stamp | None], digest: Callable[[str], str]) -> bool:
+def _is_same(
+    said: Mapping[str, Any],
+    unchanged: Unchanged,
+    stamp: Callable[[str], Stamp | None],
+    digest: Callable[[str], str],
+) -> bool:
     found = stamp(said["file"]) if said["file"] else None
     if found is None or found.size_bytes != said["size_bytes"]:
         return False
-    return bool(found.mtime_ns == said["mtime_ns"] or digest(said["file"]) == said["sha256"])
+    name = said["file"].encode(errors="surrogateescape")
+    return bool(unchanged(name, said["size_bytes"], said["mtime_ns"]) or digest(said["file"]) == said["sha256"])
 
 
 def _stamp(path: str | None) -> Stamp | None:
@@ -157,7 +165,7 @@ def _stamp(path: str | None) -> Stamp | None:
 
 def _difference(prompt: Prompt, saved: Recorded, *, seed: int, protocol: str) -> str | None:
     if saved.fingerprint == fingerprint(prompt, seed=seed, protocol=protocol):
-        return "another content of the image" if _image_changed(prompt, saved) else None
+        return "another content of the image" if image_changed(prompt, saved.image) else None
     wanted = seed if prompt.seed is None else prompt.seed
     if saved.seed != wanted:
         return f"seed {saved.seed}, not {wanted}"
@@ -174,15 +182,15 @@ def _image_gone(prompt: Prompt, saved: Recorded) -> bool:
     return local and prompt.image != saved.prompt and not os.path.exists(prompt.image)
 
 
-def _image_changed(prompt: Prompt, saved: Recorded) -> bool:
-    """Compare size and time as rsync does; only where they differ, the content."""
-    if not prompt.image or prompt.is_url or not saved.image:
+def image_changed(prompt: Prompt, then: Mapping[str, Any] | None) -> bool:
+    """Tell whether a local image is another than ``then``: size and time as rsync does, then the content."""
+    if not prompt.image or prompt.is_url or not then:
         return False
     try:
         now = os.stat(prompt.image)
-        if (now.st_size, now.st_mtime_ns) == (saved.image.get("size_bytes"), saved.image.get("mtime_ns")):
+        if (now.st_size, now.st_mtime_ns) == (then.get("size_bytes"), then.get("mtime_ns")):
             return False
         with open(prompt.image, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest() != saved.image.get("sha256")
+            return hashlib.sha256(file.read()).hexdigest() != then.get("sha256")
     except OSError:
         return False  # the image is gone, its result is not

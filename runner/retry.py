@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from runner.errors import AttemptError
-from runner.settings import Retry
+from runner.settings import Retry, Upload
 
 
 def wait_before_next(
@@ -27,7 +27,7 @@ def wait_before_next(
     return back_off(attempt, policy, jitter)
 
 
-def back_off(attempt: int, policy: Retry, jitter: Callable[[], float] = random.random) -> float:
+def back_off(attempt: int, policy: Retry | Upload, jitter: Callable[[], float] = random.random) -> float:
     """Return the seconds to wait after attempt number ``attempt``, whether or not another is allowed."""
     longest = min(policy.backoff_max_s, policy.backoff_s * 2.0 ** min(attempt - 1, 60))
     return longest * (1 - 0.5 * jitter())

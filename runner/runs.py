@@ -101,7 +101,7 @@ def _several(
         if stop.now or any(one.stopped == "bug" for one in done):
             done.append(_not_begun(part, stop.reason or "bug"))
             continue
-        log.info("Run %d of %d: %s", number, len(config.parts), batch.near(part.output_folder))
+        log.info("Run %d of %d: %s", number, len(config.parts), batch.near(part.shown_folder))
         inner = Stop(around=stop)
         closed = closed or ("window" if time.monotonic() >= ends_at else None)
         if closed:
@@ -141,19 +141,21 @@ def _usual_s(found: Summary) -> Mapping[str, float]:
 
 
 def _not_begun(part: Config, why: str) -> Summary:
-    return Summary(0, 0, 0, 0, 0, 0.0, batch.near(part.output_folder), error=f"not begun ({why})", stopped=why)
+    return Summary(0, 0, 0, 0, 0, 0.0, batch.near(part.shown_folder), error=f"not begun ({why})", stopped=why)
 
 
 def _refused(part: Config, error: RunnerError) -> Summary:
     """Return what is to be said of a run that never began."""
     stopped = {UsageError: "usage", LockedError: "locked", StorageError: "error"}.get(type(error), "error")
     said = part.redactor.text(str(error))
-    return Summary(0, 0, 0, 0, 0, 0.0, batch.near(part.output_folder), error=said, stopped=stopped)
+    return Summary(0, 0, 0, 0, 0, 0.0, batch.near(part.shown_folder), error=said, stopped=stopped)
 
 
 def _common(config: Config) -> str:
     """Return the folder that all output folders are in."""
-    return batch.near(os.path.commonpath([one.output_folder for one in config.parts]))
+    first, *others = (one.shown_folder.split("/") for one in config.parts)
+    count = next((n for n in range(len(first), 0, -1) if all(one[:n] == first[:n] for one in others)), 0)
+    return batch.near("/".join(first[:count]) or "/")
 
 
 @contextmanager

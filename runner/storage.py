@@ -17,13 +17,14 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from runner.errors import StorageError
+from runner.records import Outcome, Saving
 
 STATE = ".runner"
 REPORT = "report.html"
@@ -38,6 +39,9 @@ PART = re.compile(r"^\..+\.[0-9a-f]{8}\.part$")
 
 _PART_NAME = 48
 """So much of a name stands in that of its temp file, which would be too long with all of it."""
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""To open a pipe that has a result's name would else wait for its other end."""
 
 _SHORT_BYTES = 256 * 1024
 """A result up to this size is read back in one piece."""
@@ -65,6 +69,39 @@ class OutputFolder:
         self.state = path / STATE
         self._mark = mark or new_mark()
         self._within = os.path.join(path, "")
+
+    @property
+    def shown(self) -> str:
+        """What people know the folder by."""
+        return str(self.path)
+
+    @contextmanager
+    def at_work(self, run: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Have the folder for one run, which has its lock."""
+        yield
+
+    @contextmanager
+    def alone(self, command: str) -> Iterator[None]:
+        """Keep runs of other machines out: of a folder here, its lock does."""
+        yield
+
+    def look(self) -> bool:
+        """Bring the state here as it is now, and tell whether there is any folder: it is here."""
+        return self.path.exists()
+
+    def run_elsewhere(self) -> str | None:
+        """Return the name of a run of another machine that is going on in the folder: nobody here can tell."""
+        return None
+
+    def check(self) -> None:
+        """Raise LockedError if another run has taken the folder meanwhile: not while its lock is held."""
+
+    def settle(self, *, hurry: bool = False) -> None:
+        """Bring the state to where it belongs: it is there."""
+
+    def publish(self, name: str) -> str:
+        """Let a file of the folder be seen by all; return where it is."""
+        return str(self.path / name)
 
     def prepare(self) -> None:
         """Create the folder and its state folder. Raises StorageError."""
@@ -133,11 +170,55 @@ class OutputFolder:
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file's content, in hexadecimal. Raises StorageError."""
-        digest = hashlib.sha256()
         with refusals(f"{self.path / name} can't be read"), open(self.path / name, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
+            return sha256_of(file)
+
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[str], int]]:
+        """Give what opens a file to be read, as a descriptor; it raises OSError. Raises StorageError."""
+        with opened(self.path) as within:
+            yield lambda name: os.open(name, _READ, dir_fd=within)
+
+    @contextmanager
+    def lent(self, name: str) -> Iterator[str]:
+        """Give the path of a file as long as it is read. Raises StorageError."""
+        yield self._within + name
+
+    def temps(self) -> Iterator[str]:
+        """Yield the temp files of results and of state, relative to the folder. Raises StorageError."""
+        for folder, prefix in ((self.path, ""), (self.state, f"{STATE}/")):
+            with refusals(f"{folder} can't be read"), os.scandir(folder) as entries:
+                names = [one.name for one in entries if PART.match(one.name) and one.is_file(follow_symlinks=False)]
+            yield from (f"{prefix}{name}" for name in names)
+
+    def others(self) -> Iterator[str]:
+        """Yield the names of all that lies in the folder, whatever it is. Raises StorageError."""
+        with refusals(f"the output folder {self.path} can't be read"):
+            yield from os.listdir(self.path)
+
+    def seen(self, name: str) -> tuple[int, ...] | None:
+        """Return what tells the file of a name, or the link, from another; None if there is none. Raises OSError."""
+        try:
+            return seen_as(os.lstat(self.path / name))
+        except FileNotFoundError:
+            return None
+
+    def discard(self, name: str, seen: tuple[int, ...]) -> str | None:
+        """Remove a file, of a link only the link; say why if it can't be, or if it is another than was ``seen``."""
+        path = self.path / name
+        try:
+            if seen_as(os.lstat(path)) != seen and seen_as(os.stat(path)) != seen:
+                return "it has changed meanwhile"
+            os.unlink(path)
+        except FileNotFoundError:  # somebody was quicker
+            return None
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    def at_once(self, pending: int, hands: int) -> int:
+        """Return how many of the results that are to be made lie on the disk at a time."""
+        return pending
 
     def free_bytes(self) -> int:
         """Return how much may still be written into the folder. Raises StorageError."""
@@ -179,6 +260,19 @@ class OutputFolder:
         """Open room for bytes that nobody names; nothing is left of them, whatever dies. Raises StorageError."""
         with refusals(f"{self.state} can't be written"):
             return Scratch(tempfile.TemporaryFile(dir=self.state), str(self.state))
+
+    def hold(self, outcome: Outcome, temps: Sequence[Temp]) -> Saving:
+        """Return verified results, in temp files, as what waits for its ledger line to get its name."""
+        names = [str(outcome.file), *(one.file for one in outcome.more)]
+        parts = [temp.part(name) for temp, name in zip(temps, names, strict=True)]
+        return Saving(outcome, parts[0] if len(parts) == 1 else Parts(tuple(parts)))
+
+    def held(self, key: str, fingerprint: str) -> None:
+        """Return what an earlier run made and could not save: here there is no such thing."""
+
+    def send(self, saving: Sequence[Saving]) -> float:
+        """Bring results to where they belong, which takes 0 seconds: they are there."""
+        return 0.0
 
     def _temp_name(self, key: str, mark: int, number: int) -> str:
         several = f"-{number}" if number else ""
@@ -374,6 +468,14 @@ def _bytes(piece: str | bytes) -> bytes:
 def not_for_all(path: str, flags: int) -> int:
     """Open a file, as an ``opener``; a new one may not be written by everybody, whatever the umask."""
     return os.open(path, flags, FILE_MODE)
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """Return the SHA-256 of what is left of a file, in hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def seen_as(status: os.stat_result) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,45 @@ from runner.config import Config, load_config
 from runner.errors import UsageError
 from runner.ledger import LEDGER
 from runner.records import Summary
+from runner.remote import Far, FarFolder, is_remote, problem_of, url_at
 from runner.settings import RunConfig
-from runner.storage import STATE, refusals
+from runner.storage import STATE, OutputFolder, refusals
+
+
+def here(folder: str) -> Path:
+    """Return where on this machine an output folder is, or the state of one elsewhere, fetched if it has changed.
+
+    Raises UsageError if there is nothing of a run at a URL, RemoteError.
+    """
+    if not is_remote(folder):
+        return Path(folder)
+    if problem := problem_of(folder):
+        raise UsageError(f"FOLDER: {problem}")
+    far = Far(folder.rstrip("/"))
+    if not FarFolder(OutputFolder(far.here), far).look():
+        raise UsageError(f"{far.url} is no output folder of a run: it has no {STATE}/{CONFIG}")
+    with suppress(UsageError):
+        own = config_in(far.here).far
+        if own and own.here != far.here and own.here.exists():  # a run of this machine works on it there
+            FarFolder(OutputFolder(own.here), far).look()
+            return own.here
+    return far.here
 
 
 def config_in(path: Path) -> Config:
     """Return the config of the last run in a folder. Raises UsageError if there was none, StorageError."""
-    file = path / STATE / CONFIG
+    file, url = path / STATE / CONFIG, url_at(path)
     if not _is_there(file):
-        raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{CONFIG}")
-    return load_config(file, {"output_folder": str(path)}, environ=_Unset(os.environ), check=_anything)
+        raise UsageError(f"{url or path} is no output folder of a run: it has no {STATE}/{CONFIG}")
+    found = load_config(file, {"output_folder": url or str(path)}, environ=_Unset(os.environ), check=_anything)
+    return replace(found, output_folder=path) if url else found
 
 
 def expect_ledger(path: Path) -> Path:
     """Return where a folder's ledger is, or will be. Raises UsageError if no run was ever in it, StorageError."""
     state = path / STATE
     if not any(_is_there(state / name) for name in (LEDGER, CONFIG)):
-        raise UsageError(f"{path} is no output folder of a run: it has no {STATE}/{LEDGER}")
+        raise UsageError(f"{url_at(path) or path} is no output folder of a run: it has no {STATE}/{LEDGER}")
     return state / LEDGER
 
 
@@ -45,7 +68,8 @@ def summary_in(path: Path) -> Summary:
     """Return the summary of the last run that ended in a folder. Raises UsageError if there is none, StorageError."""
     file = path / STATE / SUMMARY
     if not _is_there(file):
-        raise UsageError(f"{path} has no {STATE}/{SUMMARY}: no run has ended in it; see runner status {path}")
+        shown = url_at(path) or path
+        raise UsageError(f"{shown} has no {STATE}/{SUMMARY}: no run has ended in it; see runner status {shown}")
     try:
         return TypeAdapter(Summary).validate_python(dict(_document(file)))
     except ValidationError as error:

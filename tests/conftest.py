@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from s3 import KEYS, new_bucket, shared
+from s3proxy import S3Proxy
 from server import ScriptedServer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,6 +45,33 @@ def servers() -> Iterator[Callable[..., list[ScriptedServer]]]:
     """Makes any number of scripted servers."""
     with ExitStack() as stack:
         yield lambda count, **options: [stack.enter_context(ScriptedServer(**options)) for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An object store that speaks S3; all workers of a test run share one."""
+    base = tmp_path_factory.getbasetemp()
+    with shared(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3Proxy]:
+    """The way to that store: a proxy that may break things; the environment leads there, with good credentials."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with S3Proxy(s3_url) as proxy:
+        usual = {"AWS_ENDPOINT_URL_S3": proxy.url, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        nowhere = {name: str(tmp_path / name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
+        for name, value in (usual | nowhere | KEYS).items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+
+
+@pytest.fixture
+def bucket(s3: S3Proxy, s3_url: str) -> str:
+    """The name of a new bucket in that store."""
+    return new_bucket(s3_url)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from runner.pictures.jobs import Job, answer_of
 from runner.pictures.oddities import odd_sizes
 from runner.pictures.prompts import Downloads, job_of
 from runner.pictures.store import Store
+from runner.storage import OutputFolder
 
 KEEP = Path(".runner/pictures")
 
@@ -59,7 +60,7 @@ class Folder:
         """Return the gallery; ``told`` is what was said of its progress."""
         self.told = []
         usual = {"most": 100, "offline": False, "observe": lambda *one: self.told.append(one)}
-        return gallery(self.path, self.wanted if wanted is None else wanted, **(usual | options))
+        return gallery(OutputFolder(self.path), self.wanted if wanted is None else wanted, **(usual | options))
 
     @property
     def drawn(self) -> int:

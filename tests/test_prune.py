@@ -11,6 +11,7 @@ from folders import PLY, Folder
 from runner import pruning
 from runner.cli import main
 from runner.ledger import locked
+from runner.storage import OutputFolder
 
 Said = Callable[..., dict[str, Any]]
 
@@ -362,7 +363,7 @@ def test_what_could_not_be_removed_is_not_said_to_be_nothing(
 ) -> None:
     littered(here)
     with monkeypatch.context() as patched:
-        patched.setattr(pruning, "_removed", lambda stray, within: "Permission denied")
+        patched.setattr(OutputFolder, "discard", lambda *_: "Permission denied")
         assert main(["prune", "results", "--yes"]) == 1
     *left, last = capsys.readouterr().out.splitlines()
     assert "not removed: lamp.ply: Permission denied" in left

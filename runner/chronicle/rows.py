@@ -16,7 +16,7 @@ from runner.ledger import lines_at
 from runner.prompts import Prompts, shown
 from runner.records import URL
 from runner.redact import public_url
-from runner.storage import OutputFolder
+from runner.remote import folder_at
 
 ROWS_MOST = 100_000
 """So many prompts are shown; what failed comes first."""
@@ -85,7 +85,7 @@ def rows_of(path: Path, told: Told, places: Iterable[Place], runs: Mapping[int, 
 
 def believe_files(rows: Rows, folder: Path) -> None:
     """Let results be pending whose files are not there in their size, where only the ledger was asked so far."""
-    output = OutputFolder(folder)
+    output = folder_at(folder)
     for row, name in enumerate(rows.files):
         found = None
         with suppress(StorageError):

@@ -24,6 +24,7 @@ from runner.errors import StorageError, UsageError
 from runner.lanes import lane_of
 from runner.progress import read_progress
 from runner.redact import public_url
+from runner.remote import url_at
 from runner.report import Cause, causes_of
 from runner.status import Status, last_run, status_of
 from runner.storage import STATE
@@ -65,7 +66,7 @@ def chronicle_of(path: Path, *, beat: Callable[[], None] | None = None) -> Chron
     earlier = known[: numbers[shown.number]] if shown else []
     before = next((one for one in reversed(earlier) if one.had_work), None)
     return Chronicle(
-        folder=str(path),
+        folder=url_at(path) or str(path),
         made_at=utc_now(),
         total=total,
         saved=found.saved if found else rows.state.count(STATES.index("saved")),

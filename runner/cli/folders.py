@@ -23,14 +23,14 @@ from runner.report import plain
 from runner.reporting import THUMBNAILS, write_report
 from runner.status import Status, last_run, status_of
 from runner.storage import STATE, refusals
-from runner.traces import summary_in
+from runner.traces import here, summary_in
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
 
 
 def status(arguments: Namespace) -> int:
     """Print how an output folder stands; 0 only if every prompt has its result."""
-    found = status_of(Path(arguments.folder))
+    found = status_of(here(arguments.folder))
     if arguments.missing_file == "-":
         sys.stdout.writelines(found.lines_to_do())
         return _all_there(found)
@@ -47,7 +47,7 @@ def status(arguments: Namespace) -> int:
 
 def report(arguments: Namespace) -> int:
     """Tell how the last run in a folder went, and how the folder stands: as a page in it, or on stdout."""
-    path = Path(arguments.folder)
+    path = here(arguments.folder)
     if arguments.format == "html":
         return _write_page(path, arguments)
     with _told_to(arguments.output, path):
@@ -101,7 +101,7 @@ def _write_page(path: Path, arguments: Namespace) -> int:
             observe=shown.observe,
         )
     size = f"{written.size_bytes / 1e6:.1f} MB"
-    print(f"{plain(arguments.output or str(written.path))}: {plain(verdict(written.told))} ({size})")
+    print(f"{plain(arguments.output or written.place)}: {plain(verdict(written.told))} ({size})")
     for note in (*written.told.notes, *written.notes):
         print(f"note: {plain(note)}")
     return 0
@@ -109,6 +109,7 @@ def _write_page(path: Path, arguments: Namespace) -> int:
 
 def verify(arguments: Namespace) -> int:
     """Read every result again and name each that is not whole; 0 only if all are."""
+    path = here(arguments.folder)
     listing = _Listing(arguments.folder) if arguments.json else None
     with counting("result") as shown:
 
@@ -118,7 +119,7 @@ def verify(arguments: Namespace) -> int:
             else:
                 shown.say(f"{flaw.state:<10}  {plain(flaw.file)}: {plain(flaw.wrong)}")
 
-        found = verify_all(Path(arguments.folder), tell=tell, observe=shown.observe, discard=arguments.discard)
+        found = verify_all(path, tell=tell, observe=shown.observe, discard=arguments.discard)
     if listing:
         listing.close(standing.verify_fields(found))
     else:
@@ -129,7 +130,7 @@ def verify(arguments: Namespace) -> int:
 
 def prune(arguments: Namespace) -> int:
     """List the files that belong to no prompt, and remove them if asked to; 1 if one could not be removed."""
-    path = Path(arguments.folder)
+    path = here(arguments.folder)
     only = tuple(arguments.only or pruning.KINDS)
     sure = arguments.only or ()
     found = pruning.prune(path, only, sure=sure) if arguments.yes else pruning.strays_of(path, only)

@@ -18,6 +18,7 @@ from runner import batch, config, report, runs
 from runner.cli.overrides import overrides
 from runner.lanes import lane_of
 from runner.records import Prompt
+from runner.remote import folder_of
 from runner.stop import Stop
 
 
@@ -118,13 +119,15 @@ def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
 def _print_plans(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:
     for part in chosen.runs:
         if chosen.parts and not as_json:
-            print(f"{'' if part is chosen.parts[0] else chr(10)}== {batch.near(part.output_folder)}")
+            print(f"{'' if part is chosen.parts[0] else chr(10)}== {batch.near(part.shown_folder)}")
         _print_plan(part, as_json=as_json, overwrite=overwrite)
 
 
 def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:
     prompts = batch.read_all(chosen)
-    found = batch.standing_of(chosen, prompts, batch.history_of(chosen), overwrite=overwrite)
+    folder = folder_of(chosen.output_folder, chosen.far)
+    folder.look()
+    found = batch.standing_of(chosen, prompts, batch.history_of(chosen), overwrite=overwrite, folder=folder)
     endpoints = chosen.endpoints
     states = dict.fromkeys(found.done, "saved")
     states |= {index: "conflict" for some in found.conflicts.values() for index in some}

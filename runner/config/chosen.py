@@ -14,6 +14,7 @@ from runner import access, watching
 from runner.protocols import Block, Protocol, presets
 from runner.records import Endpoint
 from runner.redact import Redactor, public_url
+from runner.remote import Far
 from runner.settings import RunConfig, Timeouts
 from runner.yamlfile import Loc, dump, escaped
 
@@ -45,6 +46,16 @@ class Config:
     """The runs of a config that has ``runs``; its own settings are what they have in common."""
 
     @property
+    def far(self) -> Far | None:
+        """The output folder, if it is none of this machine."""
+        return Far(self.remote, self.settings.upload) if self.remote else None
+
+    @property
+    def shown_folder(self) -> str:
+        """What people know the output folder by."""
+        return self.remote or str(self.output_folder)
+
+    @property
     def prompts(self) -> list[str]:
         """The prompts sources, ``~`` filled in."""
         return [os.path.expanduser(source) for source in self.settings.prompts]
@@ -69,6 +80,7 @@ class Config:
                 key=self._file(given.key),
                 proxy=access.proxy_of(given),
                 worker=given.worker,
+                spare=2 if self.remote else 1,  # one more, for one may be busy with an upload
             )
             for index, (given, url, port) in enumerate(zip(self.settings.endpoints, urls, ports, strict=True))
         )
@@ -111,7 +123,7 @@ class Config:
         """
         document = self.settings.model_dump(mode="json")
         document["protocol"] = self._resolved_protocol()
-        document["output_folder"] = escaped(self.remote or str(self.output_folder))
+        document["output_folder"] = escaped(self.shown_folder)
         sources = prompts or [
             public_url(source) if "://" in source else os.path.join(self.base, source) for source in self.prompts
         ]

@@ -109,6 +109,7 @@ class _Source:
         """Return the config of checked settings; ``part`` is the run they are of."""
         output_base = Path.cwd() if "output_folder" in self.overrides else self.base
         written = self.document.written
+        settings = _spooling(settings, self.base)
         given = settings.output_folder
         own = {loc[2:]: text for loc, text in written.items() if part and loc[:2] == ("runs", part.entry)}
         return Config(
@@ -128,6 +129,15 @@ class _Source:
             name=self.name,
             here=Path.cwd() if "file" in self.overrides.get("log", {}) else self.base,
         )
+
+
+def _spooling(settings: RunConfig, base: Path) -> RunConfig:
+    """Return settings whose ``spool_folder`` is the same place whatever the current folder is."""
+    spool = settings.upload.spool_folder
+    if spool is None:
+        return settings
+    there = os.path.abspath(base / os.path.expanduser(spool))
+    return settings.model_copy(update={"upload": settings.upload.model_copy(update={"spool_folder": there})})
 
 
 def _checked(whole: Mapping[str, Any], source: _Source) -> tuple[Any, list[str]]:

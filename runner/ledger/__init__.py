@@ -45,14 +45,18 @@ __all__ = [
     "Recorded",
     "Result",
     "SavedFile",
+    "alone",
+    "cut_torn_line",
     "ends_at",
     "holder",
+    "is_alive",
     "last_run_named",
     "lines_at",
     "locked",
     "recorded_at",
     "replay",
     "results_at",
+    "since_of",
     "whole_result",
 ]
 
@@ -70,7 +74,7 @@ class Ledger:
         self._redact = redact
         self._synced = time.monotonic()
         with refusals(f"{path} can't be written"):
-            _cut_torn_line(path)
+            cut_torn_line(path)
             self._file = open(path, "ab", buffering=0, opener=not_for_all)  # noqa: SIM115 - closed in close()
 
     def append(self, outcomes: Sequence[Outcome]) -> None:
@@ -118,13 +122,23 @@ def locked(path: Path) -> Iterator[None]:
                 "or use another output folder"
             ) from error
         file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}{_since(os.getpid())}\n")
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}{since_of(os.getpid())}\n")
         file.flush()
         try:
             yield
         finally:
             with suppress(OSError):
                 file.truncate(0)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until nobody else is in a block with the same file, however long that takes. Raises StorageError."""
+    with refusals(f"{path} can't be written"):
+        file = open(path, "a", opener=not_for_all)  # noqa: SIM115 - closed by the with below
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def holder(state: Path) -> int | None:
@@ -140,21 +154,26 @@ def holder(state: Path) -> int | None:
     if not found or found["host"] != socket.gethostname():
         return None
     pid = int(found["pid"])
-    if found["since"] and found["since"] != _since(pid):
-        return None
+    return pid if is_alive(pid, found["since"] or "") else None
+
+
+def is_alive(pid: int, since: str) -> bool:
+    """Tell whether a process of this machine lives, and is the one that began when ``since_of`` said so."""
+    if since and since != since_of(pid):
+        return False
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return pid  # it is somebody else's
+        return True  # it is somebody else's
     except (OSError, OverflowError):
-        return None
-    return pid
+        return False
+    return True
 
 
 _HOLDER = re.compile(r"pid (?P<pid>[0-9]{1,9}) on (?P<host>[^,\n]*)(?P<since>, since tick [0-9]+)?\n")
 
 
-def _since(pid: int) -> str:
+def since_of(pid: int) -> str:
     """Say when a process began, in clock ticks since the machine did; "" where the system doesn't tell (proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
@@ -195,7 +214,7 @@ def _line(outcome: dict[str, Any]) -> bytes:
         return _ESCAPED(outcome).encode() + b"\n"
 
 
-def _cut_torn_line(path: Path) -> None:
+def cut_torn_line(path: Path) -> None:
     """Remove what a killed run left behind the last whole line, so that the next line stands alone."""
     if not path.exists():
         return

@@ -20,6 +20,7 @@ from runner.page.links import folder_link
 from runner.page.packing import packed
 from runner.page.tables import Line, blocks, lines
 from runner.pictures.records import Gallery
+from runner.remote import is_remote
 from runner.report import plain
 from runner.storage import refusals, write_whole
 
@@ -67,9 +68,10 @@ def anchor(key: str) -> str:
 
 def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
     thumbnails, models = album(told, gallery)
-    content = packed(told, gallery, thumbnails, models, folder_link(Path(told.folder), path))
+    is_far = is_remote(told.folder)  # then the page lies beside the results, wherever that is served
+    content = packed(told, gallery, thumbnails, models, "" if is_far else folder_link(Path(told.folder), path))
     run = told.run
-    folder = str(Path(told.folder).absolute())
+    folder = told.folder if is_far else str(Path(told.folder).absolute())
     table = lines(told, run) if run else []
     return {
         "told": told,

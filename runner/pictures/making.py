@@ -6,14 +6,14 @@ import hashlib
 import importlib.util
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runner.errors import StorageError
 from runner.pictures import oddities, prompts
 from runner.pictures.drawers import Drawers, DrawersError
 from runner.pictures.entries import Entry
@@ -21,6 +21,7 @@ from runner.pictures.jobs import Job, Refused
 from runner.pictures.prompts import Downloads, is_remote, job_of
 from runner.pictures.records import UNREADABLE, Gallery, Picture, Wanted
 from runner.pictures.store import Store
+from runner.remote import Folder
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NEEDED = ("numpy", "PIL")
@@ -28,14 +29,14 @@ _NEEDED = ("numpy", "PIL")
 Observe = Callable[[int, int], None]
 
 
-def made(folder: Path, wanted: Sequence[Wanted], *, most: int, offline: bool, observe: Observe) -> Gallery:
+def made(folder: Folder, wanted: Sequence[Wanted], *, most: int, offline: bool, observe: Observe) -> Gallery:
     """Do what ``runner.pictures.gallery`` says."""
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         return Gallery(notes=(f"no pictures: {' and '.join(missing)} not installed (the extra report)",))
-    store = Store(folder)
+    store = Store(folder.path)
     try:
-        plan = _plan(wanted, store, most, offline=offline)
-        notes = [store.note, *_draw(plan.jobs, store, observe), plan.note()]
+        plan = _plan(wanted, folder, store, most, offline=offline)
+        notes = [store.note, *_draw(plan.jobs, folder, store, observe), plan.note()]
         store.tidy(plan.keys())
         pictures = _judged(dict(_placed(wanted, plan, store)))
         return Gallery(pictures, tuple(note for note in (*notes, *_undrawn(plan, store)) if note))
@@ -59,11 +60,11 @@ class _Plan:
         return f"results that are not drawn: {self.over:,} more" if self.over else ""
 
 
-def _plan(wanted: Sequence[Wanted], store: Store, most: int, *, offline: bool) -> _Plan:
+def _plan(wanted: Sequence[Wanted], folder: Folder, store: Store, most: int, *, offline: bool) -> _Plan:
     """Find out what is asked for, and what of it is not kept; each is drawn once, however many rows it has."""
     plan = _Plan()
     for one in wanted:
-        plan.results[one.row] = _result_job(one)
+        plan.results[one.row] = _result_job(one, folder)
         plan.prompts[one.row] = job_of(one.image) if one.image else None
     results = _new(plan.results.values(), store)
     prompts = [job for job in _new(plan.prompts.values(), store) if not (offline and is_remote(job.path))]
@@ -77,30 +78,27 @@ def _new(jobs: Iterable[Job | None], store: Store) -> list[Job]:
     return list(found.values())
 
 
-def _result_job(wanted: Wanted) -> Job | None:
+def _result_job(wanted: Wanted, folder: Folder) -> Job | None:
     """Return the job that draws a result; None if there is no file."""
-    if wanted.file is None:
-        return None
-    try:
-        status = os.stat(wanted.file)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(status.st_mode):
+    found = None
+    with suppress(StorageError):
+        found = folder.stamp(wanted.file.name) if wanted.file else None
+    if found is None:
         return None
     key = wanted.sha256
     if not _HASH.fullmatch(key):
-        name = f"{wanted.file}\0{status.st_size}\0{status.st_mtime_ns}"
+        name = f"{wanted.file}\0{found.size_bytes}\0{found.mtime_ns}"
         key = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
-    return Job("result", key, str(wanted.file), wanted.format, status.st_size)
+    return Job("result", key, str(wanted.file), wanted.format, found.size_bytes)
 
 
-def _draw(jobs: Sequence[Job], store: Store, observe: Observe) -> list[str]:
+def _draw(jobs: Sequence[Job], folder: Folder, store: Store, observe: Observe) -> list[str]:
     """Draw all of them, and note each as soon as it is there. Return what a reader has to know of it."""
     if not jobs:
         return []
     refused: Counter[str] = Counter()
     done = 0
-    with _work(jobs, store) as (futures, downloads):
+    with _work(jobs, folder, store) as (futures, downloads):
         try:
             for future in as_completed(futures):
                 answer = future.result()
@@ -124,7 +122,9 @@ def _note(entry: Entry, store: Store, refused: Counter[str]) -> None:
 
 
 @contextmanager
-def _work(jobs: Sequence[Job], store: Store) -> Iterator[tuple[list[Future[Entry | Refused | None]], Downloads]]:
+def _work(
+    jobs: Sequence[Job], folder: Folder, store: Store
+) -> Iterator[tuple[list[Future[Entry | Refused | None]], Downloads]]:
     """Work on jobs in threads that wait for processes and downloads; leaving this ends whatever is not done."""
     with ExitStack() as stack:
         drawers = stack.enter_context(Drawers(store.path, len(jobs)))
@@ -140,11 +140,22 @@ def _work(jobs: Sequence[Job], store: Store) -> Iterator[tuple[list[Future[Entry
             [
                 fetching.submit(downloads.draw, job, drawers)
                 if is_remote(job.path)
-                else drawing.submit(drawers.draw, job)
+                else drawing.submit(_drawn, job, folder, drawers)
                 for job in jobs
             ],
             downloads,
         )
+
+
+def _drawn(job: Job, folder: Folder, drawers: Drawers) -> Entry | Refused | None:
+    """Have a file drawn, a result from wherever it is. Raises DrawersError."""
+    if job.of != "result":
+        return drawers.draw(job)
+    try:
+        with folder.lent(os.path.basename(job.path)) as path:
+            return drawers.draw(replace(job, path=path))
+    except StorageError as error:
+        return Refused(str(error))
 
 
 def _placed(wanted: Sequence[Wanted], plan: _Plan, store: Store) -> Iterator[tuple[int, Picture]]:

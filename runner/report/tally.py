@@ -52,9 +52,10 @@ class Tally:
         match event:
             case Outcome(outcome="saved"):
                 self.saved += 1
-                last = event.attempts[-1]
-                slow = self._paces.add(event.endpoint, last.generate_s)
-                self._results[event.endpoint].append(last.generate_s + last.receive_s)
+                if event.attempts:  # else an earlier run made it
+                    last = event.attempts[-1]
+                    slow = self._paces.add(event.endpoint, last.generate_s)
+                    self._results[event.endpoint].append(last.generate_s + last.receive_s)
             case Outcome(outcome="failed"):
                 self.failed += 1
                 self._name(event)

@@ -310,6 +310,8 @@ class Schedule:
             self._time(lane, verdict.outcome)
             first = self._flights is None or self._flights.win(lane, task)
             last = self._blame.end(verdict) if first else [Saving(self._dropped(task, verdict.outcome), verdict.part)]
+            if not verdict.outcome.attempts:  # an earlier run had asked for it: that says nothing of the endpoint now
+                return [*last]
             return [*self._blame.succeeded(lane), *last]
         if elsewhere:
             return self._outdone(lane, task, verdict)

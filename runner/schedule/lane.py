@@ -73,7 +73,7 @@ class Lane:
     @property
     def hands(self) -> int:
         """How many threads work on the lane."""
-        return self.endpoint.slots + 1
+        return self.endpoint.hands
 
     @property
     def waiting(self) -> bool:

@@ -16,11 +16,12 @@ from runner.errors import UsageError
 from runner.ledger import LEDGER, ends_at, recorded_at
 from runner.progress import read_progress
 from runner.prompts import FORMATS, Prompts, needs_json, written
+from runner.remote import folder_at
 from runner.report import Cause, Causes
 from runner.resume import Standing
 from runner.status.lastly import LastRun, last_run
 from runner.status.shares import Share, Shares
-from runner.storage import STATE, OutputFolder
+from runner.storage import STATE
 from runner.traces import config_in
 
 __all__ = ["LastRun", "Share", "Status", "last_run", "status_of"]
@@ -101,12 +102,12 @@ _OR_TXT = {
 def status_of(path: Path) -> Status:
     """Read a folder's config, prompts, ledger and files; a run may be going on in it. Raises UsageError."""
     config = config_in(path)
-    folder = OutputFolder(path)
+    folder = folder_at(path)
     progress = read_progress(folder.state)
     prompts = read_all(config)
     history = history_of(config)
     belongings = sorted_out(folder, folder.names(), prompts, history)
-    found = standing_of(config, prompts, history)
+    found = standing_of(config, prompts, history, folder=folder)
     failed, missing, failures = array("I"), array("I"), array("Q")
     results = array("Q")
     is_done = _marks(len(prompts), found)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from runner.ledger import LEDGER, holder, last_run_named
 from runner.lists import lists_in
 from runner.progress import left_of
+from runner.remote import folder_at
 from runner.storage import STATE
 from runner.traces import last_summary
 
@@ -49,7 +50,8 @@ def last_run(path: Path, progress: Mapping[str, Any] | None) -> LastRun | None:
         return LastRun(run, began_at, None)
     if summary.get("run") != run:
         is_beginning = progress is None and holder(state) is not None  # it has said nothing of itself yet
-        return LastRun(run, began_at, None if is_beginning else "killed")
+        is_at_work = is_beginning or folder_at(path).run_elsewhere() == run
+        return LastRun(run, began_at, None if is_at_work else "killed")
     stopped, error, seconds = (summary.get(name) for name in ("stopped", "error", "seconds"))
     return LastRun(
         run,

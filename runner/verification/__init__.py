@@ -14,7 +14,8 @@ from runner.batch import read_all
 from runner.errors import RunnerError
 from runner.ledger import LEDGER, LOCK, History, Result, holder, lines_at, locked, replay, results_at, whole_result
 from runner.prompts import Prompts
-from runner.storage import STATE, OutputFolder, seen_as
+from runner.remote import folder_at
+from runner.storage import STATE
 from runner.traces import config_in, expect_ledger
 from runner.verification.files import Flaw, checked
 
@@ -77,6 +78,7 @@ def verify(path: Path, *, tell: Tell, observe: Observe, discard: bool = False) -
     with ExitStack() as held:
         if discard:
             held.enter_context(locked(path / STATE / LOCK))
+            held.enter_context(folder_at(path).alone("verify --discard"))
         found = _Look(path, tell, observe, is_held=discard).all()
         if discard:
             _discard(path, found)
@@ -89,6 +91,7 @@ class _Look:
 
     def __init__(self, path: Path, tell: Tell, observe: Observe, *, is_held: bool) -> None:
         self._path = path
+        self._folder = folder_at(path)
         self._ledger = path / STATE / LEDGER
         self._tell = tell
         self._observe = observe
@@ -102,11 +105,11 @@ class _Look:
         at_work = self._is_at_work()
         history = self._history(at_work=at_work)
         self.verified.unreadable_lines = history.unreadable
-        self.verified.no_ledger = not self._ledger.exists() and any(OutputFolder(self._path).names())
+        self.verified.no_ledger = not self._ledger.exists() and any(self._folder.names())
         places = history.places()
         del history  # it may be large, and is not needed for long
         results = self._counted(results_at(self._ledger, places))
-        for looked, (result, flaws) in enumerate(checked(self._path, results), 1):
+        for looked, (result, flaws) in enumerate(checked(self._folder, results), 1):
             self._observe(looked, len(places))
             if flaws and (at_work or _any_damaged(flaws)):
                 self._doubtful.append(result.place)
@@ -152,7 +155,7 @@ class _Look:
         doubtful, self._doubtful = self._doubtful, array("Q")
         results = self._counted(self._last_words(history, doubtful))
         damaged: list[tuple[Result, list[Flaw]]] = []
-        for result, flaws in checked(self._path, results):
+        for result, flaws in checked(self._folder, results):
             if flaws and at_work and not last:
                 self._doubtful.append(result.place)
             elif _any_damaged(flaws):
@@ -173,7 +176,7 @@ class _Look:
         wanted = _Wanted(self._path)
         for first in range(0, len(self._absent), _AT_A_TIME):
             some = sorted(self._absent[first : first + _AT_A_TIME])
-            found = [*checked(self._path, (one for one in results_at(self._ledger, some) if one))]
+            found = [*checked(self._folder, (one for one in results_at(self._ledger, some) if one))]
             keys = wanted.of({result.key for result, _ in found})
             for result, flaws in found:
                 self._count(result, flaws, is_wanted=result.key in keys)
@@ -203,7 +206,7 @@ class _Look:
         claims = (one for one in results_at(self._ledger, history.places()) if one)
         sharing = (one for one in claims if any(file.name in files for file in one.files))
         owners: dict[str, str] = {}
-        for result, flaws in checked(self._path, sharing):
+        for result, flaws in checked(self._folder, sharing):
             wrong = {flaw.file for flaw in flaws}
             owners |= {file.name: result.key for file in result.files if file.name not in wrong}
         return owners
@@ -250,20 +253,10 @@ def _with_owner(flaw: Flaw, owner: str) -> Flaw:
 
 
 def _discard(path: Path, found: _Look) -> None:
+    folder = folder_at(path)
     for flaw in found.to_discard:
-        why = _removed(path / flaw.file, flaw)
+        why = folder.discard(flaw.file, flaw.seen)
         if why is None:
             found.verified.removed.append(flaw.file)
         else:
             found.verified.left.append((flaw.file, why))
-
-
-def _removed(file: Path, flaw: Flaw) -> str | None:
-    """Remove a damaged file, of a link only the link; say why if it can't be, or if it is another by now."""
-    try:
-        if seen_as(os.stat(file)) != flaw.seen:
-            return "it has changed meanwhile"
-        os.unlink(file)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None

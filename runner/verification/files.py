@@ -8,17 +8,17 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from runner import formats
 from runner.errors import ResultError
 from runner.ledger import Result, SavedFile
 from runner.limits import processors
-from runner.storage import opened, seen_as
+from runner.remote import Folder
+from runner.storage import seen_as
 
 State = Literal["damaged", "missing", "unreadable"]
 """``unreadable``: it is there, but this user or this disk can't read it. It may be whole, so it is left alone."""
@@ -27,8 +27,8 @@ _BLOCK = 1024 * 1024
 _SHORT_BYTES = 256 * 1024
 """A file up to this size is read once, for its hash and its structure."""
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""To open a pipe that has a result's name would else wait for its other end."""
+Opened = Callable[[str], int]
+"""Opens a file by its name, and returns a descriptor. Raises OSError."""
 
 _BATCH = 64
 _BATCH_BYTES = 8_000_000
@@ -49,15 +49,15 @@ class Flaw:
     """What tells the file that was looked at from another of its name."""
 
 
-def checked(folder: Path, results: Iterable[Result]) -> Iterator[tuple[Result, list[Flaw]]]:
+def checked(folder: Folder, results: Iterable[Result]) -> Iterator[tuple[Result, list[Flaw]]]:
     """Check results on several threads, as reading and hashing run side by side; yield each with its flaws."""
     stop = threading.Event()
     threads = max(_THREADS[0], min(_THREADS[1], processors()))
     waiting: deque[tuple[list[Result], Future[list[list[Flaw]]]]] = deque()
-    with opened(folder) as within, ThreadPoolExecutor(threads) as pool:
+    with folder.reading() as opened, ThreadPoolExecutor(threads) as pool:
         try:
             for batch in _batches(results):
-                waiting.append((batch, pool.submit(_flaws_of_all, within, batch, stop)))
+                waiting.append((batch, pool.submit(_flaws_of_all, opened, batch, stop)))
                 if len(waiting) > 2 * threads:
                     yield from _done(*waiting.popleft())
             while waiting:
@@ -83,14 +83,14 @@ def _batches(results: Iterable[Result]) -> Iterator[list[Result]]:
         yield batch
 
 
-def _flaws_of_all(within: int, batch: list[Result], stop: threading.Event) -> list[list[Flaw]]:
-    return [_flaws_of(within, result, stop) for result in batch]
+def _flaws_of_all(opened: Opened, batch: list[Result], stop: threading.Event) -> list[list[Flaw]]:
+    return [_flaws_of(opened, result, stop) for result in batch]
 
 
-def _flaws_of(within: int, result: Result, stop: threading.Event) -> list[Flaw]:
+def _flaws_of(opened: Opened, result: Result, stop: threading.Event) -> list[Flaw]:
     found = []
     for file in result.files:
-        if (wrong := _wrong_with(within, file, stop)) is not None:
+        if (wrong := _wrong_with(opened, file, stop)) is not None:
             found.append(Flaw(result.key, file.name, *wrong))
     return found
 
@@ -101,12 +101,12 @@ class _Wrong(NamedTuple):
     seen: tuple[int, ...] = ()
 
 
-def _wrong_with(within: int, said: SavedFile, stop: threading.Event) -> _Wrong | None:
+def _wrong_with(opened: Opened, said: SavedFile, stop: threading.Event) -> _Wrong | None:
     """Say what is wrong with a file; None if nothing is."""
     if not is_result_name(said.name):
         return _Wrong("damaged", "the ledger was edited: no result has such a name")
     try:
-        descriptor = os.open(said.name, _READ, dir_fd=within)
+        descriptor = opened(said.name)
     except FileNotFoundError:
         return _Wrong("missing", "there is no such file")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from pathlib import Path
 from runner.client import Client, WebClient
 from runner.protocols import Protocol
 from runner.records import Endpoint, Outcome, Task
+from runner.remote import Far, Folder, folder_of
 from runner.schedule import Lane
 from runner.settings import Output, Timeouts
-from runner.storage import OutputFolder, new_mark
+from runner.storage import new_mark
 from runner.worker.images import Images
 from runner.worker.outcomes import STOPPED, Outcomes
 from runner.worker.tools import Tools
@@ -29,22 +31,27 @@ class Workbench:
     seed: int
     protocol: Protocol
     folder: Path
+    far: Far | None = None
     mark: str = field(default_factory=new_mark)
 
     @contextmanager
     def open(self, endpoints: Sequence[Endpoint]) -> Iterator[Worker]:
         """Open long-lived sessions, one for each of these endpoints and two for the rest; close them at the end."""
         with ExitStack() as sessions:
-            clients = {one.index: Client(one, self.timeouts, connections=one.slots + 1) for one in endpoints}
-            hands = sum(one.slots + 1 for one in endpoints) or 1
+            clients = {one.index: Client(one, self.timeouts, connections=one.hands) for one in endpoints}
+            hands = sum(one.hands for one in endpoints) or 1
             images = WebClient(self.timeouts, connections=hands)
             downloads = WebClient(self.timeouts, connections=hands)
             for close in (images.close, downloads.close, *(one.close for one in clients.values())):
                 sessions.callback(close)
+            abandoned = threading.Event()
+            folder = self._folder(abandoned)
+            folder.prepare()
             tools = Tools(
                 clients=clients,
                 downloads=downloads,
-                folder=OutputFolder(self.folder, self.mark),
+                folder=folder,
+                abandoned=abandoned,
                 protocol=self.protocol,
                 seed=self.seed,
                 output=self.output,
@@ -55,7 +62,7 @@ class Workbench:
 
     def clean(self, tasks: Sequence[Task]) -> None:
         """Remove the unfinished files of these tasks that its worker left. Raises StorageError."""
-        folder = OutputFolder(self.folder, self.mark)
+        folder = self._folder()
         for task in tasks:
             folder.clean(task.prompt.key, task.mark)
 
@@ -64,6 +71,9 @@ class Workbench:
 
     def lost(self, task: Task, lane: Lane, error: str) -> Outcome:
         return self._outcomes.of(task, lane, "failed", error=error, blame="prompt")
+
+    def _folder(self, abandoned: threading.Event | None = None) -> Folder:
+        return folder_of(self.folder, self.far, self.mark, abandoned)
 
     @property
     def _outcomes(self) -> Outcomes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from runner.clock import since, utc_now
 from runner.lanes import lane_of
 from runner.prompts import Fingerprints, encode, shown
-from runner.records import Image, Kind, Outcome, Prompt, Task
+from runner.records import Image, Kind, Outcome, Prompt, Saving, Task
+from runner.remote import Held
 from runner.schedule import Lane
 
 STOPPED = "stopped before it was generated"
@@ -23,17 +25,35 @@ class Outcomes:
         self._protocol = protocol
         self._fingerprints = Fingerprints(seed=seed, protocol=protocol)
 
+    def fingerprint(self, prompt: Prompt) -> str:
+        """Return what a result is known by, beside its key."""
+        return self._fingerprints.of(encode(prompt)).hex()
+
+    def held(self, task: Task, lane: Lane, held: Held) -> Saving:
+        """Return what an earlier run made of a task: nothing was asked for now."""
+        first, *more = held.files
+        endpoint = held.endpoint if held.endpoint in self._lane_names else lane.endpoint.name
+        home = self._home(task.prompt)
+        outcome = replace(
+            self.of(task, lane, "saved", **asdict(first), more=tuple(more)),
+            attempts=(),
+            image=held.image,
+            endpoint=endpoint,
+            moved_from=home if home != endpoint else None,
+        )
+        return Saving(outcome, held)
+
     def of(self, task: Task, lane: Lane, kind: Kind, image: Image | None = None, **results: Any) -> Outcome:
         """Return the outcome of a task as it stands."""
         prompt = task.prompt
-        home = self._lane_names[lane_of(prompt.index, len(self._lane_names))]
+        home = self._home(prompt)
         return Outcome(
             key=prompt.key,
             index=prompt.index,
             prompt=shown(prompt),
             outcome=kind,
             endpoint=lane.endpoint.name,
-            fingerprint=self._fingerprints.of(encode(prompt)).hex(),
+            fingerprint=self.fingerprint(prompt),
             seed=self._seed if prompt.seed is None else prompt.seed,
             protocol=self._protocol,
             attempts=tuple(task.attempts),
@@ -45,6 +65,9 @@ class Outcomes:
             moved_from=home if home != lane.endpoint.name else None,
             **results,
         )
+
+    def _home(self, prompt: Prompt) -> str:
+        return self._lane_names[lane_of(prompt.index, len(self._lane_names))]
 
 
 def _local_image(prompt: Prompt, image: Image | None) -> dict[str, object] | None:

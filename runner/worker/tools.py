@@ -19,9 +19,10 @@ from runner.errors import AttemptError, Blame, BusyError, ResultError, StatusErr
 from runner.protocols import Document, Protocol, Values, shown
 from runner.records import Attempt, Event, Image, Reply, Request, Task
 from runner.redact import public_url
+from runner.remote import Folder
 from runner.schedule import Lane
 from runner.settings import Output, Timeouts
-from runner.storage import OutputFolder, Temp, refusals
+from runner.storage import Temp, refusals
 from runner.worker.outcomes import Outcomes
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Tools:
 
     clients: Mapping[int, Client]
     downloads: WebClient
-    folder: OutputFolder
+    folder: Folder
     protocol: Protocol
     seed: int
     output: Output

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
-from runner.errors import AttemptError, BusyError, ImageError, TransportError
+from runner import formats
+from runner.clock import utc_now
+from runner.errors import AttemptError, BusyError, ImageError, StorageError, TransportError
 from runner.health import Health, probe
 from runner.records import Endpoint, Failed, Image, Outcome, ResultFile, Saving, Task, Verdict
-from runner.schedule import Away, Lane
-from runner.storage import Parts
+from runner.resume import image_changed
+from runner.schedule import Away, Lane, Stopped
 from runner.worker import batch, job, sync
 from runner.worker.images import Images
 from runner.worker.outcomes import STOPPED
@@ -32,9 +35,14 @@ class Worker:
 
         ``tell`` takes what is to be told before that.
         """
+        held = {task: saving for task in load if (saving := self._held(task, lane))}
+        left = [task for task in load if task not in held]
         if self._tools.protocol.block.kind == "batch":
-            return self._batch(load, lane, tell)
-        return [self._one(task, lane, tell) for task in load]
+            made = self._batch(left, lane, tell) if left else []
+        else:
+            made = [self._one(task, lane, tell) for task in left]
+        verdicts = dict(zip(left, made, strict=True)) | held
+        return self._sent([verdicts[task] for task in load])
 
     def interrupted(self, task: Task, lane: Lane) -> Outcome:
         """Return the outcome of a task that is left pending because the run ends."""
@@ -93,8 +101,30 @@ class Worker:
             note(task, error=str(error))
         return Failed(error, self._outcome(task, lane, "failed", image, error=str(error), blame=error.blame))
 
+    def _held(self, task: Task, lane: Lane) -> Saving | None:
+        """Return what an earlier run had made of a task, and could not save."""
+        outcomes = self._tools.outcomes
+        held = self._tools.folder.held(task.prompt.key, outcomes.fingerprint(task.prompt))
+        if held is None or image_changed(task.prompt, held.image):
+            return None
+        is_wanted = all(formats.satisfies(one.format, self._tools.output.verify) for one in held.files)
+        return outcomes.held(task, lane, held) if is_wanted else None
+
+    def _sent(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """Bring verified results to where they belong. Raises RemoteError, or Stopped if everything was cut."""
+        saving = [one for one in verdicts if isinstance(one, Saving)]
+        try:
+            took_s = self._tools.folder.send(saving)
+        except StorageError as error:
+            if self._tools.abandoned.is_set():
+                raise Stopped from error
+            raise
+        if not took_s:
+            return verdicts
+        return [_later(one, took_s / len(saving)) if isinstance(one, Saving) else one for one in verdicts]
+
     def _saving(self, task: Task, lane: Lane, image: Image | None, pieces: Sequence[Piece]) -> Saving:
-        """Return verified results; they are named when their line is in the ledger."""
+        """Return verified results; in a folder they are named when their line is in the ledger."""
         numbers = [f"-{number}" for number in range(len(pieces))] if len(pieces) > 1 else [""]
         files = [self._file(task, piece, number) for piece, number in zip(pieces, numbers, strict=True)]
         first = files[0]
@@ -110,8 +140,7 @@ class Worker:
             sha256=first.sha256,
             more=tuple(files[1:]),
         )
-        parts = [piece.temp.part(one.file) for piece, one in zip(pieces, files, strict=True)]
-        return Saving(outcome, parts[0] if len(parts) == 1 else Parts(tuple(parts)))
+        return self._tools.folder.hold(outcome, [piece.temp for piece in pieces])
 
     def _file(self, task: Task, piece: Piece, number: str) -> ResultFile:
         wanted = self._tools.output.extension
@@ -144,6 +173,13 @@ class _Late:
             with suppress(ImageError):
                 self()
         return self.read
+
+
+def _later(saving: Saving, took_s: float) -> Saving:
+    """Return a result that took longer to be saved."""
+    outcome = saving.outcome
+    save_s, seconds = round(outcome.save_s + took_s, 6), round(outcome.seconds + took_s, 6)
+    return replace(saving, outcome=replace(outcome, save_s=save_s, seconds=seconds, finished_at=utc_now()))
 
 
 def _second_thoughts(task: Task, error: AttemptError) -> AttemptError:

@@ -1,0 +1,160 @@
+"""Verified results that wait, in a folder of this machine, for a bucket to take them; a crash leaves them there.
+
+::
+
+    W/held/KEY.EXT      a verified result whose upload was not confirmed yet
+    W/held/.KEY.json    whose it is: written when all files of a prompt have their names here, and removed when its
+                        line is in the ledger. Without its files it says that these are in the bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner.records import Outcome, ResultFile, Saving
+from runner.remote.store import RemoteError, Store
+from runner.storage import Temp, refusals, sha256_of, write_whole
+
+HELD = "held"
+_WAITS = "What was generated waits on this machine: the same command sends it, and generates only the rest."
+_UNCLAIMED_S = 3600.0
+"""A note without its files, as is left where who writes the ledger is elsewhere, is removed at this age, and so is a
+file without a note: until then another run, of another shard, may be about to write that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A prompt's results that are held here, or have gone up from here; ``note`` is the file that says so."""
+
+    note: str
+    url: str
+    files: tuple[ResultFile, ...]
+    endpoint: str
+    image: Mapping[str, Any] | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(f"{self.url}/{one.file}" for one in self.files)
+
+    def keep(self) -> None:
+        """Forget it: its line is in the ledger."""
+        with suppress(OSError):
+            os.unlink(self.note)
+
+    def drop(self) -> None:
+        """Leave it as it is: the next run finds it, and writes its line."""
+
+
+class Shelf:
+    """The results that are held in one folder. Raises StorageError when the disk refuses, RemoteError the bucket."""
+
+    def __init__(self, within: Path, store: Store) -> None:
+        self._path = within / HELD
+        self._store = store
+
+    def prepare(self) -> None:
+        """Create the folder."""
+        with refusals(f"{self._path} can't be made"):
+            self._path.mkdir(exist_ok=True)
+
+    def put(self, outcome: Outcome, temps: Sequence[Temp]) -> Saving:
+        """Give settled results their names here, and note whose they are."""
+        assert outcome.file and outcome.format and outcome.sha256 and outcome.size_bytes is not None
+        first = ResultFile(outcome.file, outcome.format, outcome.size_bytes, 0, outcome.sha256)
+        more = tuple(replace(one, mtime_ns=0) for one in outcome.more)
+        note = self._note(outcome.key)
+        held = Held(str(note), self._store.url, (first, *more), outcome.endpoint, outcome.image)
+        said = {name: getattr(outcome, name) for name in ("key", "fingerprint", "endpoint", "image")}
+        said["files"] = [asdict(one) for one in held.files]
+        with refusals(f"{self._path} can't be written"):
+            note.unlink(missing_ok=True)  # of an older result: it must not vouch for these files
+            for one, temp in zip(held.files, temps, strict=True):
+                os.replace(temp.path, self._path / one.file)
+            write_whole(note, [json.dumps(said)])
+        return Saving(replace(outcome, mtime_ns=0, more=more), held)
+
+    def find(self, key: str, fingerprint: str) -> Held | None:
+        """Return what is held of a prompt, whole, or has gone up though no ledger knows; None if nothing."""
+        note = self._note(key)
+        try:
+            said = json.loads(note.read_bytes())
+            files = tuple(ResultFile(**one) for one in said["files"])
+            if (said["key"], said["fingerprint"]) != (key, fingerprint) or not files:
+                return None
+            held = Held(str(note), self._store.url, files, str(said["endpoint"]), said["image"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return held if all(map(self._is_whole, files)) else None
+
+    def send(self, held: Sequence[Held]) -> float:
+        """Upload what is still here, and then remove it; return the seconds that took."""
+        begun = time.monotonic()
+        here = [one for some in held for one in some.files if (self._path / one.file).exists()]
+        try:
+            for one in here:
+                self._store.put(str(self._path / one.file), one.file, sha256=one.sha256)
+        except RemoteError as error:
+            error.args = (f"{error}. {_WAITS}",)
+            raise
+        for one in here:
+            with suppress(OSError):
+                os.unlink(self._path / one.file)
+        return time.monotonic() - begun
+
+    def sweep(self) -> int:
+        """Remove files that nothing is known of, and notes that nobody needs; return how many there were."""
+        with refusals(f"{self._path} can't be read"), suppress(FileNotFoundError):
+            names = {entry.name for entry in os.scandir(self._path)}
+            return sum(self._removed(name) for name in self._stale(names))
+        return 0
+
+    def _stale(self, names: set[str]) -> Iterable[str]:
+        claimed: set[str] = set()
+        for note in (one for one in names if one.startswith(".") and one.endswith(".json")):
+            files = self._claimed(note)
+            claimed |= files
+            if not files & names and self._is_old(note):
+                yield note
+        for name in names - claimed:
+            if not (name.startswith(".") and name.endswith(".json")) and self._is_old(name):
+                yield name
+
+    def _is_old(self, name: str) -> bool:
+        with suppress(FileNotFoundError):
+            return time.time() - os.stat(self._path / name).st_mtime > _UNCLAIMED_S
+        return False
+
+    def _claimed(self, note: str) -> set[str]:
+        try:
+            return {one["file"] for one in json.loads((self._path / note).read_bytes())["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
+
+    def _removed(self, name: str) -> bool:
+        with suppress(FileNotFoundError):
+            os.unlink(self._path / name)
+            return True
+        return False
+
+    def _is_whole(self, one: ResultFile) -> bool:
+        """Tell whether a file is here as it was verified, or else in the bucket."""
+        try:
+            if os.stat(self._path / one.file).st_size != one.size_bytes:
+                return False
+            with open(self._path / one.file, "rb") as file:
+                return sha256_of(file) == one.sha256
+        except FileNotFoundError:
+            there = self._store.entry(one.file)
+            return there is not None and there.size_bytes == one.size_bytes
+        except OSError:
+            return False
+
+    def _note(self, key: str) -> Path:
+        return self._path / f".{key}.json"
