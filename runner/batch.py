@@ -107,7 +107,7 @@ def run(
     this.folder.prepare()
     with (
         ledger.locked(this.folder.state / ledger.LOCK),
-        this.folder.at_work(this.name, this.notices.append),
+        this.folder.at_work(this.name, lambda said: this.notices.append((logging.WARNING, said))),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)

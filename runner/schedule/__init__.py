@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 from statistics import median
 from typing import Any
@@ -99,7 +100,7 @@ class Schedule:
         idle_too = (steal or hedge) and self._blame.open
         self._to_start = [lane for lane in lanes if lane.backlog or idle_too]
         for lane in lanes:
-            lane.breaker = Breaker(health)
+            lane.breaker = Breaker(health, partial(self._queues.doubt, lane))
             lane.work = threading.Condition(self._lock)
             lane.gate = Gate(lane.endpoint.slots, stop, clock)
             lane.rule = Rule(lane.endpoint.slots)
