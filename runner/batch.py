@@ -10,7 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -426,6 +426,8 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
+        with suppress(StorageError):
+            this.folder.write(SUMMARY, report.summary_json(summary))
     journal.conclude(summary)
     return summary
 

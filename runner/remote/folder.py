@@ -108,11 +108,14 @@ class FarFolder:
     def check(self) -> None:
         """Raise LockedError if another run has taken the folder meanwhile."""
         if self._lease and self._lease.lost:
+            if self._mirror:
+                self._mirror.stop()  # the state there is the other's
             raise LockedError(f"{self._lease.lost}; this one has ended")
 
     def settle(self, *, hurry: bool = False) -> None:
-        """Send all of the state. Raises RemoteError, if ``hurry`` soon."""
+        """Send all of the state. Raises RemoteError, if ``hurry`` soon; LockedError as ``check``."""
         assert self._mirror
+        self.check()
         timer = threading.Timer(_HURRY_S, self._abandoned.set)
         if hurry:
             timer.start()
