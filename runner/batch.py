@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeGuard
 
@@ -68,6 +69,8 @@ class _Run:
     trail: Trail
     ends_at: float
     """When the time window is over, on the monotonic clock."""
+    members: bytearray | None = None
+    """1 for each prompt that is this run's, 0 for those of other shards; None: all are."""
     inputs: frozenset[str] = frozenset()
     """The names of prompts' images that lie where results go: none of them is replaced by one."""
     notices: deque[str] = field(default_factory=deque)
@@ -92,27 +95,29 @@ def run(
     """
     ends_at = window_end(config.settings) if ends_at is None else ends_at
     prompts = read_all(config) if prompts is None else prompts
-    folder, words = OutputFolder(config.output_folder), journal.Words(config.endpoints)
+    folder, words = OutputFolder(config.output_folder, shard=config.shard), journal.Words(config.endpoints)
     name = _run_name()
     trail = Trail(folder.state, name, config.redactor.text)
-    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, _inputs_among_results(config, prompts))
+    members, inputs = members_of(config, prompts), _inputs_among_results(config, prompts)
+    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, members, inputs)
+    total = len(prompts) if members is None else sum(members)
     this.folder.prepare()
     with (
-        ledger.locked(this.folder.state / ledger.LOCK),
+        ledger.locked_for(this.folder),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
         processes = _processes(this, average_bytes) if found.pending else 1
-        journal.announce(config, found, total=len(prompts), processes=processes)
+        journal.announce(config, found, total=total, of=len(prompts), processes=processes)
         _keep_config(this, prompts)
         tally = report.Tally(
             run=this.name,
             redact=config.redactor.text,
-            total=len(prompts),
+            total=total,
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        this.trail.began(config.endpoints, total=len(prompts), skipped=len(found.done), command=command)
+        this.trail.began(config.endpoints, total=total, skipped=len(found.done), command=command)
         schedule = _schedule(this, prompts, found, usual_s or {})
         observe = observe or _nobody
         error = _work(this, schedule, processes, tally, observe)
@@ -178,8 +183,20 @@ def history_of(config: Config) -> ledger.History:
     return history
 
 
-def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, overwrite: bool = False) -> Standing:
-    """Say which prompts are done and which are to do. Only reads."""
+def members_of(config: Config, prompts: Prompts) -> bytearray | None:
+    """Return 1 for each prompt of the config's shard, and 0 for the others; None if it is to do all of them."""
+    return config.shard.members(map(itemgetter(0), prompts.encoded())) if config.shard else None
+
+
+def standing_of(
+    config: Config,
+    prompts: Prompts,
+    history: ledger.History,
+    *,
+    members: bytearray | None = None,
+    overwrite: bool = False,
+) -> Standing:
+    """Say which prompts are done and which are to do, of all, or of those with a 1 in ``members``. Only reads."""
     folder = OutputFolder(config.output_folder)
     settings = config.settings
     with folder.unchanged() as unchanged:
@@ -193,6 +210,7 @@ def standing_of(config: Config, prompts: Prompts, history: ledger.History, *, ov
             protocol=config.protocol.name,
             verify=settings.output.verify,
             overwrite=overwrite,
+            members=members,
         )
 
 
@@ -201,7 +219,7 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
     history = history_of(this.config)
-    found = standing_of(this.config, prompts, history, overwrite=overwrite)
+    found = standing_of(this.config, prompts, history, members=this.members, overwrite=overwrite)
     if found.conflicts:
         raise UsageError(
             f"{near(this.folder.path)} holds results made with other parameters:",
@@ -392,6 +410,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             seed=settings.seed,
             protocol=this.config.protocol,
             folder=this.folder.path,
+            shard=this.folder.shard,
         )
 
     if processes == 1 or this.stop.asked:

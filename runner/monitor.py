@@ -44,7 +44,7 @@ _POLL_S = 0.25
 _NEEDED = ("endpoints", "protocol", "timeouts", "output_folder")
 """The keys of a config that a look at its endpoints is made of."""
 
-_UNUSED: dict[str, Any] = {"log": Log(), "metrics": MetricsSettings(), "notify": Notify()}
+_UNUSED: dict[str, Any] = {"log": Log(), "metrics": MetricsSettings(), "notify": Notify(), "shard": None}
 """What a run does besides: nothing that is wrong with it, or unset in it, keeps from looking.
 
 A mapping would be laid over what the file says; a section replaces it.

@@ -12,8 +12,8 @@ from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
-    "version extras errors headers records clock deadline stop redact sections yamlfile formats protocols settings "
-    "mistakes prompts lanes retry client health recognition storage remote ledger resume limits schedule engine "
+    "version extras errors shards headers records clock deadline stop redact sections yamlfile formats protocols "
+    "settings mistakes prompts lanes retry client health recognition storage remote ledger resume limits schedule engine "
     "report access watching config progress worker journal metrics notice lists trail batch traces "
     "belongings verification pruning status chronicle pictures page reporting onlookers runs monitor generator cli"
 ).split()

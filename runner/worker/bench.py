@@ -12,6 +12,7 @@ from runner.protocols import Protocol
 from runner.records import Endpoint, Outcome, Task
 from runner.schedule import Lane
 from runner.settings import Output, Timeouts
+from runner.shards import Shard
 from runner.storage import OutputFolder, new_mark
 from runner.worker.images import Images
 from runner.worker.outcomes import STOPPED, Outcomes
@@ -29,6 +30,7 @@ class Workbench:
     seed: int
     protocol: Protocol
     folder: Path
+    shard: Shard | None = None
     mark: str = field(default_factory=new_mark)
 
     @contextmanager
@@ -44,7 +46,7 @@ class Workbench:
             tools = Tools(
                 clients=clients,
                 downloads=downloads,
-                folder=OutputFolder(self.folder, self.mark),
+                folder=OutputFolder(self.folder, self.mark, shard=self.shard),
                 protocol=self.protocol,
                 seed=self.seed,
                 output=self.output,
@@ -55,7 +57,7 @@ class Workbench:
 
     def clean(self, tasks: Sequence[Task]) -> None:
         """Remove the unfinished files of these tasks that its worker left. Raises StorageError."""
-        folder = OutputFolder(self.folder, self.mark)
+        folder = OutputFolder(self.folder, self.mark, shard=self.shard)
         for task in tasks:
             folder.clean(task.prompt.key, task.mark)
 
