@@ -174,12 +174,13 @@ def _check_sendable(prompts: Prompts, protocol: Protocol) -> None:
         )
 
 
-def history_of(config: Config) -> ledger.History:
-    """Return what the output folder's ledger says."""
-    path = config.output_folder / STATE / ledger.LEDGER
-    history = ledger.replay(path)
+def history_of(config: Config, ledgers: ledger.Ledgers | None = None) -> ledger.History:
+    """Return what the output folder's ledgers say, that of the whole list and those of shards."""
+    ledgers = ledgers or ledger.ledgers_of(config.output_folder)
+    history = ledger.replay(ledgers)
     if history.unreadable:
-        journal.log.warning("%s: %d unreadable lines ignored", path, history.unreadable)
+        alone = ledgers.paths[0] if len(ledgers.paths) == 1 else config.output_folder / STATE
+        journal.log.warning("%s: %d unreadable lines ignored", alone, history.unreadable)
     return history
 
 

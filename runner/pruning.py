@@ -12,6 +12,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,9 +22,9 @@ from runner.belongings import sorted_out
 from runner.config import Config
 from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
-from runner.lists import Listed, digest_of, lists_in
+from runner.lists import Listed, digest_of, lists_of
 from runner.prompts import Prompts, local_image
-from runner.storage import PART, REPORT, STATE, OutputFolder, opened, refusals, seen_as
+from runner.storage import PART, REPORT, STATE, OutputFolder, opened, refusals, seen_as, states_of
 from runner.traces import config_in
 
 Kind = Literal["earlier", "unknown", "temp"]
@@ -89,9 +90,10 @@ def prune(path: Path, only: Collection[Kind] = KINDS, *, sure: Collection[Kind] 
         found = strays_of(path, only)
         if objections := found.objections(sure):
             raise UsageError(f"{objections[0]} Nothing was removed.")
-        with opened(path) as within, opened(path / STATE) as state:
+        with ExitStack() as held:
+            folders = {one: held.enter_context(opened(path / one)) for one in {*map(_folder_of, found.strays)}}
             for stray in found.strays:
-                why = _removed(stray, state if stray.name.startswith(f"{STATE}/") else within)
+                why = _removed(stray, folders[_folder_of(stray)])
                 if why is None:
                     found.removed.append(stray)
                 else:
@@ -104,11 +106,11 @@ def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
     config = config_in(path)
     prompts = _prompts(path, config)
     folder = OutputFolder(path)
-    at_work = holder(folder.state) not in (None, os.getpid())
+    at_work = any(holder(state) not in (None, os.getpid()) for state in states_of(path))
     names = {*folder.names()}
     inputs = _inputs(path, config, prompts)
     shared_with = _shared_with(path, inputs & names)
-    lists = lists_in(folder.state)
+    lists = lists_of(path)
     earlier, unknown = _of_nobody(names, config, prompts, {*inputs, *_configs_in(path, lists)})
     found = {
         "earlier": earlier,
@@ -122,7 +124,7 @@ def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
     }
     return Pruned(
         strays=[stray for kind in KINDS if kind in only for stray in _strays(path, kind, found[kind])],
-        sources=[_shown_source(path, source) for source in config.prompts],
+        sources=[_shown_source(path, config, source) for source in config.prompts],
         kept=len(names) - len(earlier) - len(unknown),
         spared=len(unknown) if shared_with and "unknown" in only else 0,
         shared_with=shared_with,
@@ -314,7 +316,7 @@ class _Look:
         )
 
     def _shown(self) -> str:
-        return _some([_shown_source(self.path, source) for source in self.config.prompts])
+        return _some([_shown_source(self.path, self.config, source) for source in self.config.prompts])
 
 
 def _some(sources: Sequence[str]) -> str:
@@ -323,17 +325,24 @@ def _some(sources: Sequence[str]) -> str:
     return ", ".join(sources[:_NAMED]) + more
 
 
-def _shown_source(path: Path, source: str) -> str:
+def _shown_source(path: Path, config: Config, source: str) -> str:
     """Return a list as a person knows it: the kept one by its place in the folder."""
-    return source if os.path.isabs(source) or "://" in source else os.path.join(path, STATE, source)
+    if os.path.isabs(source) or "://" in source:
+        return source
+    return os.path.join(path, os.path.relpath(config.base, path.absolute()), source)
 
 
 def _temps(path: Path) -> Iterator[str]:
     """Yield the temp files of results and of state, relative to the folder."""
-    for folder, prefix in ((path, ""), (path / STATE, f"{STATE}/")):
+    for folder in (path, *states_of(path)):
+        prefix = "" if folder == path else f"{folder.relative_to(path)}/"
         with refusals(f"{folder} can't be read"):
             found = [one for one in os.scandir(folder) if PART.match(one.name) and one.is_file(follow_symlinks=False)]
         yield from (f"{prefix}{one.name}" for one in found)
+
+
+def _folder_of(stray: Stray) -> str:
+    return os.path.dirname(stray.name)
 
 
 def _strays(path: Path, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:

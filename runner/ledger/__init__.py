@@ -17,6 +17,7 @@ from typing import Any
 
 from runner.ledger.history import FIRST as _FIRST
 from runner.ledger.history import History, Recorded, replay
+from runner.ledger.joined import LEDGER, Ledgers, ledgers_of
 from runner.ledger.lines import (
     End,
     Result,
@@ -28,7 +29,7 @@ from runner.ledger.lines import (
     results_at,
     whole_result,
 )
-from runner.ledger.locks import LOCK, holder, locked, locked_for
+from runner.ledger.locks import LOCK, holder, holder_elsewhere, locked, locked_for
 from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
 
@@ -38,12 +39,15 @@ __all__ = [
     "End",
     "History",
     "Ledger",
+    "Ledgers",
     "Recorded",
     "Result",
     "SavedFile",
     "ends_at",
     "holder",
+    "holder_elsewhere",
     "last_run_named",
+    "ledgers_of",
     "lines_at",
     "locked",
     "locked_for",
@@ -53,7 +57,6 @@ __all__ = [
     "whole_result",
 ]
 
-LEDGER = "ledger.jsonl"
 _SYNC_EVERY_S = 1.0
 
 

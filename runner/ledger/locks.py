@@ -120,7 +120,7 @@ def _holder_in(path: Path) -> str:
         said = path.read_text(encoding="utf-8", errors="replace")[:200].strip()
         if found := _TOGETHER.fullmatch(f"{said}\n"):
             folders = [one for one in states_of(path.parent.parent)[1:] if one.name.endswith(f"-of-{found['count']}")]
-            texts = ((one.name, _text(one / LOCK)) for one in folders)
+            texts = ((one.name, _text(one / LOCK)) for one in folders if not _is_dead(one))
             at_work = [f"{name.replace('-of-', '/')} by {text}" for name, text in texts if text]
             others = " and others" if at_work[1:] else ""
             return f"shards of {found['count']}: {at_work[0]}{others}" if at_work else said
@@ -133,6 +133,12 @@ def _text(path: Path) -> str:
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace")[:200].strip()
     return ""
+
+
+def _is_dead(state: Path) -> bool:
+    """Tell whether a lock is what a process of this machine has left that is no more."""
+    found = _HOLDER.fullmatch(f"{_text(state / LOCK)}\n")
+    return bool(found and found["host"] == socket.gethostname() and holder(state) is None)
 
 
 def _refusal(what: str, holder: str, wanted: Shard | None = None) -> LockedError:
@@ -168,6 +174,12 @@ def holder(state: Path) -> int | None:
     except (OSError, OverflowError):
         return None
     return pid
+
+
+def holder_elsewhere(state: Path) -> str | None:
+    """Return the other machine that a run is at work on, by what its lock says; it may have died. Or None."""
+    found = _HOLDER.fullmatch(f"{_text(state / LOCK)}\n")
+    return found["host"] if found and found["host"] != socket.gethostname() else None
 
 
 _HOLDER = re.compile(r"pid (?P<pid>[0-9]{1,9}) on (?P<host>[^,\n]*)(?P<since>, since tick [0-9]+)?\n")
