@@ -22,7 +22,7 @@ from runner.shards import Shard, number_of
 from runner.status.lastly import LastRun, last_in
 from runner.status.rounds import Round, last_run, latest_summary, rounds_in, told_runs
 from runner.status.shares import Share, Shares
-from runner.storage import OutputFolder
+from runner.storage import OutputFolder, states_of
 from runner.traces import config_in
 
 __all__ = [
@@ -191,11 +191,14 @@ def _shards(
     counts = [array("I", [0]) * count for _ in range(3)]
     for (key, _), mark in zip(prompts.encoded(), marks, strict=True):
         counts[mark][number_of(key, count) - 1] += 1
+    states = states_of(path)
     for number in range(1, count + 1):
         shard = Shard(number, count)
         state = OutputFolder(path, shard=shard).state
         missing, saved, failures = (one[number - 1] for one in counts)
-        yield OfShard(shard, saved, failures, missing, last_in(state, progress.get(state)))
+        yield OfShard(
+            shard, saved, failures, missing, last_in(state, progress.get(state)) if state in states else None
+        )
 
 
 def _marks(total: int, found: Standing) -> bytearray:

@@ -33,7 +33,7 @@ _NAMED = 5
 @dataclass(frozen=True, slots=True)
 class Part:
     """The run of one shard. ``began_s`` and ``heard_s`` are in seconds since 1970; the latter is when it ended, or
-    was heard of last, infinity while it goes on. ``last`` is how it ended, if it is the last with its state.
+    was heard of last, infinity while it goes on. ``last`` is how it ended.
     """
 
     shard: Shard
@@ -41,7 +41,7 @@ class Part:
     trace: Trace
     began_s: float
     heard_s: float
-    last: LastRun | None = None
+    last: LastRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ class Round:
 
     def wrong(self) -> Iterator[str]:
         """Yield what keeps this from being the whole list's work, done."""
-        killed = [str(one.shard) for one in self.parts if one.last and one.last.ended == "killed"]
+        killed = [str(one.shard) for one in self.parts if one.last.ended == "killed"]
         if killed:
             yield f"{_shards(killed)} left no summary (killed?)"
         for one in self.parts:
-            if one.last and one.last.ended == "stopped":
+            if one.last.ended == "stopped":
                 yield f"shard {one.shard} was stopped: {one.last.error or why(one.last.stopped)}"
         if self.absent:
             absent = [f"{number}/{self.count}" for number in self.absent]
@@ -126,7 +126,24 @@ def _parts(state: Path, shard: Shard, ledgers: Ledgers, progress: Mapping[str, A
         trace = found.get(name, Trace(name))
         own = last if last and last.run == name else None
         heard_s = inf if own and own.ended is None else _heard_s(trace, ledgers)
-        yield Part(shard, state, trace, _seconds(name.rpartition("-")[0]), heard_s, own)
+        yield Part(shard, state, trace, _seconds(name.rpartition("-")[0]), heard_s, own or _ending(trace))
+
+
+def _ending(trace: Trace) -> LastRun:
+    """Return how a run ended by its trail, if it is not the last with its state, or left no more than that."""
+    began_at = trace.run.rpartition("-")[0]
+    if trace.ended is None:
+        return LastRun(trace.run, began_at, "killed")
+    stopped, error, seconds = (trace.ended[name] for name in ("stopped", "error", "seconds"))
+    ended: Literal["stopped", "done"] = "stopped" if stopped or error else "done"
+    return LastRun(
+        trace.run,
+        began_at,
+        ended,
+        stopped=str(stopped) if stopped else None,
+        error=str(error) if error else None,
+        seconds=seconds if isinstance(seconds, int | float) else None,
+    )
 
 
 def _heard_s(trace: Trace, ledgers: Ledgers) -> float:
@@ -150,30 +167,26 @@ def last_run(path: Path, progress: Mapping[Path, Mapping[str, Any]]) -> LastRun 
     """
     states = states_of(path)
     found = [one for state in states if (one := last_in(state, progress.get(state)))]
-    if not found:
-        return None
-    latest = max(found, key=lambda one: one.run)
-    rounds = rounds_in(path) if states[1:] else []
-    if not rounds or rounds[-1].name != latest.run:
-        return latest
-    return _folded(rounds[-1], latest)
+    latest = max(found, key=lambda one: one.run, default=None)
+    rounds = rounds_in(path)
+    return _folded(rounds[-1]) if rounds and (latest is None or latest.run <= rounds[-1].name) else latest
 
 
-def _folded(whole: Round, latest: LastRun) -> LastRun:
-    each = [one.last for one in whole.parts if one.last]
+def _folded(whole: Round) -> LastRun:
+    each = [one.last for one in whole.parts]
     ends = {one.ended for one in each}
     wrong = [*whole.wrong()]
     ended: Literal["done", "stopped", "killed"] | None = "stopped" if wrong else "done"
     if None in ends:
         ended = None
-    elif "killed" in ends or len(each) < len(whole.parts):
+    elif "killed" in ends:
         ended = "killed"
     ends_s = [_seconds(one.began_at) + one.seconds for one in each if one.seconds is not None]
     seconds = round(max(ends_s) - whole.parts[0].began_s, 1) if len(ends_s) == len(each) else None
-    return replace(
-        latest,
-        began_at=whole.began_at,
-        ended=ended,
+    return LastRun(
+        whole.name,
+        whole.began_at,
+        ended,
         stopped=next((one.stopped for one in each if one.stopped), None),
         error="; ".join(wrong) if ended in ("stopped", "killed") and wrong else None,
         seconds=None if ended is None else seconds,
@@ -190,7 +203,7 @@ def latest_summary(path: Path) -> Summary:
     if not rounds or (whole and whole.run > rounds[-1].name):
         return summary_in(path)
     parts = rounds[-1].parts
-    found = [summary_of(path, one.state) for one in parts if one.last and one.last.ended in ("done", "stopped")]
+    found = [summary_of(path, one.state) for one in parts if one.last.ended in ("done", "stopped")]
     if not found:
         return summary_of(path, parts[-1].state)
     seconds = max(one.heard_s for one in parts if one.heard_s < inf) - parts[0].began_s
@@ -203,7 +216,7 @@ def told_runs(path: Path) -> tuple[list[Trace], dict[str, str]]:
     states = states_of(path)
     traces = {one.run: one for state in states for one in traces_in(state)}
     names: dict[str, str] = {}
-    for one in rounds_in(path) if states[1:] else ():
+    for one in rounds_in(path):
         names |= {part.trace.run: one.name for part in one.parts}
         for part in one.parts:
             traces.pop(part.trace.run, None)
