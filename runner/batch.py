@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from operator import itemgetter
 from pathlib import Path
@@ -21,19 +23,20 @@ from runner import engine, journal, ledger, limits, lists, report
 from runner.client import fetch_list
 from runner.clock import seconds_until, utc_now
 from runner.config import Config
-from runner.errors import RunnerError, StorageError, UsageError
+from runner.errors import AbsentError, RunnerError, StorageError, UsageError
 from runner.lanes import deal
 from runner.progress import Board
 from runner.prompts import Prompts, needs_json, read_prompts, written
 from runner.protocols import Protocol
-from runner.records import URL, Event, Outcome, Prompt, Saving, Submitted, Summary
+from runner.records import URL, Endpoint, Event, Outcome, Prompt, Saving, Submitted, Summary
+from runner.remote import is_remote
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
 from runner.settings import RunConfig
 from runner.stop import Stop
 from runner.storage import STATE, OutputFolder
 from runner.trail import Trail
-from runner.worker import Workbench
+from runner.worker import Fit, Workbench
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -52,6 +55,9 @@ _NO_THREAD_MEANS = (
     "this system lets the run start no more threads: it needs slots + 1 of them for each endpoint, twice with worker "
     "processes; raise that limit (ulimit -u, TasksMax= of systemd, pids.max of a container), or use fewer endpoints"
 )
+
+_WHY = {UsageError: "usage", AbsentError: "down"}
+"""Why a run ends that can't begin."""
 
 Observe = Callable[[report.Tally, Event | None], None]
 """Called on the calling thread with every event, and with None when time passed without one, and at the end."""
@@ -73,8 +79,8 @@ class _Run:
     """1 for each prompt that is this run's, 0 for those of other shards; None: all are."""
     inputs: frozenset[str] = frozenset()
     """The names of prompts' images that lie where results go: none of them is replaced by one."""
-    notices: deque[str] = field(default_factory=deque)
-    """What other threads have to say; the main thread says it."""
+    notices: deque[tuple[int, str]] = field(default_factory=deque)
+    """What other threads have to say, and its level; the main thread says it."""
 
 
 def run(
@@ -295,7 +301,7 @@ def _work(
                     observe(tally, None)
                 board.look(tally, schedule.loads)
     except RunnerError as error:
-        this.stop.leave("error")
+        this.stop.leave(_WHY.get(type(error), "error"))
         return error
     except Exception as bug:  # noqa: BLE001 - the run ends here; what was saved is told truthfully, and exit 3
         if str(bug) == _NO_THREAD:
@@ -309,14 +315,15 @@ def _work(
         _tell_notices(this)
     if this.stop.now:
         journal.log.warning("What was still in flight was cut; its prompts stay pending")
-    if this.stop.reason == "down":
-        journal.log.error("No endpoint can be used (%s)", schedule.why_down())
+    if this.stop.reason == "down" and (why := schedule.why_down()):
+        journal.log.error("No endpoint can be used (%s)", why)
     return None
 
 
 def _tell_notices(this: _Run) -> None:
     while this.notices:
-        journal.log.warning(this.notices.popleft())
+        level, said = this.notices.popleft()
+        journal.log.log(level, "%s", said)
 
 
 def _inputs_among_results(config: Config, prompts: Prompts) -> frozenset[str]:
@@ -414,12 +421,49 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             shard=this.folder.shard,
         )
 
-    if processes == 1 or this.stop.asked:
+    def say(level: int, said: str) -> None:
+        this.notices.append((level, said))
+
+    if settings.engine.kind == "dask" and not schedule.done and not this.stop.asked:
+        with _dask(this, schedule, workbench, say) as workers:
+            yield workers
+    elif processes == 1 or this.stop.asked:
         with workbench().open(endpoints) as worker:
             yield worker
     else:
-        with engine.Processes(schedule, processes, workbench, died=this.notices.append) as workers:
+        with engine.Processes(schedule, processes, workbench, died=partial(say, logging.WARNING)) as workers:
             yield workers
+
+
+@contextmanager
+def _dask(
+    this: _Run, schedule: Schedule, workbench: Callable[[], Workbench], say: Callable[[int, str], None]
+) -> Iterator[engine.Work]:
+    """Open the work of Dask's workers. Raises UsageError, AbsentError, StorageError."""
+    from runner.engine.cluster import address_of  # not where nobody needs it
+    from runner.engine.dask import Dask, Terms
+
+    settings = this.config.settings
+    remote = is_remote(settings.output_folder)
+    fit = Fit(
+        folder=None if remote else this.folder.path,
+        extras=("s3",) if settings.output_folder.startswith("s3://") else (),
+        files=tuple(dict.fromkeys(file for one in this.config.endpoints for file in _files_of(one))),
+    )
+    terms = Terms(
+        address=address_of(settings.engine.address),
+        where=settings.output_folder if remote else str(this.folder.path),
+        fit=fit.problem,
+        wait_workers_s=settings.engine.wait_workers_s,
+        all_lost_s=settings.health.all_down_s,
+    )
+    with fit.shown(), Dask(schedule, terms, workbench, say=say) as workers:
+        yield workers
+
+
+def _files_of(endpoint: Endpoint) -> list[str]:
+    """Return the files that are needed to ask an endpoint."""
+    return [one for one in (endpoint.verify, endpoint.cert, endpoint.key) if isinstance(one, str)]
 
 
 def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:

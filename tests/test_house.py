@@ -61,7 +61,8 @@ def test_imports_point_one_way_downwards(file: Path) -> None:
     [("requests", "client"), ("urllib3", "client"), ("yaml", "yamlfile"), ("tqdm", "cli"), ("argparse", "cli"),
      ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server pictures"), ("PIL", "server pictures"),
      ("fcntl", "ledger"), ("resource", "limits"), ("multiprocessing", "engine"), ("zstandard", "formats"),
-     ("prometheus_client", "metrics")],
+     ("prometheus_client", "metrics"),
+     ("distributed", "engine"), ("dask", "engine")],
 )  # fmt: skip
 def test_a_library_lives_in_its_rooms(library: str, rooms: str) -> None:
     users = {room_of(file) for file in modules() for name in imports_of(file) if name.split(".")[0] == library}
