@@ -8,7 +8,7 @@ FOLDER ?= results/four-gpus
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test test-browser check format docs shots run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers assets browser clean
+.PHONY: help demo demo-smoke test test-browser test-cluster check format docs shots run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers assets browser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: .venv/all ## Run the tests
 
 test-browser: .venv/all ## Run the tests that open reports in a real Chromium (make browser installs it; 2 minutes)
 	@$(BIN)/python -m pytest -q -m browser -n 2 --dist loadfile
+
+test-cluster: .venv/all ## Run the tests that start a real Dask scheduler and workers (1 minute)
+	@$(BIN)/python -m pytest -q -m cluster -n 2
 
 check: .venv/all ## Lint, format and types
 	@$(BIN)/ruff check .

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -12,7 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeGuard
 
@@ -20,12 +23,12 @@ from runner import engine, journal, ledger, limits, lists, report
 from runner.client import fetch_list
 from runner.clock import seconds_until, utc_now
 from runner.config import Config
-from runner.errors import RunnerError, StorageError, UsageError
+from runner.errors import AbsentError, RunnerError, StorageError, UsageError
 from runner.lanes import deal
 from runner.progress import Board
 from runner.prompts import Prompts, needs_json, read_prompts, written
 from runner.protocols import Protocol
-from runner.records import URL, Event, Outcome, Prompt, Saving, Submitted, Summary
+from runner.records import URL, Endpoint, Event, Outcome, Prompt, Saving, Submitted, Summary
 from runner.remote import Folder, folder_of, is_remote
 from runner.resume import Standing, standing
 from runner.schedule import Lane, Schedule
@@ -33,7 +36,7 @@ from runner.settings import RunConfig
 from runner.stop import Stop
 from runner.storage import STATE
 from runner.trail import Trail
-from runner.worker import Workbench
+from runner.worker import Fit, Workbench
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -53,6 +56,9 @@ _NO_THREAD_MEANS = (
     "processes; raise that limit (ulimit -u, TasksMax= of systemd, pids.max of a container), or use fewer endpoints"
 )
 
+_WHY = {UsageError: "usage", AbsentError: "down"}
+"""Why a run ends that can't begin."""
+
 Observe = Callable[[report.Tally, Event | None], None]
 """Called on the calling thread with every event, and with None when time passed without one, and at the end."""
 
@@ -69,10 +75,12 @@ class _Run:
     trail: Trail
     ends_at: float
     """When the time window is over, on the monotonic clock."""
+    members: bytearray | None = None
+    """1 for each prompt that is this run's, 0 for those of other shards; None: all are."""
     inputs: frozenset[str] = frozenset()
     """The names of prompts' images that lie where results go: none of them is replaced by one."""
-    notices: deque[str] = field(default_factory=deque)
-    """What other threads have to say; the main thread says it."""
+    notices: deque[tuple[int, str]] = field(default_factory=deque)
+    """What other threads have to say, and its level; the main thread says it."""
 
 
 def run(
@@ -93,28 +101,31 @@ def run(
     """
     ends_at = window_end(config.settings) if ends_at is None else ends_at
     prompts = read_all(config) if prompts is None else prompts
-    folder, words = folder_of(config.output_folder, config.far), journal.Words(config.endpoints)
+    folder = folder_of(config.output_folder, config.far, shard=config.shard)
+    words = journal.Words(config.endpoints)
     name = _run_name()
     trail = Trail(folder.state, name, config.redactor.text)
-    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, _inputs_among_results(config, prompts))
+    members, inputs = members_of(config, prompts), _inputs_among_results(config, prompts)
+    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, members, inputs)
+    total = len(prompts) if members is None else sum(members)
     this.folder.prepare()
     with (
-        ledger.locked(this.folder.state / ledger.LOCK),
-        this.folder.at_work(this.name, this.notices.append),
+        ledger.locked_for(this.folder),
+        this.folder.at_work(this.name, lambda said: this.notices.append((logging.WARNING, said))),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
         processes = _processes(this, average_bytes) if found.pending else 1
-        journal.announce(config, found, total=len(prompts), processes=processes)
+        journal.announce(config, found, total=total, of=len(prompts), processes=processes)
         _keep_config(this, prompts)
         tally = report.Tally(
             run=this.name,
             redact=config.redactor.text,
-            total=len(prompts),
+            total=total,
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        this.trail.began(config.endpoints, total=len(prompts), skipped=len(found.done), command=command)
+        this.trail.began(config.endpoints, total=total, skipped=len(found.done), command=command)
         schedule = _schedule(this, prompts, found, usual_s or {})
         observe = observe or _nobody
         error = _work(this, schedule, processes, tally, observe)
@@ -171,13 +182,19 @@ def _check_sendable(prompts: Prompts, protocol: Protocol) -> None:
         )
 
 
-def history_of(config: Config) -> ledger.History:
-    """Return what the output folder's ledger says."""
-    path = config.output_folder / STATE / ledger.LEDGER
-    history = ledger.replay(path)
+def history_of(config: Config, ledgers: ledger.Ledgers | None = None) -> ledger.History:
+    """Return what the output folder's ledgers say, that of the whole list and those of shards."""
+    ledgers = ledgers or ledger.ledgers_of(config.output_folder)
+    history = ledger.replay(ledgers)
     if history.unreadable:
-        journal.log.warning("%s: %d unreadable lines ignored", path, history.unreadable)
+        alone = ledgers.paths[0] if len(ledgers.paths) == 1 else config.output_folder / STATE
+        journal.log.warning("%s: %d unreadable lines ignored", alone, history.unreadable)
     return history
+
+
+def members_of(config: Config, prompts: Prompts) -> bytearray | None:
+    """Return 1 for each prompt of the config's shard, and 0 for the others; None if it is to do all of them."""
+    return config.shard.members(map(itemgetter(0), prompts.encoded())) if config.shard else None
 
 
 def standing_of(
@@ -185,10 +202,14 @@ def standing_of(
     prompts: Prompts,
     history: ledger.History,
     *,
+    members: bytearray | None = None,
     overwrite: bool = False,
     folder: Folder | None = None,
 ) -> Standing:
-    """Say which prompts are done and which are to do. Only reads. ``folder`` may have been listed already."""
+    """Say which prompts are done and which are to do, of all, or of those with a 1 in ``members``. Only reads.
+
+    ``folder`` may have been listed already.
+    """
     folder = folder or folder_of(config.output_folder, config.far)
     settings = config.settings
     with folder.unchanged() as unchanged:
@@ -202,6 +223,7 @@ def standing_of(
             protocol=config.protocol.name,
             verify=settings.output.verify,
             overwrite=overwrite,
+            members=members,
         )
 
 
@@ -210,7 +232,7 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
     history = history_of(this.config)
-    found = standing_of(this.config, prompts, history, overwrite=overwrite, folder=this.folder)
+    found = standing_of(this.config, prompts, history, members=this.members, overwrite=overwrite, folder=this.folder)
     if found.conflicts:
         raise UsageError(
             f"{near(this.folder.shown)} holds results made with other parameters:",
@@ -287,7 +309,7 @@ def _work(
                     observe(tally, None)
                 board.look(tally, schedule.loads)
     except RunnerError as error:
-        this.stop.leave("error")
+        this.stop.leave(_WHY.get(type(error), "error"))
         return error
     except Exception as bug:  # noqa: BLE001 - the run ends here; what was saved is told truthfully, and exit 3
         if str(bug) == _NO_THREAD:
@@ -301,14 +323,15 @@ def _work(
         _tell_notices(this)
     if this.stop.now:
         journal.log.warning("What was still in flight was cut; its prompts stay pending")
-    if this.stop.reason == "down":
-        journal.log.error("No endpoint can be used (%s)", schedule.why_down())
+    if this.stop.reason == "down" and (why := schedule.why_down()):
+        journal.log.error("No endpoint can be used (%s)", why)
     return None
 
 
 def _tell_notices(this: _Run) -> None:
     while this.notices:
-        journal.log.warning(this.notices.popleft())
+        level, said = this.notices.popleft()
+        journal.log.log(level, "%s", said)
 
 
 def _inputs_among_results(config: Config, prompts: Prompts) -> frozenset[str]:
@@ -404,14 +427,52 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             protocol=this.config.protocol,
             folder=this.folder.path,
             far=this.config.far,
+            shard=this.folder.shard,
         )
 
-    if processes == 1 or this.stop.asked:
+    def say(level: int, said: str) -> None:
+        this.notices.append((level, said))
+
+    if settings.engine.kind == "dask" and not schedule.done and not this.stop.asked:
+        with _dask(this, schedule, workbench, say) as workers:
+            yield workers
+    elif processes == 1 or this.stop.asked:
         with workbench().open(endpoints) as worker:
             yield worker
     else:
-        with engine.Processes(schedule, processes, workbench, died=this.notices.append) as workers:
+        with engine.Processes(schedule, processes, workbench, died=partial(say, logging.WARNING)) as workers:
             yield workers
+
+
+@contextmanager
+def _dask(
+    this: _Run, schedule: Schedule, workbench: Callable[[], Workbench], say: Callable[[int, str], None]
+) -> Iterator[engine.Work]:
+    """Open the work of Dask's workers. Raises UsageError, AbsentError, StorageError."""
+    from runner.engine.cluster import address_of  # not where nobody needs it
+    from runner.engine.dask import Dask, Terms
+
+    settings = this.config.settings
+    remote = is_remote(settings.output_folder)
+    fit = Fit(
+        folder=None if remote else this.folder.path,
+        extras=("s3",) if settings.output_folder.startswith("s3://") else (),
+        files=tuple(dict.fromkeys(file for one in this.config.endpoints for file in _files_of(one))),
+    )
+    terms = Terms(
+        address=address_of(settings.engine.address),
+        where=settings.output_folder if remote else str(this.folder.path),
+        fit=fit.problem,
+        wait_workers_s=settings.engine.wait_workers_s,
+        all_lost_s=settings.health.all_down_s,
+    )
+    with fit.shown(), Dask(schedule, terms, workbench, say=say) as workers:
+        yield workers
+
+
+def _files_of(endpoint: Endpoint) -> list[str]:
+    """Return the files that are needed to ask an endpoint."""
+    return [one for one in (endpoint.verify, endpoint.cert, endpoint.key) if isinstance(one, str)]
 
 
 def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:

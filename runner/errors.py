@@ -5,6 +5,7 @@
     RunnerError
     ├── UsageError            wrong flags, config, prompts or folder: nothing was sent      exit 2
     ├── LockedError           another run holds the output folder                           exit 75
+    ├── AbsentError           no Dask scheduler, or no worker of it; later there may be     exit 75
     ├── StorageError          the disk refused: full, read-only, gone                       exit 1
     └── AttemptError          one attempt failed; becomes part of an Outcome, stops nothing
         ├── TransportError    refused, reset, timed out, cut short                          endpoint
@@ -49,6 +50,12 @@ class UsageError(RunnerError):
 
 class LockedError(RunnerError):
     """Another living run holds the output folder; later it will be free."""
+
+    exit_code = 75
+
+
+class AbsentError(RunnerError):
+    """Who should do the work is not there; later it may be."""
 
     exit_code = 75
 

@@ -12,9 +12,9 @@ from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
-    "version extras errors headers records clock deadline stop redact sections yamlfile formats protocols settings "
-    "mistakes prompts lanes retry client health recognition storage ledger remote resume limits schedule engine "
-    "report access watching config progress worker journal metrics notice lists trail batch traces "
+    "version extras errors shards headers records clock deadline stop redact sections yamlfile formats protocols "
+    "settings mistakes prompts lanes retry client health recognition storage ledger remote resume limits schedule "
+    "engine report access watching config progress worker journal metrics notice lists trail batch traces "
     "belongings verification pruning status chronicle pictures page reporting onlookers runs monitor generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""
@@ -61,8 +61,8 @@ def test_imports_point_one_way_downwards(file: Path) -> None:
     [("requests", "client"), ("urllib3", "client"), ("yaml", "yamlfile"), ("tqdm", "cli"), ("argparse", "cli"),
      ("fastapi", "server"), ("uvicorn", "server"), ("numpy", "server pictures"), ("PIL", "server pictures"),
      ("fcntl", "ledger"), ("resource", "limits"), ("multiprocessing", "engine"), ("zstandard", "formats"),
-     ("prometheus_client", "metrics"), ("fsspec", "remote"),
-     ("aiobotocore", "remote")],
+     ("prometheus_client", "metrics"), ("fsspec", "remote"), ("aiobotocore", "remote"),
+     ("distributed", "engine"), ("dask", "engine")],
 )  # fmt: skip
 def test_a_library_lives_in_its_rooms(library: str, rooms: str) -> None:
     users = {room_of(file) for file in modules() for name in imports_of(file) if name.split(".")[0] == library}

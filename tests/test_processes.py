@@ -24,8 +24,8 @@ from test_threads import lane, outcome_of, schedule_of
 from runner import run
 from runner.config import config_from
 from runner.engine import Processes, wire, work_through
-from runner.engine.child import _Child
-from runner.engine.processes import LOSSES_MAX
+from runner.engine.child import Child
+from runner.engine.far import LOSSES_MAX
 from runner.engine.work import Tell
 from runner.errors import BusyError, ImageError, LockedError, RunnerError, StatusError, StorageError, UsageError
 from runner.health import Health
@@ -399,14 +399,14 @@ def test_one_that_stands_still_keeps_nobody_waiting_but_its_own_hands() -> None:
         assert process._process
         os.kill(process._process.pid, signal.SIGSTOP)
         for _ in range(1000):
-            process.tell("x" * 10_000)
+            process.seat.tell("x" * 10_000)
 
 
 def test_word_of_a_failure_that_an_earlier_worker_process_told_is_passed_over() -> None:
     ours, theirs = multiprocessing.Pipe()
-    child = _Child(theirs, Tools(), [lane(1).endpoint])
-    child._take(wire.Settled(5))
-    child._take(wire.Obey(0, Rule(slots=7)))
+    child = Child(theirs.send, Tools(), [lane(1).endpoint])
+    child.take(wire.Settled(5))
+    child.take(wire.Obey(0, Rule(slots=7)))
     assert child._lanes[0].gate.rule.slots == 7
     ours.close()
     theirs.close()

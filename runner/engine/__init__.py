@@ -1,7 +1,8 @@
 """The engine: a schedule and work in, events out on the calling thread. Knows neither HTTP nor files.
 
-``threads`` is the pool whose hands work through the schedule. ``processes`` is work that is done elsewhere: each hand
-then only waits for the hand of a worker process that does it (``child``).
+``threads`` is the pool whose hands work through the schedule. ``far`` is work that is done elsewhere: each hand then
+only waits for the hand of a child that does it (``child``), in a worker process (``processes``) or on one of Dask's
+workers (``dask``, which is imported only where it is used).
 """
 
 from runner.engine.processes import Processes

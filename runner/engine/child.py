@@ -1,7 +1,8 @@
-"""A worker process: the hands of some lanes, told what to do over a pipe. It keeps nothing and decides nothing.
+"""A child: the hands of some lanes, told what to do from afar. It keeps nothing and decides nothing.
 
-It lives as long as the pipe. When the main process dies, however it dies, the pipe ends, and so does this process:
-what it leaves are unfinished files, which the next run sweeps.
+A worker process has one (``main``), which lives as long as its pipe: when the main process dies, however it dies, the
+pipe ends, and so does this process. What it leaves are unfinished files, which the next run sweeps. Those on Dask's
+workers are in ``site``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def main(descriptor: int) -> None:
         with suppress(EOFError, ConnectionError), Connection(descriptor) as pipe:
             bench, endpoints = pipe.recv()
             with bench.open(endpoints) as work:
-                _Child(pipe, work, endpoints).serve()
+                child = Child(pipe.send, work, endpoints)
+                while True:
+                    child.take(pipe.recv())
         code = 0
     except BaseException:  # noqa: BLE001 - the main process sees the end of the pipe; people see why
         traceback.print_exc()
@@ -42,9 +45,11 @@ def main(descriptor: int) -> None:
         os._exit(code)  # hands may still wait for what nobody will ever send
 
 
-class _Child:
-    def __init__(self, pipe: Connection, work: Work, endpoints: Sequence[Endpoint]) -> None:
-        self._pipe = pipe
+class Child:
+    """The hands of these lanes. What they have to say goes to ``send``, one message after another."""
+
+    def __init__(self, send: Callable[[object], None], work: Work, endpoints: Sequence[Endpoint]) -> None:
+        self._send = send
         self._work = work
         self._stop = Stop()
         self._lanes = {one.index: Lane(one, deque()) for one in endpoints}
@@ -55,13 +60,10 @@ class _Child:
         self._sending = threading.Lock()
         self._settled: dict[int, threading.Event] = {}
 
-    def serve(self) -> None:
-        """Do what comes over the pipe. Raises EOFError at its end."""
         self._tell(wire.Ready())
-        while True:
-            self._take(self._pipe.recv())
 
-    def _take(self, message: object) -> None:
+    def take(self, message: object) -> None:
+        """Do what was asked, or let a hand do it: nobody waits here."""
         match message:
             case wire.Do():
                 self._submit(self._do, message.hand, self._lanes[message.lane], message.load)
@@ -84,6 +86,16 @@ class _Child:
                 self._work.hurry()
             case "abandon":
                 self._work.abandon()
+
+    def end(self) -> None:
+        """Let go of everything, from another thread; nothing new is begun."""
+        self._stop.leave("end")
+        for lane in self._lanes.values():
+            lane.gate.look()
+        self._work.abandon()
+        for settled in list(self._settled.values()):
+            settled.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, work: Callable[..., None], hand: int, *arguments: object) -> None:
         try:
@@ -114,13 +126,17 @@ class _Child:
             self._tell(wire.Found(hand, found))
 
     def _tell_raised(self, hand: int, error: BaseException, load: Sequence[Task] = ()) -> None:
-        trace = traceback.format_exc()
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # noqa: BLE001 - an error of a library may be anything
-            error = RuntimeError(repr(error))
-        self._tell(wire.Raised(hand, error, trace, load))
+        self._tell(wire.Raised(hand, sendable(error), traceback.format_exc(), load))
 
     def _tell(self, message: object) -> None:
         with self._sending:
-            self._pipe.send(message)
+            self._send(message)
+
+
+def sendable(error: BaseException) -> BaseException:
+    """Return an error that the main process can read."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - an error of a library may be anything
+        return RuntimeError(repr(error))
+    return error

@@ -1,4 +1,4 @@
-"""What the main process and its worker processes tell each other, pickled, over one pipe each.
+"""What the main process and its children tell each other, pickled: over a pipe each, or through Dask.
 
 A hand of the main process has one question open at a time, so its thread's number is the question's. ``lane`` is the
 endpoint's index.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from runner.health import Health
-from runner.records import Event, Task, Verdict
+from runner.records import Endpoint, Event, Task, Verdict
 from runner.schedule import Rule
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -107,3 +107,34 @@ class Raised:
     error: BaseException
     trace: str
     load: Sequence[Task] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Seat a child for an endpoint; ``rule`` is that of its gate."""
+
+    endpoint: Endpoint
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The child is not needed there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseated:
+    """A child could not begin."""
+
+    error: BaseException
+    trace: str
+
+
+class Envelope(NamedTuple):
+    """What goes to a child on a Dask worker, or comes from it; ``content`` is pickled.
+
+    ``child`` tells those of one run apart, however often a lane moves.
+    """
+
+    child: int
+    content: bytes

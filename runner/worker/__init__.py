@@ -5,7 +5,8 @@ disk.
 """
 
 from runner.worker.bench import Workbench
+from runner.worker.fit import Fit
 from runner.worker.outcomes import Outcomes
 from runner.worker.work import Worker
 
-__all__ = ["Outcomes", "Workbench", "Worker"]
+__all__ = ["Fit", "Outcomes", "Workbench", "Worker"]

@@ -1,0 +1,348 @@
+"""The work of Dask's workers: each lane belongs to one of them at a time, and moves when one dies or joins.
+
+The schedule stays here, and so do ledger and log. One thread with an event loop talks with all workers, however many
+lanes there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import pickle
+import pkgutil
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runner.engine import site
+from runner.engine.berth import Berth
+from runner.engine.cluster import Cluster
+from runner.engine.far import Far, Question, let_go
+from runner.engine.link import Link
+from runner.engine.shares import Place, share_out
+from runner.engine.work import Bench
+from runner.errors import AbsentError, UsageError
+from runner.records import Task
+from runner.schedule import Schedule
+from runner.version import __version__
+
+LOOK_S = 1.0
+"""Workers are looked for so often; at once when one doesn't answer."""
+
+_TICK_S = 0.05
+_LEAVE_S = 5.0
+
+Say = Callable[[int, str], None]
+"""Takes a level of ``logging`` and a sentence, from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a run asks of Dask's workers.
+
+    ``where`` names the place its results go to: no two runs work there at once. ``fit`` is called on each worker, and
+    returns what keeps that from the work. ``wait_workers_s``: so long it waits for the first one, ``all_lost_s`` for
+    another when all are lost.
+    """
+
+    address: str
+    where: str
+    fit: Callable[[], str | None]
+    wait_workers_s: float
+    all_lost_s: float
+
+
+class Dask(Far):
+    """The work of Dask's workers. Use it as a context manager; leaving it ends what they do for this run.
+
+    ``bench`` returns what a worker needs, each time it is called for another one. Entering waits for workers; it
+    raises AbsentError if there are none, or no scheduler, and UsageError if none of them can be used.
+    """
+
+    def __init__(self, schedule: Schedule, terms: Terms, bench: Callable[[], Bench], *, say: Say) -> None:
+        self._changed = threading.Condition()
+        self._children: dict[int, Berth] = {}
+        self._berths = {
+            lane.endpoint.index: Berth(
+                lane, schedule, self._changed, new_child=self._new_child, company=self._lanes_of
+            )
+            for lane in schedule.lanes
+        }
+        super().__init__({index: one.seat for index, one in self._berths.items()}, schedule.stop, bench())
+        self._terms = terms
+        self._make_bench = bench
+        self._say = say
+        self._run = secrets.token_hex(8)
+        self._cluster = Cluster(terms.address)
+        self._links: dict[str, Link] = {}
+        self._joining: dict[str, asyncio.Task[None]] = {}
+        self._unfit: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+        self._error: Exception | None = None
+        self._began = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._look = asyncio.Event()
+        self._leaving = False
+        self._thread = threading.Thread(target=self._serve, name="dask", daemon=True)
+
+    def __enter__(self) -> Dask:
+        self._thread.start()
+        while not self._began.wait(_TICK_S) and not self._stop.asked:
+            pass
+        if self._error:
+            self.__exit__()
+            raise self._error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving = True
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._look.set)
+        self._thread.join(3 * _LEAVE_S)
+        self._break(AbsentError("the run ended"))
+
+    # The event loop's thread.
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(lambda *_: None)  # what matters of Dask's own tasks is seen by our calls
+        try:
+            self._loop.run_until_complete(self._live())
+        except Exception as error:  # noqa: BLE001 - raised again where people wait
+            self._break(error)
+        finally:
+            self._began.set()
+            self._loop.close()
+
+    async def _live(self) -> None:
+        await self._cluster.open()
+        try:
+            await self._first_workers()
+            self._began.set()
+            await self._watch()
+        except Exception as error:  # noqa: BLE001 - raised again where people wait, who need not wait for the rest
+            self._break(error)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        for task in self._joining.values():
+            task.cancel()
+        if self._links:
+            await asyncio.wait([asyncio.ensure_future(link.end()) for link in self._links.values()], timeout=_LEAVE_S)
+        await self._cluster.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _first_workers(self) -> None:
+        """Wait for the first workers, and deal the lanes out. Raises AbsentError, UsageError."""
+        give_up_at = time.monotonic() + self._terms.wait_workers_s
+        while not self._over:
+            addresses = await self._cluster.workers()
+            await asyncio.gather(*(self._join(one) for one in addresses if one not in self._links))
+            if self._links:
+                self._place()
+                self._say(logging.INFO, f"Using {_counted(len(self._links), 'Dask worker')}: {self._shares()}")
+                self._tell_who_waits()
+                return
+            if addresses and len(self._unfit) == len(addresses):
+                raise UsageError(*sorted(self._unfit.values()), "Nothing was sent.")
+            if time.monotonic() >= give_up_at:
+                raise AbsentError(
+                    f"Dask's scheduler at {self._terms.address} has no worker, and none came within "
+                    f"engine.wait_workers_s ({self._terms.wait_workers_s:g} s): start workers (dask worker "
+                    f"{self._terms.address}), and run the same command again"
+                )
+            await asyncio.sleep(min(LOOK_S, 0.2))
+
+    async def _watch(self) -> None:
+        """Look which workers there are, as long as the run goes on. Raises RunnerError if the scheduler is gone."""
+        alone_since: float | None = None
+        while not self._leaving:
+            addresses = await self._cluster.workers()
+            for link in [*self._links.values()]:
+                if link.place.address not in addresses:
+                    self._gone(link, "died")
+            self._unfit = {one: why for one, why in self._unfit.items() if one in addresses}
+            for address in addresses:
+                if not (address in self._links or address in self._joining or address in self._unfit or self._over):
+                    self._joining[address] = asyncio.create_task(self._join_later(address))
+            alone_since = (alone_since or time.monotonic()) if self._nobody_works() else None
+            if alone_since is not None and time.monotonic() - alone_since >= self._terms.all_lost_s:
+                self._say(logging.ERROR, f"No Dask worker that could go on came within {self._terms.all_lost_s:g} s")
+                self._stop.ask("down")
+            self._look.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._look.wait(), LOOK_S)
+
+    @property
+    def _over(self) -> bool:
+        return self._leaving or self._stop.asked or self._error is not None
+
+    def _nobody_works(self) -> bool:
+        """Tell whether all that is asked is asked of lanes that no worker has."""
+        with self._changed:
+            asked = [one for one in self._berths.values() if one.seat.open]
+            return bool(asked) and all(one.waits for one in asked)
+
+    async def _join_later(self, address: str) -> None:
+        try:
+            if await self._join(address):
+                before = self._owners()
+                self._place()
+                moved = sum(1 for index, owner in self._owners().items() if owner == address != before.get(index))
+                label = self._links[address].place.label
+                self._say(logging.INFO, f"Dask worker {label} joined: {_counted(moved, 'endpoint')} for it")
+            elif address in self._unfit:
+                self._say(logging.WARNING, f"{self._unfit[address]}; it is not used")
+        except Exception as error:  # noqa: BLE001 - raised again where people wait
+            self._break(error)
+        finally:
+            del self._joining[address]
+
+    async def _join(self, address: str) -> bool:
+        """Make a worker ready for the run; return whether it can be used. If not, ``_unfit`` may say why."""
+        try:
+            problem = await self._problem_of_version(address)
+            if problem is None:
+                found: site.Found = await self._cluster.call(
+                    address, site.runner_check, pickle.dumps(self._terms.fit)
+                )
+                place = Place(found.name, address, found.hosts)
+                problem = f"Dask worker {place.label}: {found.problem}" if found.problem else None
+            if problem is None:
+                link = Link(
+                    self._cluster, place, self._run, self._make_bench(), number=next(self._numbers),
+                    heard=self._heard, doubt=self._look.set, lost=self._gone, broke=self._break,
+                )  # fmt: skip
+                went_wrong = await link.begin(self._terms.where)
+                problem = f"Dask worker {place.label} can't begin: {went_wrong}" if went_wrong else None
+        except (OSError, asyncio.TimeoutError):
+            return False  # it is gone, or stands still; if it is still there, it is asked again
+        if problem:
+            self._unfit[address] = problem
+            return False
+        self._links[address] = link
+        return True
+
+    async def _problem_of_version(self, address: str) -> str | None:
+        label = address.rpartition("://")[2]
+        try:
+            found = await self._cluster.call(address, pkgutil.resolve_name, "runner.version:__version__")
+        except (ImportError, AttributeError):
+            return f"Dask worker {label}: runner is not installed there: pip install multiport-runner=={__version__}"
+        if found != __version__:
+            return (
+                f"Dask worker {label}: expected runner {__version__}, as here, got {found}: install the same version "
+                "on both, and start the worker again"
+            )
+        return None
+
+    def _place(self) -> None:
+        """Let every lane be with whom it should be."""
+        with self._changed:
+            if self._over:
+                return
+            pins = [one.lane.endpoint.worker for one in self._berths.values()]
+            owners = {number: one for number, one in enumerate(self._owners().values()) if one}
+            shares = share_out(pins, [link.place for link in self._links.values()], owners)
+            for number, berth in enumerate(self._berths.values()):
+                if (address := shares.get(number)) is None:
+                    continue  # its worker is not there
+                if berth.link is None:
+                    berth.sit(self._links[address])
+                else:
+                    berth.move(self._links[address])
+
+    def _owners(self) -> dict[int, str | None]:
+        """Return whose each lane is, or will be."""
+        whose = ((index, one.target or one.link) for index, one in self._berths.items())
+        return {index: link.place.address if link else None for index, link in whose}
+
+    def _lanes_of(self, link: Link) -> Sequence[Berth]:
+        return [one for one in self._berths.values() if one.link is link]
+
+    def _new_child(self, berth: Berth) -> int:
+        number = len(self._children) + 1
+        self._children[number] = berth
+        return number
+
+    def _heard(self, child: int, message: object) -> None:
+        self._children[child].heard(child, message)
+
+    def _gone(self, link: Link, how: str) -> None:
+        """Give back what a worker had in hand, and its lanes to others."""
+        if self._links.get(link.place.address) is not link:
+            return
+        del self._links[link.place.address]
+        link.cut()
+        with self._changed:
+            berths = [one for one in self._berths.values() if one.link is link]
+            for one in self._berths.values():
+                if one.target is link and one.link:
+                    one.move(one.link)
+            lost = [question for one in berths for question in one.lost()]
+            self._changed.notify_all()
+        self._place()
+        self._look.set()
+        tasks = [task for one in lost for task in one.load]
+        self._tell_lost(link, how, len(tasks), berths)
+        self._loop.run_in_executor(None, self._give_back, link, tasks, lost, berths)
+
+    def _tell_lost(self, link: Link, how: str, count: int, berths: Sequence[Berth]) -> None:
+        said = f"Dask worker {link.place.label} {how} with {_counted(count, 'prompt')} in its hands"
+        to = Counter(one.link.place.label for one in berths if one.link)
+        waiting = sum(1 for one in berths if one.link is None)
+        if self._over or not berths:
+            then = ""
+        elif not self._links:
+            then = f"; no other is there, so the run waits for one, up to {self._terms.all_lost_s:g} s"
+        else:
+            then = f"; its {_counted(len(berths), 'endpoint')} {'goes' if len(berths) == 1 else 'go'} to "
+            then += ", ".join(f"{label} ({count})" for label, count in to.items()) or "nobody"
+            then += f", {waiting} wait for it" if waiting and to else ""
+        self._say(logging.WARNING, said + then)
+
+    def _give_back(
+        self, link: Link, tasks: Sequence[Task], lost: Iterable[Question], berths: Sequence[Berth]
+    ) -> None:
+        """Remove what is left of what was in hand, and let go who waits for it. In a thread of its own."""
+        try:
+            link.bench.clean(tasks)
+        except Exception as error:  # noqa: BLE001 - raised again by the hands
+            self._break(error)
+        for one in berths:
+            one.decline()
+        let_go(lost)
+
+    def _break(self, error: Exception) -> None:
+        """Let everybody go who waits, for good."""
+        self._error = self._error or error
+        for one in self._berths.values():
+            one.seat.break_off(self._error)
+        self._began.set()
+
+    def _shares(self) -> str:
+        counts = Counter(self._owners().values())
+        return ", ".join(
+            f"{link.place.label} ({_counted(counts[address], 'endpoint')})" for address, link in self._links.items()
+        )
+
+    def _tell_who_waits(self) -> None:
+        waiting = [one.lane.endpoint for one in self._berths.values() if one.link is None]
+        for name in dict.fromkeys(one.worker for one in waiting):
+            count = sum(1 for one in waiting if one.worker == name)
+            self._say(
+                logging.WARNING, f"{_counted(count, 'endpoint')} waits for Dask worker {name}, which is not there"
+            )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,75 @@
+"""What a machine must have and see to do a run's work."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.extras import missing
+from runner.storage import STATE, refusals
+
+SIGN = "sign"
+"""A file in the state folder, by which another machine sees that the folder it has is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Looks, on another machine, whether it can do the work; it is pickled on the way there.
+
+    ``folder`` is where results go, None if that is a bucket; ``extras`` must be there, and ``files`` readable.
+    """
+
+    folder: Path | None
+    extras: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let the folder have its sign, here. Raises StorageError."""
+        if self.folder is None:
+            yield
+            return
+        path = self.folder / STATE / SIGN
+        with refusals(f"{path} can't be written"):
+            path.write_text(self.token)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+    def problem(self) -> str | None:
+        """Say, there, what keeps the machine from the work, and what to do."""
+        for extra in self.extras:
+            if absent := missing(extra):
+                return f"it needs {absent}"
+        return self._problem_of_folder() or self._problem_of_files()
+
+    def _problem_of_folder(self) -> str | None:
+        if self.folder is None:
+            return None
+        instead = "share that folder with it under the same path, or let output_folder be a bucket (s3://…)"
+        try:
+            if (self.folder / STATE / SIGN).read_text() != self.token:
+                return f"its {self.folder} is another folder than the one here: {instead}"
+        except OSError as error:
+            return f"it can't see the output folder {self.folder} ({error.strerror or error}): {instead}"
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".sign-", suffix=".00000000.part"):
+                return None
+        except OSError as error:
+            return f"it can't write into {self.folder} ({error.strerror or error}): let its user write there"
+
+    def _problem_of_files(self) -> str | None:
+        for name in self.files:
+            try:
+                with open(name, "rb"):
+                    pass
+            except OSError as error:
+                return f"it can't read {name} ({error.strerror or error}): let it have that file under the same path"
+        return None
