@@ -21,6 +21,7 @@ import yaml
 from s3 import KEYS, client
 from s3proxy import S3Proxy
 from server import Answer, ScriptedServer, splat_ply
+from simulated import SERVERS, ImageHost
 
 from runner import run
 from runner.cli import main
@@ -325,6 +326,25 @@ def test_a_folder_of_this_machine_can_be_named_by_its_url(night: Night, here: Pa
     assert {one.name for one in (here / "far").iterdir()} == {"a.ply", "b.ply", "c.ply", ".runner"}
 
 
+def test_a_batch_of_which_one_result_is_refused_is_sent_by_the_next_run(
+    night: Night, s3: S3Proxy, here: Path
+) -> None:
+    with SERVERS["404-batch"]() as pod, ImageHost() as host:
+        names = ["chair", "lamp", "teapot"]
+        (here / "urls.txt").write_text("".join(f"{host.image(name)}\n" for name in names))
+        protocol = {"preset": "404-batch", "size": 3, "poll": {"every_s": 0.02}}
+        told = {"endpoints": [pod.url], "prompts": "urls.txt", "protocol": protocol}
+        s3.fail("put", "AccessDenied", named="lamp.js")
+        summary = night.run("", **told)
+        assert (summary.saved, summary.pending, summary.exit_code) == (0, 3, 1)
+        assert night.held() == names
+        assert night.run("", **told).saved == 3
+        assert dict(pod.generations) == dict.fromkeys(names, 1)
+        assert {name: body for name, body in night.there().items() if name.endswith(".js")} == {
+            f"{name}.js": pod.artefact(name, 42) for name in names
+        }
+
+
 # Resume
 
 
@@ -474,6 +494,27 @@ def test_a_run_whose_lock_was_taken_ends(
     summary = night.run("ab")
     assert summary.error == f"{night.url} was taken over by another run; this one has ended"
     assert summary.exit_code == 1
+
+
+def test_shards_share_the_folder_and_the_whole_list_waits_for_them(
+    night: Night, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night.put(".runner/shards/1-of-2/lock", _holder())
+    for shard in (None, "1/2", "1/3"):
+        with pytest.raises(LockedError, match="pid 7 on far-away"):
+            night.run("abcdef", shard=shard)
+    assert [name for name in night.there() if name.endswith("lock")] == [".runner/shards/1-of-2/lock"]
+    second = night.run("abcdef", shard="2/2")
+    night.remove(".runner/shards/1-of-2/lock")
+    night.machine("two")
+    first = night.run("abcdef", shard="1/2")
+    assert (first.success, second.success, first.saved + second.saved) == (True, True, 6)
+    assert ".runner/shards/2-of-2/ledger.jsonl" in night.there()
+    night.machine("three")
+    assert night.run("abcdef").skipped == 6
+    assert len(server.received) == 6
+    assert main(["status", night.url]) == 0
+    assert f"{night.url}: 6 total, 6 saved" in capsys.readouterr().out
 
 
 # Commands
