@@ -11,10 +11,11 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeGuard
 
@@ -74,6 +75,8 @@ class _Run:
     trail: Trail
     ends_at: float
     """When the time window is over, on the monotonic clock."""
+    members: bytearray | None = None
+    """1 for each prompt that is this run's, 0 for those of other shards; None: all are."""
     inputs: frozenset[str] = frozenset()
     """The names of prompts' images that lie where results go: none of them is replaced by one."""
     image: tuple[str, ...] = ()
@@ -100,29 +103,32 @@ def run(
     """
     ends_at = window_end(config.settings) if ends_at is None else ends_at
     prompts = read_all(config) if prompts is None else prompts
-    folder, words = folder_of(config.output_folder, config.far), journal.Words(config.endpoints)
+    folder = folder_of(config.output_folder, config.far, shard=config.shard)
+    words = journal.Words(config.endpoints)
     name = _run_name()
     trail = Trail(folder.state, name, config.redactor.text)
-    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, _inputs_among_results(config, prompts))
+    members, inputs = members_of(config, prompts), _inputs_among_results(config, prompts)
+    this = _Run(name, config, folder, stop or Stop(), words, trail, ends_at, members, inputs)
+    total = len(prompts) if members is None else sum(members)
     this.folder.prepare()
     with (
-        ledger.locked(this.folder.state / ledger.LOCK),
+        ledger.locked_for(this.folder),
         this.folder.at_work(this.name, lambda said: this.notices.append((logging.WARNING, said))),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
         processes = _processes(this, average_bytes) if found.pending else 1
         this = replace(this, image=_first_image(config, prompts, found))
-        journal.announce(config, found, total=len(prompts), processes=processes)
+        journal.announce(config, found, total=total, of=len(prompts), processes=processes)
         _keep_config(this, prompts)
         tally = report.Tally(
             run=this.name,
             redact=config.redactor.text,
-            total=len(prompts),
+            total=total,
             skipped=len(found.done),
             endpoints=config.endpoints,
         )
-        this.trail.began(config.endpoints, total=len(prompts), skipped=len(found.done), command=command)
+        this.trail.began(config.endpoints, total=total, skipped=len(found.done), command=command)
         schedule = _schedule(this, prompts, found, usual_s or {})
         observe = observe or _nobody
         error = _work(this, schedule, processes, tally, observe)
@@ -179,13 +185,19 @@ def _check_sendable(prompts: Prompts, protocol: Protocol) -> None:
         )
 
 
-def history_of(config: Config) -> ledger.History:
-    """Return what the output folder's ledger says."""
-    path = config.output_folder / STATE / ledger.LEDGER
-    history = ledger.replay(path)
+def history_of(config: Config, ledgers: ledger.Ledgers | None = None) -> ledger.History:
+    """Return what the output folder's ledgers say, that of the whole list and those of shards."""
+    ledgers = ledgers or ledger.ledgers_of(config.output_folder)
+    history = ledger.replay(ledgers)
     if history.unreadable:
-        journal.log.warning("%s: %d unreadable lines ignored", path, history.unreadable)
+        alone = ledgers.paths[0] if len(ledgers.paths) == 1 else config.output_folder / STATE
+        journal.log.warning("%s: %d unreadable lines ignored", alone, history.unreadable)
     return history
+
+
+def members_of(config: Config, prompts: Prompts) -> bytearray | None:
+    """Return 1 for each prompt of the config's shard, and 0 for the others; None if it is to do all of them."""
+    return config.shard.members(map(itemgetter(0), prompts.encoded())) if config.shard else None
 
 
 def standing_of(
@@ -193,10 +205,14 @@ def standing_of(
     prompts: Prompts,
     history: ledger.History,
     *,
+    members: bytearray | None = None,
     overwrite: bool = False,
     folder: Folder | None = None,
 ) -> Standing:
-    """Say which prompts are done and which are to do. Only reads. ``folder`` may have been listed already."""
+    """Say which prompts are done and which are to do, of all, or of those with a 1 in ``members``. Only reads.
+
+    ``folder`` may have been listed already.
+    """
     folder = folder or folder_of(config.output_folder, config.far)
     settings = config.settings
     with folder.unchanged() as unchanged:
@@ -210,6 +226,7 @@ def standing_of(
             protocol=config.protocol.name,
             verify=settings.output.verify,
             overwrite=overwrite,
+            members=members,
         )
 
 
@@ -218,7 +235,7 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
     if swept := this.folder.sweep():
         journal.log.info("Removed %d unfinished files of a run that died", swept)
     history = history_of(this.config)
-    found = standing_of(this.config, prompts, history, overwrite=overwrite, folder=this.folder)
+    found = standing_of(this.config, prompts, history, members=this.members, overwrite=overwrite, folder=this.folder)
     if found.conflicts:
         raise UsageError(
             f"{near(this.folder.shown)} holds results made with other parameters:",
@@ -421,6 +438,7 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             protocol=this.config.protocol,
             folder=this.folder.path,
             far=this.config.far,
+            shard=this.folder.shard,
         )
 
     def say(level: int, said: str) -> None:
@@ -481,6 +499,8 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
+        with suppress(StorageError):
+            this.folder.write(SUMMARY, report.summary_json(summary))
     journal.conclude(summary)
     return summary
 

@@ -22,7 +22,7 @@ from runner.config import Config
 from runner.ledger import LEDGER
 from runner.prompts import Prompts
 from runner.remote import Folder
-from runner.storage import refusals
+from runner.storage import refusals, states_of
 
 LISTS = "lists.jsonl"
 _MOST = 200
@@ -72,6 +72,21 @@ def lists_in(state: Path) -> list[Listed]:
     with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
         return [_listed(line) for line in path.read_bytes().splitlines()]
     return []
+
+
+def lists_of(path: Path) -> list[Listed]:
+    """Return the lists that were run in an output folder, whole or by shards, that of the last run at the end.
+
+    Raises StorageError.
+    """
+    states = states_of(path)
+    if not states[1:]:
+        return lists_in(states[0])
+    found: dict[tuple[object, ...], Listed] = {}
+    for one in sorted((one for state in states for one in lists_in(state)), key=lambda one: one.run):
+        found.pop(_identity(one), None)
+        found[_identity(one)] = one
+    return [*found.values()]
 
 
 def digest_of(prompts: Prompts) -> str:

@@ -25,11 +25,10 @@ from runner.config import Config, config_from, load_config
 from runner.errors import UsageError
 from runner.formats import words
 from runner.health import PROBE_TIMEOUT_S, Health, probe
-from runner.progress import read_progress
+from runner.progress import progress_in, together
 from runner.records import Endpoint
 from runner.redact import public_url
 from runner.settings import Log, MetricsSettings, Notify
-from runner.storage import STATE
 from runner.yamlfile import read_document
 
 STALE_S = 60.0
@@ -44,7 +43,7 @@ _POLL_S = 0.25
 _NEEDED = ("endpoints", "protocol", "timeouts", "output_folder")
 """The keys of a config that a look at its endpoints is made of."""
 
-_UNUSED: dict[str, Any] = {"log": Log(), "metrics": MetricsSettings(), "notify": Notify()}
+_UNUSED: dict[str, Any] = {"log": Log(), "metrics": MetricsSettings(), "notify": Notify(), "shard": None}
 """What a run does besides: nothing that is wrong with it, or unset in it, keeps from looking.
 
 A mapping would be laid over what the file says; a section replaces it.
@@ -268,7 +267,7 @@ def config_of(path: str | None, overrides: Mapping[str, Any]) -> Config:
 
 def going_on(folder: Path) -> Progress | None:
     """Return how far the run is that goes on in an output folder; None if none does, whatever a dead one has left."""
-    said = read_progress(folder / STATE)
+    said = together(progress_in(folder).values())
     try:
         run = Progress.model_validate(said) if said else None
     except ValidationError:

@@ -21,10 +21,10 @@ from runner.belongings import sorted_out
 from runner.config import Config
 from runner.errors import UsageError
 from runner.ledger import LOCK, holder, locked
-from runner.lists import Listed, digest_of, lists_in
+from runner.lists import Listed, digest_of, lists_of
 from runner.prompts import Prompts, local_image
 from runner.remote import Folder, folder_at
-from runner.storage import REPORT, STATE
+from runner.storage import REPORT, STATE, states_of
 from runner.traces import config_in
 
 Kind = Literal["earlier", "unknown", "temp"]
@@ -105,25 +105,25 @@ def strays_of(path: Path, only: Collection[Kind] = KINDS) -> Pruned:
     config = config_in(path)
     folder = folder_at(path)
     prompts = _prompts(folder, config)
-    at_work = holder(folder.state) not in (None, os.getpid())
+    at_work = any(holder(state) not in (None, os.getpid()) for state in states_of(path))
     names = {*folder.names()}
     inputs = _inputs(path, config, prompts)
     shared_with = _shared_with(folder, inputs & names)
-    lists = lists_in(folder.state)
+    lists = lists_of(path)
     earlier, unknown = _of_nobody(folder, names, config, prompts, {*inputs, *_configs_in(path, lists)})
     found = {
         "earlier": earlier,
         "unknown": () if shared_with else unknown,
         "temp": () if at_work else [*folder.temps()],
     }
-    look = _Look(folder.shown, config, lists, prompts=len(prompts), files=len(names))
+    look = _Look(folder, config, lists, prompts=len(prompts), files=len(names))
     doubts = {
         "earlier": look.doubt_of_earlier(len(earlier)),
         "unknown": None if shared_with else look.doubt_of_unknown(len(unknown), len(earlier)),
     }
     return Pruned(
         strays=[stray for kind in KINDS if kind in only for stray in _strays(folder, kind, found[kind])],
-        sources=[_shown_source(folder.shown, source) for source in config.prompts],
+        sources=[_shown_source(folder, config, source) for source in config.prompts],
         kept=len(names) - len(earlier) - len(unknown),
         spared=len(unknown) if shared_with and "unknown" in only else 0,
         shared_with=shared_with,
@@ -263,11 +263,16 @@ def _configs_in(path: Path, lists: Iterable[Listed]) -> set[str]:
 class _Look:
     """What a folder is known by: the config of its last run, the lists that were run in it, how much is in both."""
 
-    path: str
+    folder: Folder
     config: Config
     lists: Sequence[Listed]
     prompts: int
     files: int
+
+    @property
+    def path(self) -> str:
+        """What people know the folder by."""
+        return self.folder.shown
 
     def changed(self, sha256: str) -> str | None:
         """Say that the list is not that of the last run; None if it is."""
@@ -314,7 +319,7 @@ class _Look:
         )
 
     def _shown(self) -> str:
-        return _some([_shown_source(self.path, source) for source in self.config.prompts])
+        return _some([_shown_source(self.folder, self.config, source) for source in self.config.prompts])
 
 
 def _some(sources: Sequence[str]) -> str:
@@ -323,9 +328,11 @@ def _some(sources: Sequence[str]) -> str:
     return ", ".join(sources[:_NAMED]) + more
 
 
-def _shown_source(path: str, source: str) -> str:
+def _shown_source(folder: Folder, config: Config, source: str) -> str:
     """Return a list as a person knows it: the kept one by its place in the folder."""
-    return source if os.path.isabs(source) or "://" in source else os.path.join(path, STATE, source)
+    if os.path.isabs(source) or "://" in source:
+        return source
+    return os.path.join(folder.shown, os.path.relpath(config.base, folder.path.absolute()), source)
 
 
 def _strays(folder: Folder, kind: Kind, names: Iterable[str]) -> Iterator[Stray]:

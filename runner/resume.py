@@ -11,7 +11,8 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import compress
+from typing import Any, TypeVar
 
 from runner.formats import FORMATS, UNKNOWN_EXTENSION, satisfies
 from runner.ledger import History, Recorded
@@ -58,22 +59,24 @@ def standing(
     protocol: str,
     verify: str = "auto",
     overwrite: bool = False,
+    members: bytearray | None = None,
 ) -> Standing:
     """Sort ``prompts`` by what ledger and folder say; with ``overwrite`` a conflict is pending.
 
     ``unchanged`` tells whether a file of the folder has a size and a time, ``stamp`` gives both; ``verify`` is what
     the run asks of a result; ``digest`` gives the SHA-256 of a file, and is only called where it has the right size
-    but another time than the ledger says: it may be a copy, or it may have been replaced.
+    but another time than the ledger says: it may be a copy, or it may have been replaced. ``members`` has a 1 for
+    each prompt to be sorted; None: all are.
     """
     found = Standing()
     if not history.saved:
-        found.pending.extend(range(len(prompts)))
-        found.jobs = _jobs(prompts, history, seed=seed, protocol=protocol)
+        found.pending.extend(_chosen(range(len(prompts)), members))
+        found.jobs = _jobs(prompts, history, members, seed=seed, protocol=protocol)
         return found
     fingerprints = Fingerprints(seed=seed, protocol=protocol)
     kinds = [name for name in (*FORMATS, UNKNOWN_EXTENSION) if satisfies(name, verify)]
     vouches = history.voucher(kinds, unchanged)
-    for index, (key, kept) in enumerate(prompts.encoded()):
+    for index, (key, kept) in _chosen(enumerate(prompts.encoded()), members):
         own = NO_STAMP if kept.startswith(_URL) else _stamp(local_image(kept))
         if own is not None and vouches(key, fingerprints.of(kept), own):
             found.done.append(index)
@@ -96,9 +99,16 @@ def standing(
         else:
             found.conflicts.setdefault(difference, []).append(index)
     done = {*found.done} if history.submitted else ()
-    jobs = _jobs(prompts, history, seed=seed, protocol=protocol)
+    jobs = _jobs(prompts, history, members, seed=seed, protocol=protocol)
     found.jobs = {index: job for index, job in jobs.items() if index not in done}
     return found
+
+
+_One = TypeVar("_One")
+
+
+def _chosen(all_: Iterable[_One], members: bytearray | None) -> Iterable[_One]:
+    return all_ if members is None else compress(all_, members)
 
 
 def _is_missing(key: str, history: History, stamp: Callable[[str], Stamp | None]) -> bool:
@@ -109,12 +119,14 @@ def _is_missing(key: str, history: History, stamp: Callable[[str], Stamp | None]
     return name is not None and stamp(name) is None
 
 
-def _jobs(prompts: Prompts, history: History, *, seed: int, protocol: str) -> dict[int, tuple[str, Job]]:
+def _jobs(
+    prompts: Prompts, history: History, members: bytearray | None, *, seed: int, protocol: str
+) -> dict[int, tuple[str, Job]]:
     """Return, by the index of their prompts, the jobs of earlier runs whose end is not known."""
     jobs: dict[int, tuple[str, Job]] = {}
     if not history.submitted:
         return jobs
-    for index, (key, _) in enumerate(prompts.encoded()):
+    for index, (key, _) in _chosen(enumerate(prompts.encoded()), members):
         said = history.submitted.get(key.decode(errors="surrogatepass"))
         if said is None or not said.job:
             continue

@@ -256,6 +256,11 @@ class RunConfig(Section):
     timeouts: Timeouts = Timeouts()
     health: Health = Health()
     output: Output = Output()
+    shard: str | None = Field(
+        None,
+        min_length=1,
+        description="A share of the list, by its keys: 3/8; in an array of jobs auto/8, or auto. Default: all.",
+    )
     processes: Annotated[
         Annotated[int, Field(ge=1, le=_PROCESSES_MAX)] | Literal["auto"], BeforeValidator(_auto_or_count)
     ] = Field(1, description="Worker processes the endpoints are shared out over; auto: more than 1 where it pays.")

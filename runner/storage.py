@@ -5,6 +5,7 @@
     output_folder/KEY.EXT                 a verified result
     output_folder/.KEY.01234567.part      a body on its way; swept by the next run if this one dies
     output_folder/.runner/                ledger.jsonl lists.jsonl runs.jsonl summary.json config.yaml run.log lock
+    output_folder/.runner/shards/3-of-8/  the same of the third shard of eight, and its bodies on their way
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from typing import IO, BinaryIO, NamedTuple
 
 from runner.errors import StorageError
 from runner.records import Outcome, Saving
+from runner.shards import Shard, shard_in
 
 STATE = ".runner"
+SHARDS = "shards"
+"""Where the state of each shard is, in that of its folder."""
+
 REPORT = "report.html"
 """What a report is called, in the output folder."""
 
@@ -61,12 +66,15 @@ NO_STAMP = Stamp(0, 0)
 class OutputFolder:
     """The folder of one run's results. Only ``prepare``, ``sweep``, ``clean``, ``temp`` and ``write`` change it.
 
-    ``mark`` tells the temp files of several processes of one run apart.
+    ``mark`` tells the temp files of several processes of one run apart. ``state`` is where a run keeps all but its
+    results; one of a ``shard`` has its own, with its temp files in it: other shards' runs may begin at any time.
     """
 
-    def __init__(self, path: Path, mark: str | None = None) -> None:
+    def __init__(self, path: Path, mark: str | None = None, *, shard: Shard | None = None) -> None:
         self.path = path
-        self.state = path / STATE
+        self.shard = shard
+        self.state = path / STATE / SHARDS / shard.folder if shard else path / STATE
+        self._temps = self.state if shard else path
         self._mark = mark or new_mark()
         self._within = os.path.join(path, "")
 
@@ -89,10 +97,6 @@ class OutputFolder:
         """Bring the state here as it is now, and tell whether there is any folder: it is here."""
         return self.path.exists()
 
-    def run_elsewhere(self) -> str | None:
-        """Return the name of a run of another machine that is going on in the folder: nobody here can tell."""
-        return None
-
     def check(self) -> None:
         """Raise LockedError if another run has taken the folder meanwhile: not while its lock is held."""
 
@@ -106,7 +110,7 @@ class OutputFolder:
     def prepare(self) -> None:
         """Create the folder and its state folder. Raises StorageError."""
         with refusals(f"the output folder {self.path} can't be made"):
-            for folder in (*reversed(self.path.parents), self.path, self.state):
+            for folder in (*reversed(self.state.parents), self.state):
                 if not folder.exists():
                     folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
@@ -186,7 +190,8 @@ class OutputFolder:
 
     def temps(self) -> Iterator[str]:
         """Yield the temp files of results and of state, relative to the folder. Raises StorageError."""
-        for folder, prefix in ((self.path, ""), (self.state, f"{STATE}/")):
+        for folder in (self.path, *states_of(self.path)):
+            prefix = "" if folder == self.path else f"{folder.relative_to(self.path)}/"
             with refusals(f"{folder} can't be read"), os.scandir(folder) as entries:
                 names = [one.name for one in entries if PART.match(one.name) and one.is_file(follow_symlinks=False)]
             yield from (f"{prefix}{name}" for name in names)
@@ -227,13 +232,18 @@ class OutputFolder:
         return disk.f_bavail * disk.f_frsize
 
     def sweep(self) -> int:
-        """Remove the temp files of dead runs and return how many there were. Only with the lock held."""
-        with refusals(f"the unfinished files in {self.path} can't be removed"):
-            hidden = [entry for entry in os.scandir(self.path) if entry.name[0] == "."]
-            stale = [entry.path for entry in hidden if PART.match(entry.name) and entry.is_file()]
-            for path in stale:
-                os.unlink(path)
-        return len(stale)
+        """Remove the temp files of dead runs and return how many there were. Only with the lock held.
+
+        A shard's run removes its own; one of the whole list, beside which no other can be, those of all.
+        """
+        stale = 0
+        for folder in [self._temps] if self.shard else [self.path, *states_of(self.path)[1:]]:
+            with refusals(f"the unfinished files in {folder} can't be removed"):
+                hidden = [entry for entry in os.scandir(folder) if entry.name[0] == "."]
+                for path in [entry.path for entry in hidden if PART.match(entry.name) and entry.is_file()]:
+                    os.unlink(path)
+                    stale += 1
+        return stale
 
     def clean(self, key: str, mark: int) -> None:
         """Remove the temp files that ``temp`` made of the same. Raises StorageError."""
@@ -244,7 +254,7 @@ class OutputFolder:
 
     def _removed(self, name: str) -> bool:
         try:
-            os.unlink(os.path.join(self.path, name))
+            os.unlink(os.path.join(self._temps, name))
         except FileNotFoundError:
             return False
         return True
@@ -254,7 +264,7 @@ class OutputFolder:
 
         Raises StorageError.
         """
-        return Temp(str(self.path), self._temp_name(key, mark, number))
+        return Temp(str(self._temps), self._temp_name(key, mark, number), str(self.path))
 
     def scratch(self) -> Scratch:
         """Open room for bytes that nobody names; nothing is left of them, whatever dies. Raises StorageError."""
@@ -284,6 +294,20 @@ class OutputFolder:
             write_whole(self.state / name, [text] if isinstance(text, str) else text, mode=mode)
 
 
+def states_of(path: Path) -> list[Path]:
+    """Return where runs kept their state in an output folder: that of the whole list, then of each shard there was.
+
+    By count and number; the first is named whether it is there or not. What else lies there is nobody's. Raises
+    StorageError if nobody can say.
+    """
+    state = path / STATE
+    within = state / SHARDS
+    found: list[Shard] = []
+    with refusals(f"{within} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
+        found = [shard for one in os.scandir(within) if (shard := shard_in(one.name)) and one.is_dir()]
+    return [state, *(within / one.folder for one in sorted(found, key=lambda one: (one.count, one.number)))]
+
+
 class Scratch:
     """An unnamed file for what is only needed for a moment."""
 
@@ -310,10 +334,13 @@ class Scratch:
 
 
 class Temp:
-    """A result on its way, opened at once; it is either dropped, or settled and then waits as a ``Part``."""
+    """A result on its way, opened at once; it is either dropped, or settled and then waits as a ``Part``.
 
-    def __init__(self, folder: str, name: str) -> None:
-        self._folder = folder
+    ``target`` is the folder where it will have its name, on the same disk.
+    """
+
+    def __init__(self, folder: str, name: str, target: str | None = None) -> None:
+        self._folder = folder if target is None else target
         self.path = os.path.join(folder, name)
         self._size_bytes = 0
         with refusals(self._refused):

@@ -15,11 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 from runner.batch import CONFIG, SUMMARY
 from runner.config import Config, load_config
 from runner.errors import UsageError
-from runner.ledger import LEDGER
+from runner.ledger import LEDGER, Ledgers, ledgers_of
+from runner.lists import lists_in
 from runner.records import Summary
 from runner.remote import Far, FarFolder, is_remote, problem_of, url_at
 from runner.settings import RunConfig
-from runner.storage import STATE, OutputFolder, refusals
+from runner.storage import STATE, OutputFolder, refusals, states_of
 
 
 def here(folder: str) -> Path:
@@ -43,30 +44,52 @@ def here(folder: str) -> Path:
 
 
 def config_in(path: Path) -> Config:
-    """Return the config of the last run in a folder. Raises UsageError if there was none, StorageError."""
-    file, url = path / STATE / CONFIG, url_at(path)
+    """Return the config of the last run in a folder. Raises UsageError if there was none, StorageError.
+
+    Of a shard's run it has the shard; the list is that of all of them.
+    """
+    file, url = state_of_last(path) / CONFIG, url_at(path)
     if not _is_there(file):
         raise UsageError(f"{url or path} is no output folder of a run: it has no {STATE}/{CONFIG}")
     found = load_config(file, {"output_folder": url or str(path)}, environ=_Unset(os.environ), check=_anything)
     return replace(found, output_folder=path) if url else found
 
 
-def expect_ledger(path: Path) -> Path:
-    """Return where a folder's ledger is, or will be. Raises UsageError if no run was ever in it, StorageError."""
-    state = path / STATE
-    if not any(_is_there(state / name) for name in (LEDGER, CONFIG)):
+def state_of_last(path: Path) -> Path:
+    """Return the state folder of the run that began last, of the whole list or a shard. Raises StorageError."""
+    states = states_of(path)
+    if not states[1:]:
+        return states[0]
+    return max((one for one in states if _is_there(one / CONFIG)), key=_noted, default=states[0])
+
+
+def _noted(state: Path) -> tuple[str, float]:
+    """Return what tells whether the last run with a state began after another: its name, or the config's time."""
+    last = lists_in(state)[-1:]
+    with refusals(f"{state / CONFIG} can't be read"):
+        return last[0].run if last else "", os.stat(state / CONFIG).st_mtime
+
+
+def expect_ledger(path: Path) -> Ledgers:
+    """Return a folder's ledgers. Raises UsageError if no run was ever in it, StorageError."""
+    if not any(_is_there(state / name) for state in states_of(path) for name in (LEDGER, CONFIG)):
         raise UsageError(f"{url_at(path) or path} is no output folder of a run: it has no {STATE}/{LEDGER}")
-    return state / LEDGER
+    return ledgers_of(path)
 
 
-def last_summary(path: Path) -> Mapping[str, Any]:
-    """Return what the last run that ended in a folder said; {} if there is none. Raises StorageError."""
-    return _document(path / STATE / SUMMARY)
+def last_summary(state: Path) -> Mapping[str, Any]:
+    """Return what the last run that ended with this state said; {} if there is none. Raises StorageError."""
+    return _document(state / SUMMARY)
 
 
 def summary_in(path: Path) -> Summary:
     """Return the summary of the last run that ended in a folder. Raises UsageError if there is none, StorageError."""
-    file = path / STATE / SUMMARY
+    return summary_of(path, path / STATE)
+
+
+def summary_of(path: Path, state: Path) -> Summary:
+    """Return that of the last run that ended with this state. Raises UsageError if there is none, StorageError."""
+    file = state / SUMMARY
     if not _is_there(file):
         shown = url_at(path) or path
         raise UsageError(f"{shown} has no {STATE}/{SUMMARY}: no run has ended in it; see runner status {shown}")

@@ -42,7 +42,8 @@ class Trace:
     """What one run left. ``endpoints`` are name, URL and slots; ``ended`` is what its summary counted, None for none.
 
     ``stopping_at`` is when it was asked to begin nothing new, "" if it never was. ``command`` is what was typed,
-    without secrets; None where nobody typed anything.
+    without secrets; None where nobody typed anything. Runs of ``shards`` (so many) that are told of as one go by the
+    name of the latest; the first began at ``began_at``.
     """
 
     run: str
@@ -55,6 +56,8 @@ class Trace:
     stopping_at: str = ""
     ended: Mapping[str, Any] | None = None
     ended_at: str = ""
+    began_at: str = ""
+    shards: int = 0
 
 
 class Trail:

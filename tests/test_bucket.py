@@ -21,6 +21,7 @@ import yaml
 from s3 import KEYS, client
 from s3proxy import S3Proxy
 from server import Answer, ScriptedServer, splat_ply
+from simulated import SERVERS, ImageHost
 
 from runner import run
 from runner.cli import main
@@ -35,6 +36,7 @@ from runner.remote.lines import add_missing
 from runner.remote.mirror import Mirror
 from runner.remote.state import fetch_all
 from runner.settings import Upload
+from runner.stop import Stop
 
 QUICK = {"attempts": 2, "backoff_s": 0.01, "backoff_max_s": 0.02}
 PLY = splat_ply()
@@ -138,7 +140,8 @@ def test_a_machine_that_knows_nothing_goes_on_from_the_bucket_alone(night: Night
     summary = night.run("abcde")
     assert (summary.skipped, summary.saved) == (4, 1)
     assert len(server.received) == 5
-    assert [one["key"] for one in night.ledger()] == [*"abcd", "e"]
+    keys = [one["key"] for one in night.ledger()]
+    assert (sorted(keys), keys[-1]) == ([*"abcde"], "e")
     night.machine("one")
     assert night.run("abcde").skipped == 5
 
@@ -158,7 +161,7 @@ def test_an_upload_in_parts_of_which_one_fails_is_nobodys_fault(
     server.usual = Answer(body=splat_ply(200_000))
     s3.fail("part", "InternalError")
     s3.fail("complete", "reset")
-    summary = night.run("a")
+    summary = night.run("a", upload=QUICK | {"part_bytes": 5 * 1024 * 1024})
     assert (summary.saved, s3.counts["part"]) == (1, 4)
     (line,) = night.ledger()
     assert [one["error"] for one in line["attempts"]] == [None]
@@ -300,6 +303,48 @@ def test_a_bucket_that_refuses_the_ledger_is_said_and_loses_nothing(
     assert len(server.received) == 2
 
 
+def test_a_second_signal_leaves_what_is_on_its_way_held(night: Night, server: ScriptedServer, s3: S3Proxy) -> None:
+    s3.fail("put", "stall", times=9, named=".ply")
+    stop = Stop()
+    config = night.config("ab")
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, config, stop=stop)
+        _until(lambda: night.held() == [*"ab"])
+        stop.leave("SIGINT")
+        summary = running.result()
+    assert (summary.saved, summary.failed, summary.pending, summary.exit_code) == (0, 0, 2, 130)
+    s3.heal()
+    assert night.run("ab").success
+    assert [server.asked(name) for name in "ab"] == [1, 1]
+
+
+def test_a_folder_of_this_machine_can_be_named_by_its_url(night: Night, here: Path, server: ScriptedServer) -> None:
+    url = (here / "far").as_uri()
+    assert night.run("ab", output_folder=url).success
+    night.machine("two")
+    assert night.run("abc", output_folder=url).skipped == 2
+    assert {one.name for one in (here / "far").iterdir()} == {"a.ply", "b.ply", "c.ply", ".runner"}
+
+
+def test_a_batch_of_which_one_result_is_refused_is_sent_by_the_next_run(
+    night: Night, s3: S3Proxy, here: Path
+) -> None:
+    with SERVERS["404-batch"]() as pod, ImageHost() as host:
+        names = ["chair", "lamp", "teapot"]
+        (here / "urls.txt").write_text("".join(f"{host.image(name)}\n" for name in names))
+        protocol = {"preset": "404-batch", "size": 3, "poll": {"every_s": 0.02}}
+        told = {"endpoints": [pod.url], "prompts": "urls.txt", "protocol": protocol}
+        s3.fail("put", "AccessDenied", named="lamp.js")
+        summary = night.run("", **told)
+        assert (summary.saved, summary.pending, summary.exit_code) == (0, 3, 1)
+        assert night.held() == names
+        assert night.run("", **told).saved == 3
+        assert dict(pod.generations) == dict.fromkeys(names, 1)
+        assert {name: body for name, body in night.there().items() if name.endswith(".js")} == {
+            f"{name}.js": pod.artefact(name, 42) for name in names
+        }
+
+
 # Resume
 
 
@@ -429,7 +474,6 @@ def test_a_lock_that_nobody_renews_is_taken_over_and_its_holder_hears_of_it(nigh
     assert [name for name in night.there() if "lock" in name] == [".runner/lock"]
 
 
-
 def test_a_run_whose_lock_was_taken_ends(
     night: Night, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +494,27 @@ def test_a_run_whose_lock_was_taken_ends(
     summary = night.run("ab")
     assert summary.error == f"{night.url} was taken over by another run; this one has ended"
     assert summary.exit_code == 1
+
+
+def test_shards_share_the_folder_and_the_whole_list_waits_for_them(
+    night: Night, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night.put(".runner/shards/1-of-2/lock", _holder())
+    for shard in (None, "1/2", "1/3"):
+        with pytest.raises(LockedError, match="pid 7 on far-away"):
+            night.run("abcdef", shard=shard)
+    assert [name for name in night.there() if name.endswith("lock")] == [".runner/shards/1-of-2/lock"]
+    second = night.run("abcdef", shard="2/2")
+    night.remove(".runner/shards/1-of-2/lock")
+    night.machine("two")
+    first = night.run("abcdef", shard="1/2")
+    assert (first.success, second.success, first.saved + second.saved) == (True, True, 6)
+    assert ".runner/shards/2-of-2/ledger.jsonl" in night.there()
+    night.machine("three")
+    assert night.run("abcdef").skipped == 6
+    assert len(server.received) == 6
+    assert main(["status", night.url]) == 0
+    assert f"{night.url}: 6 total, 6 saved" in capsys.readouterr().out
 
 
 # Commands

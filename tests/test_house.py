@@ -12,9 +12,9 @@ from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "runner"
 ORDER = (
-    "version extras errors headers records clock deadline stop redact sections yamlfile formats protocols settings "
-    "mistakes prompts lanes retry client health recognition storage ledger remote resume limits schedule engine "
-    "report access watching config progress worker journal metrics notice lists trail batch traces "
+    "version extras errors shards headers records clock deadline stop redact sections yamlfile formats protocols "
+    "settings mistakes prompts lanes retry client health recognition storage ledger remote resume limits schedule "
+    "engine report access watching config progress worker journal metrics notice lists trail batch traces "
     "belongings verification pruning status chronicle pictures page reporting onlookers runs monitor generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from runner.chronicle.records import ENDS
+from runner.ledger import Ledgers
 from runner.report.causes import REST, cause_of
-from runner.storage import refusals
 
 ERRORS_TOLD_APART = 5000
 """With more, errors that differ only in numbers and names are one; if these are as many again, the rest is one."""
@@ -29,7 +27,6 @@ _CUT = (_INTERRUPTED, _DROPPED)
 _CUT_SHORT = "abandoned"
 """What ``worker`` says of an attempt that was cut."""
 
-_BLOCK = 1024 * 1024
 _LONGEST_S = 1e8
 _LARGEST = 2**60
 _BEAT_EVERY = 1000
@@ -91,8 +88,12 @@ class Words:
 
 @dataclass(slots=True)
 class Told:
-    """What a ledger tells. ``runs``, ``endpoints``, ``keys`` and ``errors`` give what columns refer to its number."""
+    """What a ledger tells. ``runs``, ``endpoints``, ``keys`` and ``errors`` give what columns refer to its number.
 
+    ``names`` are other names that runs go by.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
     endpoints: dict[str, int] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
@@ -106,6 +107,11 @@ class Told:
     words: Words = field(default_factory=Words)
     unreadable: int = 0
 
+    def run_of(self, said: Mapping[str, Any]) -> str:
+        """Return the name of the run that a line is of."""
+        name = str(said["run"])
+        return self.names.get(name, name)
+
     def error(self, text: str, key: str) -> int:
         """Return the number of an error's text."""
         if text not in self.errors and len(self.errors) > ERRORS_TOLD_APART:
@@ -115,16 +121,22 @@ class Told:
         return self.errors.setdefault(text, len(self.errors))
 
 
-def read(path: Path, endpoints: Iterable[str] = (), *, beat: Callable[[], None] | None = None) -> Told:
-    """Read a ledger, if there is one; what nobody can read is counted. Raises StorageError.
+def read(
+    ledgers: Ledgers,
+    endpoints: Iterable[str] = (),
+    *,
+    names: Mapping[str, str] | None = None,
+    beat: Callable[[], None] | None = None,
+) -> Told:
+    """Read all ledgers of a folder; what nobody can read is counted. Raises StorageError.
 
-    ``endpoints`` get the first numbers, in their order; others as they come. ``beat`` is called now and then, and may
-    raise to end the reading.
+    ``endpoints`` get the first numbers, in their order; others as they come. ``names`` are other names of runs, such
+    as that of the round of a shard's. ``beat`` is called now and then, and may raise to end the reading.
     """
-    told = Told()
+    told = Told(names=names or {})
     for name in endpoints:
         _number(told.endpoints, name)
-    for count, (place, line) in enumerate(_lines(path)):
+    for count, (place, line) in enumerate(ledgers.lines()):
         if beat and count % _BEAT_EVERY == 0:
             beat()
         try:
@@ -143,14 +155,6 @@ def seconds_of(at: str) -> float:
     return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb", _BLOCK) as file:
-        place = 0
-        for line in file:
-            yield place, line
-            place += len(line)
-
-
 def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
     """Take note of a line. What can't be read of it is found out before anything is noted."""
     if said["outcome"] == "submitted":
@@ -162,7 +166,7 @@ def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
     size = sum(_whole(one, _LARGEST) for one in sizes)
     attempts = [*_attempts(said, kind)]
     total = _sums_of(told, said)
-    run = told.runs[str(said["run"])]
+    run = told.runs[told.run_of(said)]
     number = _number(told.keys, key)
     if number == len(told.words.kind):
         _new_word(told.words, run)
@@ -181,7 +185,7 @@ def _add(told: Told, place: int, said: Mapping[str, Any]) -> None:
 
 
 def _sums_of(told: Told, said: Mapping[str, Any]) -> Sums:
-    run = _number(told.runs, str(said["run"]))
+    run = _number(told.runs, told.run_of(said))
     if run == len(told.sums):
         told.sums.append(Sums())
     return told.sums[run]

@@ -12,7 +12,7 @@ from typing import Any
 from runner.chronicle.reading import FAILED, NO_PLACE, NOTHING, SAVED, Told
 from runner.chronicle.records import CHANGES, NONE, STATES, Changes, Rows
 from runner.errors import StorageError
-from runner.ledger import lines_at
+from runner.ledger import Ledgers, lines_at
 from runner.prompts import Prompts, shown
 from runner.records import URL
 from runner.redact import public_url
@@ -61,13 +61,15 @@ def places_in(told: Told) -> Iterator[Place]:
                 yield Place(key, state)
 
 
-def rows_of(path: Path, told: Told, places: Iterable[Place], runs: Mapping[int, int], shown_run: int | None) -> Rows:
+def rows_of(
+    ledgers: Ledgers, told: Told, places: Iterable[Place], runs: Mapping[int, int], shown_run: int | None
+) -> Rows:
     """Return a row for each place. ``runs`` gives the place of a run by its number in ``told``.
 
     ``shown_run`` is the number of the run whose changes are told of. Raises StorageError.
     """
     rows = Rows()
-    wanted: list[tuple[int, int]] = []
+    wanted: dict[int, int] = {}
     for row, place in enumerate(places):
         number = told.keys.get(place.key)
         at = NO_PLACE if number is None else _line_of(told, number, place.state)
@@ -75,11 +77,10 @@ def rows_of(path: Path, told: Told, places: Iterable[Place], runs: Mapping[int, 
         if place.state == _PENDING and number is not None and told.words.saved_at[number] != NO_PLACE:
             rows.missing[row] = 1
         if at != NO_PLACE:
-            wanted.append((at, row))
-    wanted.sort()
-    for (_, row), (_, line) in zip(wanted, lines_at(path, (at for at, _ in wanted)), strict=False):
+            wanted[at] = row
+    for at, line in lines_at(ledgers, sorted(wanted)):
         with suppress(ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
-            _fill(rows, row, json.loads(line), told, runs)
+            _fill(rows, wanted[at], json.loads(line), told, runs)
     return rows
 
 
@@ -157,7 +158,7 @@ def _fill(rows: Rows, row: int, said: Mapping[str, Any], told: Told, runs: Mappi
     if str(said["key"]) != rows.keys[row]:
         return
     attempts = said["attempts"]
-    rows.run[row] = runs.get(told.runs[str(said["run"])], NONE)
+    rows.run[row] = runs.get(told.runs[told.run_of(said)], NONE)
     rows.endpoint[row] = min(told.endpoints[str(said["endpoint"])], NONE)
     rows.attempts[row] = min(len(attempts), NONE)
     prompt = str(said["prompt"])

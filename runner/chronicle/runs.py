@@ -25,7 +25,7 @@ class Known:
     """A run by its number in ``Told``, with all that is known of it; times are seconds since 1970.
 
     ``slots`` are of its endpoints, by their numbers; ``gone``: who was out, from when until when (None: to the end),
-    and why.
+    and why. ``shards``: so many shards that is of which this are all runs; 0: it was of the whole list.
     """
 
     number: int
@@ -43,6 +43,7 @@ class Known:
     slots: dict[int, int] = field(default_factory=dict)
     gone: list[tuple[int, float, float | None, str]] = field(default_factory=list)
     stopping_s: float | None = None
+    shards: int = 0
 
     @property
     def had_work(self) -> bool:
@@ -88,13 +89,14 @@ def _known(
 ) -> Known:
     number = told.runs[name]
     sums = told.sums[number]
-    began_at = name.rpartition("-")[0]
+    began_at = (trace and trace.began_at) or name.rpartition("-")[0]
     began_s = seconds_of(began_at)
     said = summary or (trace.ended if trace and trace.ended else {})
     ended, why = _end(trace, latest, said)
     found = Known(number, name, began_at, began_s, 0.0, ended, why, sums)
     slots = {one.name: one.slots for one in endpoints} if latest else {}
     if trace:
+        found.shards = trace.shards
         if trace.stopping_at:
             found.stopping_s = seconds_of(trace.stopping_at) - began_s
         found.command = trace.command

@@ -22,14 +22,14 @@ from runner.chronicle.turns import runs_of
 from runner.clock import utc_now
 from runner.errors import StorageError, UsageError
 from runner.lanes import lane_of
-from runner.progress import read_progress
+from runner.progress import progress_in
 from runner.redact import public_url
 from runner.remote import url_at
 from runner.report import Cause, causes_of
-from runner.status import Status, last_run, status_of
+from runner.status import Status, last_run, rounds_in, status_of, told_runs
 from runner.storage import STATE
 from runner.traces import expect_ledger, last_summary
-from runner.trail import Trace, traces_in
+from runner.trail import Trace
 
 RUNS_MOST = 200
 """So many runs are told of, the latest that had anything to do."""
@@ -46,23 +46,23 @@ def chronicle_of(path: Path, *, beat: Callable[[], None] | None = None) -> Chron
     Where the list can't be read any more, the ledger alone is told of, and a note says so. ``beat`` is called now and
     then, and may raise to end it. Raises UsageError (no run was ever here), StorageError.
     """
-    ledger, state = expect_ledger(path), path / STATE
+    ledgers = expect_ledger(path)
     notes: list[str] = []
     found = _status(path, notes)
-    traces = traces_in(state)
-    told = read(ledger, _in_order(found, traces), beat=beat)
+    traces, names = told_runs(path)
+    told = read(ledgers, _in_order(found, traces), names=names, beat=beat)
     known = _runs(path, told, found, traces)
     _until_trial(told, known)
     shown = next((one for one in reversed(known) if one.had_work), known[-1] if known else None)
     numbers = {one.number: place for place, one in enumerate(known)}
-    rows = rows_of(ledger, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
+    rows = rows_of(ledgers, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
     if found is None:
         believe_files(rows, path)
     row_of = {told.keys[key]: row for row, key in enumerate(rows.keys) if key in told.keys}
     keep = _kept(told, known)
     laid = laid_out(told, _spans(told, known, found), keep, row_of)
     total = found.total if found else len(told.keys)
-    notes += _notes(told, total, rows, laid, known)
+    notes += [*_of_shards(path, shown), *_notes(told, total, rows, laid, known)]
     earlier = known[: numbers[shown.number]] if shown else []
     before = next((one for one in reversed(earlier) if one.had_work), None)
     return Chronicle(
@@ -99,17 +99,20 @@ def _status(path: Path, notes: list[str]) -> Status | None:
 
 
 def _in_order(found: Status | None, traces: Sequence[Trace]) -> Iterator[str]:
-    """Yield the endpoints by their names: as the config has them, then those of earlier runs."""
-    if found:
+    """Yield the endpoints by their names: as the config has them, then those of earlier runs.
+
+    A config of a shard may have other endpoints than those of the others.
+    """
+    if found and not found.shards:
         yield from (one.name for one in found.config.endpoints)
     yield from (name for trace in reversed(traces) for name, _, _ in trace.endpoints)
 
 
 def _runs(path: Path, told: Told, found: Status | None, traces: Sequence[Trace]) -> list[Known]:
     """Return the runs that are told of."""
-    latest = found.last_run if found else last_run(path, read_progress(path / STATE))
+    latest = found.last_run if found else last_run(path, progress_in(path))
     endpoints = found.config.endpoints if found else ()
-    return [*known_runs(told, traces, latest, last_summary(path), endpoints)][-RUNS_MOST:]
+    return [*known_runs(told, traces, latest, last_summary(path / STATE), endpoints)][-RUNS_MOST:]
 
 
 def _places(found: Status | None, told: Told) -> Iterator[Place]:
@@ -125,7 +128,7 @@ def _spans(told: Told, runs: Sequence[Known], found: Status | None) -> dict[int,
             one.seconds,
             one.slots,
             _known_gaps(told, one),
-            partial(_ending, one, left if one is runs[-1] else None),
+            partial(_ending, one, left if one is runs[-1] and not one.shards else None),
         )
         for one in runs
     }
@@ -190,6 +193,15 @@ def _kept(told: Told, runs: Sequence[Known]) -> dict[int, float]:
             break
         left -= min(left, one.sums.attempts)
     return keep
+
+
+def _of_shards(path: Path, shown: Known | None) -> Iterator[str]:
+    """Yield what a reader has to know of a run that is several shards'."""
+    if shown and shown.shards:
+        for one in rounds_in(path):
+            if one.name == shown.name:
+                yield f"the run is that of {len(one.parts)} of {one.count} shards, told of as one"
+                yield from one.wrong()
 
 
 def _notes(told: Told, total: int, rows: Rows, laid: Laid, known: Sequence[Known]) -> Iterator[str]:

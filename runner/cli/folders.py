@@ -17,13 +17,13 @@ from runner.cli import standing, targets
 from runner.cli.output import counting
 from runner.errors import UsageError
 from runner.extras import missing
-from runner.progress import read_progress
+from runner.progress import progress_in
 from runner.records import Summary
 from runner.report import plain
 from runner.reporting import THUMBNAILS, write_report
-from runner.status import Status, last_run, status_of
-from runner.storage import STATE, refusals
-from runner.traces import here, summary_in
+from runner.status import Status, last_run, latest_summary, status_of
+from runner.storage import refusals
+from runner.traces import here
 from runner.verification import Flaw
 from runner.verification import verify as verify_all
 
@@ -53,7 +53,7 @@ def report(arguments: Namespace) -> int:
     with _told_to(arguments.output, path):
         told = chronicle_of(path)
         if arguments.format == "json":
-            last = last_run(path, read_progress(path / STATE))
+            last = last_run(path, progress_in(path))
             _print_object(standing.report_fields(told, _summary(path), last))
         else:
             for line in text_lines(told) if arguments.format == "text" else markdown_lines(told):
@@ -79,7 +79,7 @@ def _told_to(file: str | None, folder: Path) -> Iterator[None]:
 def _summary(path: Path) -> Summary | None:
     """Return the summary of the last run that ended, if one did and can be read."""
     with suppress(UsageError):
-        return summary_in(path)
+        return latest_summary(path)
     return None
 
 

@@ -14,6 +14,7 @@ def overrides(arguments: Namespace) -> dict[str, Any]:
         "prompts": arguments.prompts_file,
         "endpoints": arguments.endpoint,
         "seed": arguments.seed,
+        "shard": arguments.shard,
         "output_folder": arguments.output_folder,
         "retry": {"attempts": arguments.attempts} if arguments.attempts is not None else None,
         "max_failures": arguments.max_failures,

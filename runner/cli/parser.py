@@ -62,7 +62,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run"), "directory")
+    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run, or its URL"), "directory")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -237,6 +237,12 @@ def _add_overrides(parser: argparse.ArgumentParser, *, required: bool = False) -
         "--output-folder", metavar="DIR", help="where the results go (default: results)"
     )
     _completes(output_folder, "directory")
+    group.add_argument(
+        "--shard",
+        metavar="N/M",
+        help="do a share of the list only, by its keys, such as 3/8; auto/8, or auto, in an array of jobs of Slurm, "
+        "Kubernetes or AWS Batch (default: all of it)",
+    )
     group.add_argument("--attempts", type=int, metavar="N", help="requests per prompt at the most (default: 3)")
     group.add_argument(
         "--max-failures", type=int, metavar="N", help="stop early after N failed prompts (default: never)"

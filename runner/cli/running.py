@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import compress
 from types import FrameType
 from typing import Any
 
@@ -125,9 +126,12 @@ def _print_plans(chosen: config.Config, *, as_json: bool = False, overwrite: boo
 
 def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool = False) -> None:
     prompts = batch.read_all(chosen)
-    folder = folder_of(chosen.output_folder, chosen.far)
+    members = batch.members_of(chosen, prompts)
+    folder = folder_of(chosen.output_folder, chosen.far, shard=chosen.shard)
     folder.look()
-    found = batch.standing_of(chosen, prompts, batch.history_of(chosen), overwrite=overwrite, folder=folder)
+    history = batch.history_of(chosen)
+    found = batch.standing_of(chosen, prompts, history, members=members, overwrite=overwrite, folder=folder)
+    shown = prompts if members is None else [*compress(prompts, members)]
     endpoints = chosen.endpoints
     states = dict.fromkeys(found.done, "saved")
     states |= {index: "conflict" for some in found.conflicts.values() for index in some}
@@ -137,12 +141,13 @@ def _print_plan(chosen: config.Config, *, as_json: bool = False, overwrite: bool
         return [prompt.index, prompt.key, endpoints[lane_of(prompt.index, len(endpoints))].name, state]
 
     if as_json:
-        for prompt in prompts:
+        for prompt in shown:
             print(json.dumps(dict(zip(("index", "key", "endpoint", "state"), row(prompt), strict=True))))
         return
-    print(report.table(["index", "key", "endpoint", "state"], [row(prompt) for prompt in prompts]))
+    print(report.table(["index", "key", "endpoint", "state"], [row(prompt) for prompt in shown]))
     shares = [sum(1 for one in found.pending if lane_of(one, len(endpoints)) == lane.index) for lane in endpoints]
-    print(f"\n{len(prompts)} prompts: {len(found.done)} saved, {len(found.pending)} pending", end="")
+    of = f"shard {chosen.shard.number} of {chosen.shard.count}: " if chosen.shard else ""
+    print(f"\n{of}{len(shown)} prompts: {len(found.done)} saved, {len(found.pending)} pending", end="")
     print(f", {sum(map(len, found.conflicts.values()))} in conflict" if found.conflicts else "")
     for endpoint, share in zip(endpoints, shares, strict=True):
         print(f"  {endpoint.name}: {share} to do")

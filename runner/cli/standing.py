@@ -15,7 +15,7 @@ from runner.clock import utc_age_s
 from runner.pruning import Pruned, Stray
 from runner.records import Summary
 from runner.report import Cause, and_more, cause_text, in_words, plain, table, why
-from runner.status import LastRun, Status
+from runner.status import LastRun, OfShard, Status
 from runner.verification import Verified
 
 _SHOWN = 20
@@ -40,6 +40,7 @@ def status_fields(folder: str, found: Status) -> Iterator[tuple[str, Any]]:
     yield "endpoints", [asdict(share) | {"last_saved_at": share.last_saved_at or None} for share in found.shares]
     yield "causes", [_cause_fields(cause) for cause in found.causes]
     yield "last_run", _last_run_fields(found.last_run)
+    yield "shards", (_shard_fields(one) for one in found.shards)
     saved_at = found.last_result_at
     yield "last_result", {"at": saved_at, "age_s": round(utc_age_s(saved_at))} if saved_at else None
     yield "running", {**found.progress, **_pace(found.progress)} if found.progress else None
@@ -47,6 +48,11 @@ def status_fields(folder: str, found: Status) -> Iterator[tuple[str, Any]]:
     yield "unreadable_lines", found.unreadable_lines
     yield "failures", ({"key": key, "prompt": prompt, "error": error} for key, prompt, error in found.failures())
     yield "unknown_files", found.unknown
+
+
+def _shard_fields(one: OfShard) -> dict[str, Any]:
+    counts = {name: getattr(one, name) for name in ("total", "saved", "failed", "missing")}
+    return {"shard": str(one.shard)} | counts | {"last_run": _last_run_fields(one.last_run)}
 
 
 def _last_run_fields(last: LastRun | None) -> dict[str, Any] | None:
@@ -77,6 +83,9 @@ def status_lines(folder: str, found: Status) -> Iterator[str]:
     """Yield what ``status`` says, for a person to read in five seconds."""
     yield f"{plain(folder)}: " + ", ".join(f"{count} {name}" for name, count in _counts(found).items())
     yield from _run_lines(found)
+    if found.shards:
+        yield ""
+        yield _shard_table(found.shards)
     if found.shares:
         yield ""
         yield _share_table(found)
@@ -107,7 +116,7 @@ def _run_lines(found: Status) -> Iterator[str]:
 def _last_run_text(last: LastRun) -> str:
     began = f"last run began {_ago(last.began_at)}"
     if last.ended == "killed":
-        return f"{began} and left no summary (killed?)"
+        return f"{began}: {plain(last.error)}" if last.error else f"{began} and left no summary (killed?)"
     took = f" after {in_words(last.seconds)}" if last.seconds is not None else ""
     if last.ended == "done":
         return f"{began}, done{took}"
@@ -120,7 +129,9 @@ def _progress_line(progress: Mapping[str, Any]) -> str:
     pace = _pace(progress)
     eta = "unknown" if pace["eta_s"] is None else in_words(pace["eta_s"])
     rate = "" if pace["a_minute"] is None else f"; {pace['a_minute']}/min"
-    return f"a run is going on (pid {plain(str(progress.get('pid')))}): {counts}{rate}, ETA {eta}"
+    runs = progress.get("runs")
+    who = f"{runs} shards are at work" if runs else f"a run is going on (pid {plain(str(progress.get('pid')))})"
+    return f"{who}: {counts}{rate}, ETA {eta}"
 
 
 def _share_table(found: Status) -> str:
@@ -138,6 +149,24 @@ def _share_table(found: Status) -> str:
     ]
     text = table(["endpoint", "saved", "failed", "MB", "median s", "last saved"], rows)
     return "\n".join([text, *and_more(len(found.shares) - _SHOWN, "endpoints (--json lists all)")])
+
+
+def _shard_table(shards: Sequence[OfShard]) -> str:
+    """Return a line for each shard: of many those that are not done first."""
+    order = shards if len(shards) <= _SHOWN else sorted(shards, key=lambda one: one.saved == one.total)
+    shown = sorted(order[:_SHOWN], key=lambda one: one.shard.number)
+    rows = [[str(one.shard), one.saved, one.failed, one.missing, _shard_text(one)] for one in shown]
+    text = table(["shard", "saved", "failed", "missing", "its last run"], rows)
+    return "\n".join([text, *and_more(len(shards) - _SHOWN, "shards (--json lists all)")])
+
+
+def _shard_text(one: OfShard) -> str:
+    last = one.last_run
+    if last is None:
+        return "-"
+    if last.ended is None:
+        return f"goes on, begun {_ago(last.began_at)}"
+    return _last_run_text(last).removeprefix("last run ")
 
 
 def _named(title: str, names: Iterable[str], count: int, rest: str) -> str:

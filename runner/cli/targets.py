@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import StorageError, UsageError
-from runner.lists import lists_in
+from runner.lists import lists_of
 from runner.prompts import local_image
 from runner.status import Status, status_of
 from runner.storage import REPORT, STATE, write_whole
@@ -90,7 +90,7 @@ def _objection(path: str, folder: Path, found: Status | None) -> str | None:
     target, state = os.path.realpath(path), folder / STATE
     if any(_is_one(str(place), str(state)) or place.name == STATE for place in (Path(target), *Path(target).parents)):
         return f"{STATE} is the runner's own"
-    if any(_is_one(target, one.config) for one in lists_in(state) if one.config):
+    if any(_is_one(target, one.config) for one in lists_of(folder) if one.config):
         return "this is a config"
     if found and any(_is_one(target, source) for source in _sources(found, target)):
         return "this is the run's own prompts file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from runner.protocols import problems
 from runner.redact import public_url
 from runner.remote import is_remote, problem_of
 from runner.settings import RunConfig
+from runner.shards import shard_from
 
 
 def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
@@ -21,6 +23,11 @@ def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
     yield from _elsewhere(settings)
     yield from problems(settings.protocol)
     yield from watching.problems(settings, base)
+    if settings.shard:
+        try:
+            shard_from(settings.shard, os.environ)
+        except ValueError as error:
+            yield f"shard: {error}"
     if settings.report and (absent := missing("report")):
         yield f"report: it needs {absent}"
     names: dict[str, int] = {}

@@ -16,6 +16,7 @@ from runner.records import Endpoint
 from runner.redact import Redactor, public_url
 from runner.remote import Far
 from runner.settings import RunConfig, Timeouts
+from runner.shards import Shard
 from runner.yamlfile import Loc, dump, escaped
 
 _WITH_CREDENTIALS = ("request", "upload", "poll", "fetch", "results")
@@ -42,6 +43,8 @@ class Config:
     remote: str | None = None
     """The URL of the output folder, without a slash at its end, if it is none of this machine; then
     ``output_folder`` is where its state is worked on and results wait for their upload."""
+    shard: Shard | None = None
+    """The share of the list that is to be done; None: all of it."""
     parts: tuple[Config, ...] = ()
     """The runs of a config that has ``runs``; its own settings are what they have in common."""
 
@@ -127,6 +130,7 @@ class Config:
         sources = prompts or [
             public_url(source) if "://" in source else os.path.join(self.base, source) for source in self.prompts
         ]
+        document["shard"] = str(self.shard) if self.shard else None
         document["prompts"] = [escaped(source) for source in sources]
         document["metrics"]["textfile"] = escaped(str(self.textfile)) if self.textfile else None
         document["notify"] |= watching.NOBODY

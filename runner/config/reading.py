@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from runner.mistakes import sentence
 from runner.redact import Redactor
 from runner.remote import is_remote, working_folder
 from runner.settings import RunConfig
+from runner.shards import Shard, shard_from
 from runner.yamlfile import Document, merged, read_document
 
 Check = Callable[[RunConfig, Path], Iterable[str]]
@@ -127,6 +129,7 @@ class _Source:
                 if loc[0] != "endpoints" or loc[0] not in self.overrides
             },
             name=self.name,
+            shard=_shard_of(settings),
             here=Path.cwd() if "file" in self.overrides.get("log", {}) else self.base,
         )
 
@@ -147,6 +150,13 @@ def _checked(whole: Mapping[str, Any], source: _Source) -> tuple[Any, list[str]]
     except ValidationError as error:
         return None, [sentence(one, whole) for one in error.errors()]
     return settings, [*source.check(settings, source.base)]
+
+
+def _shard_of(settings: RunConfig) -> Shard | None:
+    """Return the shard of checked settings; None for one that nobody checked, as in a folder that is looked at."""
+    with suppress(ValueError):
+        return shard_from(settings.shard, os.environ) if settings.shard else None
+    return None
 
 
 def _shared_folders(parts: Sequence[Part], configs: Sequence[Config]) -> Iterator[str]:

@@ -15,9 +15,11 @@ from runner.resume import Standing
 from runner.stop import Stop
 
 
-def announce(config: Config, found: Standing, *, total: int, processes: int = 1) -> None:
-    """Say what is to be done, and by whom."""
+def announce(config: Config, found: Standing, *, total: int, of: int = 0, processes: int = 1) -> None:
+    """Say what is to be done, and by whom; ``of`` counts the prompts of all shards."""
     endpoints = config.endpoints
+    if config.shard:
+        log.info("Shard %d of %d: %d of %d prompts", config.shard.number, config.shard.count, total, of)
     log.info("Found %d prompts to process", total)
     if found.done:
         log.info("Skipping %d prompts saved by an earlier run, %d to do", len(found.done), len(found.pending))

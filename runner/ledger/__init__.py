@@ -7,21 +7,17 @@ once a second (a power cut loses at most that second's lines; their prompts are 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import re
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import LockedError
 from runner.ledger.history import FIRST as _FIRST
 from runner.ledger.history import History, Recorded, replay
+from runner.ledger.joined import LEDGER, Ledgers, ledgers_of
 from runner.ledger.lines import (
     End,
     Result,
@@ -33,6 +29,7 @@ from runner.ledger.lines import (
     results_at,
     whole_result,
 )
+from runner.ledger.locks import LOCK, alone, holder, holder_elsewhere, is_alive, locked, locked_for, since_of
 from runner.records import Attempt, Outcome
 from runner.storage import not_for_all, refusals
 
@@ -42,6 +39,7 @@ __all__ = [
     "End",
     "History",
     "Ledger",
+    "Ledgers",
     "Recorded",
     "Result",
     "SavedFile",
@@ -49,10 +47,13 @@ __all__ = [
     "cut_torn_line",
     "ends_at",
     "holder",
+    "holder_elsewhere",
     "is_alive",
     "last_run_named",
+    "ledgers_of",
     "lines_at",
     "locked",
+    "locked_for",
     "recorded_at",
     "replay",
     "results_at",
@@ -60,8 +61,6 @@ __all__ = [
     "whole_result",
 ]
 
-LEDGER = "ledger.jsonl"
-LOCK = "lock"
 _SYNC_EVERY_S = 1.0
 
 
@@ -101,85 +100,6 @@ class Ledger:
             self.sync()
         finally:
             self._file.close()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel gives it back when the process dies, however it dies.
-
-    Raises LockedError, naming the holder, if another living run has it.
-    """
-    with refusals(f"{path} can't be written"):
-        file = open(path, "a+", encoding="utf-8", opener=not_for_all)  # noqa: SIM115 - closed by the with below
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read(200).strip() or "an unnamed process"
-            raise LockedError(
-                f"{path.parent.parent} is held by another run ({holder}); try again when it has ended, "
-                "or use another output folder"
-            ) from error
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}{since_of(os.getpid())}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                file.truncate(0)
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Wait until nobody else is in a block with the same file, however long that takes. Raises StorageError."""
-    with refusals(f"{path} can't be written"):
-        file = open(path, "a", opener=not_for_all)  # noqa: SIM115 - closed by the with below
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def holder(state: Path) -> int | None:
-    """Return the process of this machine that a run is going on in, by what its lock says; None if there is none.
-
-    It does not try the lock: that could turn away a run that begins at this moment. A process that began at another
-    time than the lock says has only got the number of a dead one.
-    """
-    try:
-        found = _HOLDER.fullmatch((state / LOCK).read_text(errors="replace"))
-    except OSError:
-        return None
-    if not found or found["host"] != socket.gethostname():
-        return None
-    pid = int(found["pid"])
-    return pid if is_alive(pid, found["since"] or "") else None
-
-
-def is_alive(pid: int, since: str) -> bool:
-    """Tell whether a process of this machine lives, and is the one that began when ``since_of`` said so."""
-    if since and since != since_of(pid):
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True  # it is somebody else's
-    except (OSError, OverflowError):
-        return False
-    return True
-
-
-_HOLDER = re.compile(r"pid (?P<pid>[0-9]{1,9}) on (?P<host>[^,\n]*)(?P<since>, since tick [0-9]+)?\n")
-
-
-def since_of(pid: int) -> str:
-    """Say when a process began, in clock ticks since the machine did; "" where the system doesn't tell (proc(5))."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return f", since tick {file.read().rpartition(')')[2].split()[19]}"
-    except (OSError, IndexError):
-        return ""
 
 
 def _shown(outcome: Outcome, redact: Callable[[str], str]) -> Outcome:

@@ -7,15 +7,14 @@ import re
 import struct
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from runner.ledger.joined import Ledgers, joined
 from runner.records import Job, ResultFile
-from runner.storage import NO_STAMP, Stamp, refusals
+from runner.storage import NO_STAMP, Stamp
 
-_READ_BYTES = 1024 * 1024
 Unchanged = Callable[[bytes, int, int], bool]
 
 FIRST = ("key", "outcome", "fingerprint", "file", "format", "size_bytes", "mtime_ns", "image")
@@ -62,7 +61,8 @@ class History:
     ``failed`` and ``submitted`` read a line again when it is asked for; the last are jobs whose end is not known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | Ledgers) -> None:
+        ledgers = joined(source)
         self.unreadable = 0
         self._saved_bytes = 0
         self._rows: dict[bytes, int] = {}
@@ -75,9 +75,9 @@ class History:
         self._kind_of: dict[bytes, int] = {}
         self._failed: dict[bytes, int] = {}
         self._submitted: dict[bytes, int] = {}
-        self.saved: Mapping[str, Recorded] = _Lines(path, self._rows, self._offset)
-        self.failed: Mapping[str, Recorded] = _Lines(path, self._failed, int)
-        self.submitted: Mapping[str, Recorded] = _Lines(path, self._submitted, int)
+        self.saved: Mapping[str, Recorded] = _Lines(ledgers, self._rows, self._offset)
+        self.failed: Mapping[str, Recorded] = _Lines(ledgers, self._failed, int)
+        self.submitted: Mapping[str, Recorded] = _Lines(ledgers, self._submitted, int)
 
     @property
     def average_bytes(self) -> int:
@@ -153,9 +153,12 @@ class History:
             return self._names[row] or None
         return f"{key}.{self._formats[self._kinds[row]]}"
 
-    def read(self, lines: Iterable[bytes]) -> None:
-        """Take note of all lines of a ledger; those that are torn or no outcome are counted and passed over."""
-        plain, save, offset = _PLAIN.match, self._save, 0
+    def read(self, lines: Iterable[bytes], offset: int = 0) -> None:
+        """Take note of lines of a ledger; those that are torn or no outcome are counted and passed over.
+
+        ``offset`` is the place of the first.
+        """
+        plain, save = _PLAIN.match, self._save
         for line in lines:
             found = plain(line) if line[-2:] == b"}\n" else None
             if found and ((key := found[1]).isascii() or _is_utf8(key)):
@@ -226,16 +229,14 @@ class _Lines(Mapping[str, Recorded]):
     One that can't be read then, for its rest is torn or the ledger was changed meanwhile, is as if it were not there.
     """
 
-    def __init__(self, path: Path, rows: dict[bytes, int], offset: Callable[[int], int]) -> None:
-        self._path = path
+    def __init__(self, ledgers: Ledgers, rows: dict[bytes, int], offset: Callable[[int], int]) -> None:
+        self._ledgers = ledgers
         self._rows = rows
         self._offset = offset
 
     def __getitem__(self, key: str) -> Recorded:
         row = self._rows[key.encode(errors="surrogatepass")]
-        with refusals(f"{self._path} can't be read"), open(self._path, "rb") as file:
-            file.seek(self._offset(row))
-            found = _recorded(file.readline())
+        found = _recorded(self._ledgers.line(self._offset(row)))
         if found is None or found.key != key:
             raise KeyError(key)
         return found
@@ -250,11 +251,13 @@ class _Lines(Mapping[str, Recorded]):
         return len(self._rows)
 
 
-def replay(path: Path) -> History:
-    """Read a ledger; lines that are torn or no outcome are counted and passed over. No file: no history."""
-    history = History(path)
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb", _READ_BYTES) as lines:
-        history.read(lines)
+def replay(source: Path | Ledgers) -> History:
+    """Read a ledger, or all; lines that are torn or no outcome are counted and passed over. No file: no history."""
+    ledgers = joined(source)
+    history = History(ledgers)
+    for place, lines in ledgers.blocks():
+        with ledgers.reading(place):
+            history.read(lines, place)
     return history
 
 

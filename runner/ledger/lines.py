@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runner.ledger.history import _PLAIN, _READ_BYTES, Recorded, _recorded
+from runner.ledger.history import _PLAIN, Recorded, _recorded
+from runner.ledger.joined import Ledgers, joined
 from runner.storage import refusals
 
 _NUMBER = rb"[0-9.e+-]{1,30}"
@@ -63,21 +64,14 @@ class End(NamedTuple):
         return self.error[1:-1].decode(errors="replace") if b"\\" not in self.error else str(json.loads(self.error))
 
 
-def lines_at(path: Path, places: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+def lines_at(source: Path | Ledgers, places: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that begin at ``places`` (ascending), each with its place; nothing if the ledger is gone."""
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb", _READ_BYTES) as file:
-        at = 0
-        for place in places:
-            if place != at:
-                file.seek(place)
-            line = file.readline()
-            at = place + len(line)
-            yield place, line
+    return joined(source).lines_at(places)
 
 
-def results_at(path: Path, places: Iterable[int]) -> Iterator[Result | None]:
+def results_at(source: Path | Ledgers, places: Iterable[int]) -> Iterator[Result | None]:
     """Yield the results of the lines at ``places``; None for a line that says nothing of the kind any more."""
-    for place, line in lines_at(path, places):
+    for place, line in lines_at(source, places):
         yield _quick_result(place, line) or whole_result(place, line)
 
 
@@ -90,17 +84,17 @@ def whole_result(place: int, line: bytes) -> Result | None:
     return Result(found.key, place, (_first(found), *more))
 
 
-def ends_at(path: Path, places: Iterable[int]) -> Iterator[End]:
+def ends_at(source: Path | Ledgers, places: Iterable[int]) -> Iterator[End]:
     """Yield how the prompts of the lines at ``places`` ended; what can't be read is passed over."""
-    for _, line in lines_at(path, places):
+    for _, line in lines_at(source, places):
         end = _quick_end(line) or _slow_end(line)
         if end is not None:
             yield end
 
 
-def recorded_at(path: Path, places: Iterable[int]) -> Iterator[Recorded]:
+def recorded_at(source: Path | Ledgers, places: Iterable[int]) -> Iterator[Recorded]:
     """Yield all that the lines at ``places`` say; what can't be read is passed over."""
-    for _, line in lines_at(path, places):
+    for _, line in lines_at(source, places):
         if found := _recorded(line):
             yield found
 

@@ -5,7 +5,7 @@ machine its state is worked on. ``folder`` is an output folder there: ``held`` a
 and ``mirror`` bring its ledger and the like here and there, ``lease`` lets one run have it.
 """
 
-from runner.remote.folder import Far, FarFolder, Folder, folder_at, folder_of, url_at
+from runner.remote.folder import Far, FarFolder, Folder, folder_at, folder_of, run_elsewhere, url_at
 from runner.remote.held import Held
 from runner.remote.places import is_remote, problem_of, working_folder
 from runner.remote.store import Entry, RemoteError, Store
@@ -22,6 +22,7 @@ __all__ = [
     "folder_of",
     "is_remote",
     "problem_of",
+    "run_elsewhere",
     "url_at",
     "working_folder",
 ]

@@ -24,7 +24,8 @@ from runner.remote.places import working_folder
 from runner.remote.state import fetch_all
 from runner.remote.store import RemoteError, Store
 from runner.settings import Upload
-from runner.storage import FILE_MODE, OutputFolder, Scratch, Stamp, Temp, refusals, sha256_of, write_whole
+from runner.shards import Shard
+from runner.storage import FILE_MODE, STATE, OutputFolder, Scratch, Stamp, Temp, refusals, sha256_of, write_whole
 
 MARK = ".bucket"
 """The file of a working folder that holds the URL it is worked on for."""
@@ -56,6 +57,7 @@ class FarFolder:
     def __init__(self, near: OutputFolder, far: Far, abandoned: threading.Event | None = None) -> None:
         self.path = near.path
         self.state = near.state
+        self.shard = near.shard
         self.shown = far.url
         self._near = near
         self._far = far
@@ -108,11 +110,14 @@ class FarFolder:
     def check(self) -> None:
         """Raise LockedError if another run has taken the folder meanwhile."""
         if self._lease and self._lease.lost:
+            if self._mirror:
+                self._mirror.stop()  # the state there is the other's
             raise LockedError(f"{self._lease.lost}; this one has ended")
 
     def settle(self, *, hurry: bool = False) -> None:
-        """Send all of the state. Raises RemoteError, if ``hurry`` soon."""
+        """Send all of the state. Raises RemoteError, if ``hurry`` soon; LockedError as ``check``."""
         assert self._mirror
+        self.check()
         timer = threading.Timer(_HURRY_S, self._abandoned.set)
         if hurry:
             timer.start()
@@ -133,10 +138,6 @@ class FarFolder:
         if not found and not was_here:
             shutil.rmtree(self.path, ignore_errors=True)
         return found
-
-    def run_elsewhere(self) -> str | None:
-        """Return the name of a run, of another machine as a rule, that is going on in the folder; None if none is."""
-        return Lease(self._store, self._relative).running()
 
     def publish(self, name: str) -> str:
         """Put a file of the working folder into the bucket; return where it is then."""
@@ -295,10 +296,16 @@ Folder = OutputFolder | FarFolder
 
 
 def folder_of(
-    path: Path, far: Far | None, mark: str | None = None, abandoned: threading.Event | None = None
+    path: Path,
+    far: Far | None,
+    mark: str | None = None,
+    abandoned: threading.Event | None = None,
+    *,
+    shard: Shard | None = None,
 ) -> Folder:
     """Return an output folder: one of this machine, or another. Raises UsageError (see Store)."""
-    return FarFolder(OutputFolder(far.here, mark), far, abandoned) if far else OutputFolder(path, mark)
+    near = OutputFolder(far.here if far else path, mark, shard=shard)
+    return FarFolder(near, far, abandoned) if far else near
 
 
 def folder_at(path: Path) -> Folder:
@@ -308,6 +315,16 @@ def folder_at(path: Path) -> Folder:
     except (OSError, ValueError):
         return OutputFolder(path)
     return FarFolder(OutputFolder(path), Far(url)) if url else OutputFolder(path)
+
+
+def run_elsewhere(state: Path) -> str | None:
+    """Return the name of a run, of another machine as a rule, that is going on with a state; None if none is.
+
+    Of a folder of this machine nobody can tell. Raises RemoteError.
+    """
+    path = next(one.parent for one in (state, *state.parents) if one.name == STATE)
+    url = url_at(path)
+    return Lease(Store(url, Upload()), state.relative_to(path).as_posix()).running() if url else None
 
 
 def url_at(path: Path) -> str | None:

@@ -73,11 +73,16 @@ class Shelf:
         held = Held(str(note), self._store.url, (first, *more), outcome.endpoint, outcome.image)
         said = {name: getattr(outcome, name) for name in ("key", "fingerprint", "endpoint", "image")}
         said["files"] = [asdict(one) for one in held.files]
-        with refusals(f"{self._path} can't be written"):
-            note.unlink(missing_ok=True)  # of an older result: it must not vouch for these files
-            for one, temp in zip(held.files, temps, strict=True):
-                os.replace(temp.path, self._path / one.file)
-            write_whole(note, [json.dumps(said)])
+        try:
+            with refusals(f"{self._path} can't be written"):
+                note.unlink(missing_ok=True)  # of an older result: it must not vouch for these files
+                for one, temp in zip(held.files, temps, strict=True):
+                    os.replace(temp.path, self._path / one.file)
+                write_whole(note, [json.dumps(said)])
+        except BaseException:
+            for temp in temps:
+                temp.drop()
+            raise
         return Saving(replace(outcome, mtime_ns=0, more=more), held)
 
     def find(self, key: str, fingerprint: str) -> Held | None:

@@ -1,5 +1,6 @@
 """One run a folder at a time, whatever machines they are on: an object that is created only if there is none.
 
+As on one machine, runs of shards of the same count may be at work together, each with an object of its own.
 The bucket's clock decides whether a holder is alive: its object must not have been left unchanged for ``STALE_S``.
 """
 
@@ -17,7 +18,9 @@ from dataclasses import asdict, dataclass
 from runner.clock import utc_now
 from runner.errors import LockedError
 from runner.ledger import is_alive, since_of
+from runner.remote.state import SHARDS
 from runner.remote.store import RemoteError, Store
+from runner.storage import STATE
 
 BEAT_S = 30.0
 """A holder says so often that it lives."""
@@ -60,6 +63,7 @@ class Lease:
         self, store: Store, state: str, run: str = "", *, beat_s: float = BEAT_S, stale_s: float = STALE_S
     ) -> None:
         self._store = store
+        self._state = state
         self._name = f"{state}/{LOCK}"
         self._beat_s = beat_s
         self._stale_s = stale_s
@@ -73,6 +77,13 @@ class Lease:
         """Take the lock, over from one that is dead. Raises LockedError that names its holder, RemoteError."""
         if not self._store.create(self._name, self._said()):
             self._take_over()
+        try:  # whoever comes a moment later sees ours; at the worst neither gets it
+            for rival in self._rivals():
+                if found := self._alive(rival):
+                    self._refuse(found)
+        except BaseException:
+            self.release()
+            raise
         self._thread.start()
 
     def release(self) -> None:
@@ -84,6 +95,21 @@ class Lease:
             found = self._holder()
             if found and found.token == self._own.token:
                 self._store.remove([self._name])
+
+    def _rivals(self) -> list[str]:
+        """Return the locks beside which ours can't be: those of shards and of the whole list, or of another count."""
+        shards = [*self._store.folders(SHARDS)]
+        if self._state == STATE:
+            return [f"{one}/{LOCK}" for one in shards]
+        count = self._state.rpartition("-")[2]
+        return [f"{STATE}/{LOCK}", *(f"{one}/{LOCK}" for one in shards if one.rpartition("-")[2] != count)]
+
+    def _alive(self, name: str) -> Holder | None:
+        """Return the holder of a lock; None if nobody alive has it."""
+        if self._store.entry(name) is None:
+            return None
+        found = read_holder(self._store, name)
+        return found if found and not found.is_gone and self._age_s(name) < self._stale_s else None
 
     def running(self) -> str | None:
         """Return the name of the run that has the lock, and lives by this machine's clock; None if none does."""
@@ -102,8 +128,8 @@ class Lease:
                 self._refuse(self._holder())
             self._store.write(claim, mark)
         try:
-            found = self._holder()
-            if found and not found.is_gone and self._age_s(self._name) < self._stale_s:
+            found = self._alive(self._name)
+            if found:
                 self._refuse(found)
             if self._store.read(claim) != mark:
                 self._refuse(found)

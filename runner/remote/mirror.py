@@ -53,6 +53,8 @@ class Mirror:
         self._number = 1
         self._begun = self._sent = self._known = 0
         """Where in the ledger the part under way begins; up to where it was sent; what was there before this run."""
+        self._old: list[str] = []
+        """The parts that are in the ledger here, and go when it has gone up."""
         self._log_at = time.monotonic() + LOG_EVERY_S
         self._told = False
         self._ended = threading.Event()
@@ -64,7 +66,10 @@ class Mirror:
             with refusals(f"{self._ledger} can't be written"):
                 cut_torn_line(self._ledger)
         self._begun = self._sent = self._known = size_bytes = _size(self._ledger)
-        if size_bytes != self._there_bytes():
+        base = self._store.entry(f"{self._state}/{LEDGER}")
+        parts = segments(self._store, self._state)
+        self._old = [one.name for one in parts if self._notes.knows(one)]  # of others nothing was read yet
+        if size_bytes != sum(one.size_bytes for one in [*parts, *([base] if base else [])]):
             self._send_ledger()
         self._thread.start()
 
@@ -88,17 +93,11 @@ class Mirror:
         self._send_files(log=True)
         self._notes.write()
 
-    def _there_bytes(self) -> int:
-        """Return how long the ledger in the bucket is, with its parts."""
-        base = self._store.entry(f"{self._state}/{LEDGER}")
-        return sum(one.size_bytes for one in [*([base] if base else []), *segments(self._store, self._state)])
-
     def _send_ledger(self) -> None:
         """Put the whole ledger into the bucket; its parts are in it, and go after that."""
-        name = f"{self._state}/{LEDGER}"
-        old = [one.name for one in segments(self._store, self._state)]
-        self._store.put(str(self._ledger), name)
-        self._store.remove(old)
+        self._store.put(str(self._ledger), f"{self._state}/{LEDGER}")
+        self._store.remove(self._old)
+        self._old = []
 
     def _beat(self) -> None:
         while not self._ended.wait(self._every_s):
@@ -116,7 +115,9 @@ class Mirror:
     def _send_new(self) -> None:
         """Send the part of the ledger that is under way, as far as it has come."""
         while self._ledger.exists() and (lines := self._new()):
-            self._store.write(f"{self._state}/{SEGMENTS}/{self._run}-{self._number:06}.jsonl", lines)
+            name = f"{self._state}/{SEGMENTS}/{self._run}-{self._number:06}.jsonl"
+            self._store.write(name, lines)
+            self._old = [*dict.fromkeys([*self._old, name])]
             self._sent = self._begun + len(lines)
             if len(lines) < SEGMENT_BYTES:
                 return

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runner import storage
 from runner.ledger import LEDGER, cut_torn_line, holder
 from runner.remote.lines import add_missing
 from runner.remote.store import Entry, Store
@@ -24,7 +25,7 @@ from runner.storage import STATE, not_for_all, refusals
 SEGMENTS = "ledger"
 """The folder of a ledger's parts, beside it."""
 
-SHARDS = f"{STATE}/shards"
+SHARDS = f"{STATE}/{storage.SHARDS}"
 LINES = (LEDGER, "runs.jsonl")
 """State files that are lines of all runs, in their order; of others the latest counts."""
 

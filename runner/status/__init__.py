@@ -13,18 +13,46 @@ from runner.batch import history_of, read_all, standing_of
 from runner.belongings import sorted_out
 from runner.config import Config
 from runner.errors import UsageError
-from runner.ledger import LEDGER, ends_at, recorded_at
-from runner.progress import read_progress
+from runner.ledger import Ledgers, ends_at, ledgers_of, recorded_at
+from runner.progress import progress_in, together
 from runner.prompts import FORMATS, Prompts, needs_json, written
 from runner.remote import folder_at
 from runner.report import Cause, Causes
 from runner.resume import Standing
-from runner.status.lastly import LastRun, last_run
+from runner.shards import Shard, number_of
+from runner.status.lastly import LastRun, last_in
+from runner.status.rounds import Round, last_run, latest_summary, rounds_in, told_runs
 from runner.status.shares import Share, Shares
-from runner.storage import STATE
+from runner.storage import OutputFolder, states_of
 from runner.traces import config_in
 
-__all__ = ["LastRun", "Share", "Status", "last_run", "status_of"]
+__all__ = [
+    "LastRun",
+    "OfShard",
+    "Round",
+    "Share",
+    "Status",
+    "last_run",
+    "latest_summary",
+    "rounds_in",
+    "status_of",
+    "told_runs",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OfShard:
+    """How the prompts of one shard stand, and how its last run went; None if it has not run."""
+
+    shard: Shard
+    saved: int
+    failed: int
+    missing: int
+    last_run: LastRun | None
+
+    @property
+    def total(self) -> int:
+        return self.saved + self.failed + self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +62,8 @@ class Status:
     ``failed`` and ``missing`` are indices into ``prompts``: the former ended without a result, the latter never
     ended, or their file is gone or was made with other parameters. ``earlier`` are results that the ledger knows, of
     prompts no longer in the list; ``unknown`` files it does not know. ``shares`` and ``causes`` are of the saved and
-    failed prompts. ``progress`` is what a run that is going on says of itself.
+    failed prompts. ``progress`` is what a run that is going on says of itself, or several of shards together;
+    ``shards`` are all of the last run, if it was one of shards.
     """
 
     config: Config
@@ -52,6 +81,8 @@ class Status:
     unreadable_lines: int
     failure_places: array[int]
     """Where in the ledger the failures stand."""
+    ledgers: Ledgers
+    shards: tuple[OfShard, ...] = ()
 
     @property
     def total(self) -> int:
@@ -64,7 +95,7 @@ class Status:
 
     def failures(self) -> Iterator[tuple[str, str, str | None]]:
         """Yield key, prompt and error of each failed prompt, as the ledger has them, the oldest first."""
-        for said in recorded_at(self.config.output_folder / STATE / LEDGER, self.failure_places):
+        for said in recorded_at(self.ledgers, self.failure_places):
             yield said.key, said.prompt, said.error
 
     def to_do(self, file: str = "-") -> str:
@@ -103,9 +134,10 @@ def status_of(path: Path) -> Status:
     """Read a folder's config, prompts, ledger and files; a run may be going on in it. Raises UsageError."""
     config = config_in(path)
     folder = folder_at(path)
-    progress = read_progress(folder.state)
+    progress = progress_in(path)
     prompts = read_all(config)
-    history = history_of(config)
+    ledgers = ledgers_of(path)
+    history = history_of(config, ledgers)
     belongings = sorted_out(folder, folder.names(), prompts, history)
     found = standing_of(config, prompts, history, folder=folder)
     failed, missing, failures = array("I"), array("I"), array("Q")
@@ -121,7 +153,7 @@ def status_of(path: Path) -> Status:
         else:
             missing.append(index)
     failures = array("Q", sorted(failures))
-    shares, causes = _folded(path, [*results, *failures])
+    shares, causes = _folded(ledgers, [*results, *failures])
     return Status(
         config=config,
         prompts=prompts,
@@ -133,11 +165,41 @@ def status_of(path: Path) -> Status:
         shares=shares,
         causes=causes,
         last_run=last_run(path, progress),
-        progress=progress,
+        progress=together(progress.values()),
         free_bytes=folder.free_bytes(),
         unreadable_lines=history.unreadable,
         failure_places=failures,
+        ledgers=ledgers,
+        shards=tuple(_shards(path, config, prompts, is_done, failed, progress)),
     )
+
+
+def _shards(
+    path: Path,
+    config: Config,
+    prompts: Prompts,
+    is_done: bytearray,
+    failed: Iterable[int],
+    progress: Mapping[Path, Mapping[str, Any]],
+) -> Iterator[OfShard]:
+    """Yield how each shard stands, if the last run was one of shards."""
+    if config.shard is None:
+        return
+    count = config.shard.count
+    marks = bytearray(is_done)  # 0: missing, 1: saved, 2: failed
+    for index in failed:
+        marks[index] = 2
+    counts = [array("I", [0]) * count for _ in range(3)]
+    for (key, _), mark in zip(prompts.encoded(), marks, strict=True):
+        counts[mark][number_of(key, count) - 1] += 1
+    states = states_of(path)
+    for number in range(1, count + 1):
+        shard = Shard(number, count)
+        state = OutputFolder(path, shard=shard).state
+        missing, saved, failures = (one[number - 1] for one in counts)
+        yield OfShard(
+            shard, saved, failures, missing, last_in(state, progress.get(state)) if state in states else None
+        )
 
 
 def _marks(total: int, found: Standing) -> bytearray:
@@ -148,10 +210,10 @@ def _marks(total: int, found: Standing) -> bytearray:
     return marks
 
 
-def _folded(path: Path, places: Iterable[int]) -> tuple[list[Share], list[Cause]]:
+def _folded(ledgers: Ledgers, places: Iterable[int]) -> tuple[list[Share], list[Cause]]:
     """Say what each endpoint did of what these lines of the ledger tell, and why prompts failed."""
     shares, causes = Shares(), Causes()
-    for end in ends_at(path / STATE / LEDGER, sorted(places)):
+    for end in ends_at(ledgers, sorted(places)):
         shares.add(end)
         if not end.is_saved:
             endpoint, key = (one.decode(errors="replace") for one in (end.endpoint, end.key))

@@ -11,11 +11,10 @@ from typing import Any, Literal
 from runner.ledger import LEDGER, holder, last_run_named
 from runner.lists import lists_in
 from runner.progress import left_of
-from runner.remote import folder_at
-from runner.storage import STATE
+from runner.remote import run_elsewhere
 from runner.traces import last_summary
 
-_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z)-[0-9a-f]+")
+NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z)-[0-9a-f]+")
 """What a run is called: when it began, and some digits."""
 
 
@@ -35,13 +34,12 @@ class LastRun:
     seconds: float | None = None
 
 
-def last_run(path: Path, progress: Mapping[str, Any] | None) -> LastRun | None:
-    """Return what is known of the latest run in a folder; None if none left a trace. Raises StorageError."""
-    state = path / STATE
-    summary = last_summary(path)
+def last_in(state: Path, progress: Mapping[str, Any] | None) -> LastRun | None:
+    """Return what is known of the latest run with a state; None if none left a trace. Raises StorageError."""
+    summary = last_summary(state)
     noted = [one.run for one in lists_in(state)[-1:]]
     traces = [summary.get("run"), last_run_named(state / LEDGER), (progress or {}).get("run"), left_of(state), *noted]
-    names = [name for name in traces if isinstance(name, str) and _NAME.fullmatch(name)]
+    names = [name for name in traces if isinstance(name, str) and NAME.fullmatch(name)]
     if not names:
         return None
     run = max(names)
@@ -50,7 +48,7 @@ def last_run(path: Path, progress: Mapping[str, Any] | None) -> LastRun | None:
         return LastRun(run, began_at, None)
     if summary.get("run") != run:
         is_beginning = progress is None and holder(state) is not None  # it has said nothing of itself yet
-        is_at_work = is_beginning or folder_at(path).run_elsewhere() == run
+        is_at_work = is_beginning or run_elsewhere(state) == run
         return LastRun(run, began_at, None if is_at_work else "killed")
     stopped, error, seconds = (summary.get(name) for name in ("stopped", "error", "seconds"))
     return LastRun(

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from runner.batch import read_all
 from runner.errors import RunnerError
-from runner.ledger import LEDGER, LOCK, History, Result, holder, lines_at, locked, replay, results_at, whole_result
+from runner.ledger import LOCK, History, Ledgers, Result, holder, lines_at, locked, replay, results_at, whole_result
 from runner.prompts import Prompts
 from runner.remote import folder_at
-from runner.storage import STATE
+from runner.storage import STATE, states_of
 from runner.traces import config_in, expect_ledger
 from runner.verification.files import Flaw, checked
 
@@ -74,12 +74,12 @@ def verify(path: Path, *, tell: Tell, observe: Observe, discard: bool = False) -
     StorageError.
     """
     begun = time.monotonic()
-    expect_ledger(path)
+    ledgers = expect_ledger(path)
     with ExitStack() as held:
         if discard:
             held.enter_context(locked(path / STATE / LOCK))
             held.enter_context(folder_at(path).alone("verify --discard"))
-        found = _Look(path, tell, observe, is_held=discard).all()
+        found = _Look(path, ledgers, tell, observe, is_held=discard).all()
         if discard:
             _discard(path, found)
     found.verified.seconds = round(time.monotonic() - begun, 1)
@@ -89,10 +89,10 @@ def verify(path: Path, *, tell: Tell, observe: Observe, discard: bool = False) -
 class _Look:
     """One look at all results: first at each as the ledger begins, then again at those that seem wrong."""
 
-    def __init__(self, path: Path, tell: Tell, observe: Observe, *, is_held: bool) -> None:
+    def __init__(self, path: Path, ledgers: Ledgers, tell: Tell, observe: Observe, *, is_held: bool) -> None:
         self._path = path
         self._folder = folder_at(path)
-        self._ledger = path / STATE / LEDGER
+        self._ledgers = ledgers
         self._tell = tell
         self._observe = observe
         self._is_held = is_held
@@ -105,10 +105,10 @@ class _Look:
         at_work = self._is_at_work()
         history = self._history(at_work=at_work)
         self.verified.unreadable_lines = history.unreadable
-        self.verified.no_ledger = not self._ledger.exists() and any(self._folder.names())
+        self.verified.no_ledger = not self._ledgers.paths and any(self._folder.names())
         places = history.places()
         del history  # it may be large, and is not needed for long
-        results = self._counted(results_at(self._ledger, places))
+        results = self._counted(results_at(self._ledgers, places))
         for looked, (result, flaws) in enumerate(checked(self._folder, results), 1):
             self._observe(looked, len(places))
             if flaws and (at_work or _any_damaged(flaws)):
@@ -124,10 +124,10 @@ class _Look:
 
     def _history(self, *, at_work: bool) -> History:
         """Read the ledger; the line that a run is writing at this moment is no torn one."""
-        history = replay(self._ledger)
+        history = replay(self._ledgers)
         if history.unreadable and at_work:
             time.sleep(_SETTLE_S)
-            history = replay(self._ledger)
+            history = replay(self._ledgers)
         return history
 
     def _counted(self, results: Iterable[Result | None]) -> Iterator[Result]:
@@ -140,10 +140,12 @@ class _Look:
 
     def _is_at_work(self) -> bool:
         """Tell whether a run is, here or on another machine, as far as the ledger shows."""
-        if holder(self._path / STATE) not in (None, os.getpid()):
+        if any(holder(state) not in (None, os.getpid()) for state in states_of(self._path)):
             return True
-        with suppress(OSError):
-            return abs(time.time() - os.stat(self._ledger).st_mtime) < _JUST_S and not self._is_held
+        for ledger in self._ledgers.paths:
+            with suppress(OSError):
+                if abs(time.time() - os.stat(ledger).st_mtime) < _JUST_S and not self._is_held:
+                    return True
         return False
 
     def _look_again(self, *, last: bool) -> None:
@@ -151,7 +153,8 @@ class _Look:
         at_work = self._is_at_work()
         if at_work:
             time.sleep(_SETTLE_S)
-        history = replay(self._ledger)
+        self._ledgers.renew()
+        history = replay(self._ledgers)
         doubtful, self._doubtful = self._doubtful, array("Q")
         results = self._counted(self._last_words(history, doubtful))
         damaged: list[tuple[Result, list[Flaw]]] = []
@@ -176,7 +179,7 @@ class _Look:
         wanted = _Wanted(self._path)
         for first in range(0, len(self._absent), _AT_A_TIME):
             some = sorted(self._absent[first : first + _AT_A_TIME])
-            found = [*checked(self._folder, (one for one in results_at(self._ledger, some) if one))]
+            found = [*checked(self._folder, (one for one in results_at(self._ledgers, some) if one))]
             keys = wanted.of({result.key for result, _ in found})
             for result, flaws in found:
                 self._count(result, flaws, is_wanted=result.key in keys)
@@ -193,17 +196,17 @@ class _Look:
     def _last_words(self, history: History, doubtful: array[int]) -> Iterator[Result | None]:
         """Yield what the ledger says now of the results that seem wrong; None where it says nothing any more."""
         places: set[int] = set()
-        for result in results_at(self._ledger, doubtful):
+        for result in results_at(self._ledgers, doubtful):
             place = history.place(result.key.encode(errors="surrogatepass")) if result else None
             if place is None:
                 yield None
             else:
                 places.add(place)
-        yield from (whole_result(*one) for one in lines_at(self._ledger, sorted(places)))
+        yield from (whole_result(*one) for one in lines_at(self._ledgers, sorted(places)))
 
     def _owners(self, history: History, files: set[str]) -> dict[str, str]:
         """Return the keys of other results that these files are, whole; keys may share a name across lists."""
-        claims = (one for one in results_at(self._ledger, history.places()) if one)
+        claims = (one for one in results_at(self._ledgers, history.places()) if one)
         sharing = (one for one in claims if any(file.name in files for file in one.files))
         owners: dict[str, str] = {}
         for result, flaws in checked(self._folder, sharing):

@@ -14,6 +14,7 @@ from runner.records import Endpoint, Outcome, Task
 from runner.remote import Far, Folder, folder_of
 from runner.schedule import Lane
 from runner.settings import Output, Timeouts
+from runner.shards import Shard
 from runner.storage import new_mark
 from runner.worker.images import Images
 from runner.worker.outcomes import STOPPED, Outcomes
@@ -32,6 +33,7 @@ class Workbench:
     protocol: Protocol
     folder: Path
     far: Far | None = None
+    shard: Shard | None = None
     mark: str = field(default_factory=new_mark)
 
     @contextmanager
@@ -73,7 +75,7 @@ class Workbench:
         return self._outcomes.of(task, lane, "failed", error=error, blame="prompt")
 
     def _folder(self, abandoned: threading.Event | None = None) -> Folder:
-        return folder_of(self.folder, self.far, self.mark, abandoned)
+        return folder_of(self.folder, self.far, self.mark, abandoned, shard=self.shard)
 
     @property
     def _outcomes(self) -> Outcomes:
