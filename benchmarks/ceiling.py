@@ -1,4 +1,4 @@
-"""What runs of many endpoints take, by arithmetic from measured costs: rates, machines, and which limit comes first."""
+"""What runs of many endpoints take, by arithmetic from measured costs: rates, machines, which limit comes first."""
 
 from __future__ import annotations
 

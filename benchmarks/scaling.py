@@ -2,15 +2,16 @@
 
     python benchmarks/scaling.py [CASE …] [--docs] [--json FILE]
 
-Cases: costs, check, waiting, night, limits; all without any. Costs are measured with 4 and 40 endpoints; what the model
-makes of them is checked with 10, 100 and 1,000. ``night`` and ``limits`` only compute, from the costs of the last time
-if ``costs`` is not among the cases. ``--docs`` writes the tables into docs/scaling.md.
+Cases: costs, check, waiting, cluster, night, limits; all without any. Costs are measured with 4 and 40 endpoints; what
+the model makes of them is checked with 10, 100 and 1,000. ``night`` and ``limits`` only compute, from the costs of the
+last time if ``costs`` is not among the cases. ``--docs`` writes the tables into docs/scaling.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from bench import into_docs, shown
 from ceiling import Costs, Run, machines, requests_of_upload
+from cluster import bucket as bucket_of
+from cluster import dask, requests_in
 from whole_runs import Load, watched
 
 from runner.ledger import Ledger
@@ -28,7 +31,7 @@ from runner.records import Attempt, Outcome
 
 _PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 _RATE = 10_000 / 45
-"""Results a second of 10,000 endpoints that take 45 s: with fewer endpoints and shorter generations it is the same."""
+"""Results a second of 10,000 endpoints that take 45 s. Fewer endpoints with shorter generations give as many."""
 
 _NIGHT_S = 8 * 3600
 _SMALL, _LARGE = 1000, 50_000_000
@@ -76,7 +79,7 @@ def costs(known: dict[str, float]) -> Table:
         most_rate=flat["rate"],
         lines_rate=lines_rate(),
     )
-    known.update(asdict(found))
+    known.update({name: value for name, value in asdict(found).items() if not math.isnan(value)})
     table = Table("costs", ["of one coordinator, without worker processes", "measured"])
     table.rows += [
         ["CPU a result, in the main thread: ledger, log, tally", shown(found.main_ms, "ms")],
@@ -91,6 +94,14 @@ def costs(known: dict[str, float]) -> Table:
         ["lines a second that the ledger takes alone", shown(found.lines_rate, "")],
     ]
     return table
+
+
+def costs_of(known: dict[str, float]) -> Costs:
+    """Return what was measured the last time. Raises SystemExit if nothing was."""
+    try:
+        return Costs(**{name: known[name] for name in Costs.__dataclass_fields__ if name in known})
+    except TypeError as error:
+        raise SystemExit(f"costs are not measured yet ({error}): run the case costs first") from error
 
 
 def lines_rate(count: int = 50_000, together: int = 4) -> float:
@@ -126,7 +137,7 @@ def _waiting(endpoints: int, *, rounds: int | None = None, **options: object) ->
 
 def check(known: dict[str, float]) -> Table:
     """Compare the model with whole runs that it was not made from."""
-    cost = Costs(**known)
+    cost = costs_of(known)
     table = Table("check", ["run", "figure", "predicted", "measured", "error"])
     loads = [
         at_rate(10),
@@ -192,12 +203,45 @@ def waiting(known: dict[str, float]) -> Table:
     return table
 
 
+def cluster(known: dict[str, float]) -> Table:
+    """Measure what is more with Dask's workers, and on the way into a bucket."""
+    small, large = at_rate(40, rate=40), at_rate(20, 20_000_000, rate=4, lasts_s=20)
+    table = Table("cluster", ["CPU a result", "in one process", "two Dask workers", "… into a bucket"])
+    with tempfile.TemporaryDirectory() as name, bucket_of(Path(name)) as (url, log):
+        for title, load in (("1 KB", small), ("20 MB", large)):
+            found, asked = [watched(load)], requests_in(log)
+            for to in (None, f"{url}-{load.size_bytes}"):
+                with dask(Path(name), 2) as (address, pids):
+                    asked = requests_in(log)
+                    found.append(watched(load, pids, to, engine={"kind": "dask", "address": address}))
+            asked = requests_in(log) - asked
+            rows = {
+                "main thread": [one["main_ms"] for one in found],
+                "other threads of the coordinator": [one["hands_ms"] for one in found],
+                "scheduler": [one.get("scheduler_ms", math.nan) for one in found],
+                "workers": [one.get("worker 1_ms", math.nan) + one.get("worker 2_ms", 0) for one in found],
+            }
+            table.rows += [[f"{title}: {what}", *map(_or_none, seen)] for what, seen in rows.items()]
+            said = [f"{count / load.results:.2g} {what}" for what, count in sorted(asked.items())]
+            table.rows.append([f"{title}: requests to the bucket, a result", "–", "–", ", ".join(said)])
+            if load is small:
+                known["dask_scheduler_ms"] = rows["scheduler"][1]
+                known["dask_coordinator_ms"] = rows["main thread"][1] + rows["other threads of the coordinator"][1]
+            else:
+                known["put_ms_mb"] = (rows["workers"][2] - rows["workers"][1]) / load.size_mb
+    return table
+
+
+def _or_none(milliseconds: float) -> str:
+    return shown(None if math.isnan(milliseconds) else milliseconds, "ms")
+
+
 # What is computed.
 
 
 def night(known: dict[str, float]) -> Table:
     """Say what 10,000 endpoints of 45 s and 50 MB take."""
-    cost = Costs(**{name: known[name] for name in Costs.__dataclass_fields__ if name in known})
+    cost = costs_of(known)
     rate, size_mb = _RATE, 50.0
     mb_s = rate * size_mb
     requests = requests_of_upload(size_mb * 1e6)
@@ -218,7 +262,7 @@ def night(known: dict[str, float]) -> Table:
 
 def limits(known: dict[str, float]) -> Table:
     """Say with how many endpoints of 45 s and 50 MB each limit is met."""
-    cost = Costs(**{name: known[name] for name in Costs.__dataclass_fields__ if name in known})
+    cost = costs_of(known)
     each_mb_s = 50 / 45
     core_ms = (cost.main_ms + cost.hands_ms + 50 * cost.mb_ms) / 45
     table = Table("limits", ["what one machine has", "is met with so many endpoints"])
@@ -239,7 +283,7 @@ def limits(known: dict[str, float]) -> Table:
 
 
 CASES: dict[str, Callable[[dict[str, float]], Table]] = {
-    one.__name__: one for one in (costs, check, waiting, night, limits)
+    one.__name__: one for one in (costs, check, waiting, cluster, night, limits)
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -21,12 +22,14 @@ class Look:
     results: int
     ledger_bytes: int
     serving_s: float = 0.0
+    beside_s: Mapping[str, float] = field(default_factory=dict)
 
     def since(self, first: Look) -> dict[str, float]:
         """Return what happened from an earlier look to this one, a result and a second."""
         seconds = self.at - first.at
         results = self.results - first.results
-        return {
+        beside = {f"{name}_ms": 1000 * (now - first.beside_s[name]) / results for name, now in self.beside_s.items()}
+        return beside | {
             "looked_s": seconds,
             "results": results,
             "rate": results / seconds,
@@ -41,8 +44,11 @@ class Look:
         }
 
 
-def look(pid: int, ledger: Path, serving_s: float = 0.0) -> Look:
-    """Look at a process, all its threads alive, and its ledger; ``serving_s`` is the CPU of what answers it."""
+def look(pid: int, ledger: Path, serving_s: float = 0.0, beside: Mapping[str, int] | None = None) -> Look:
+    """Look at a process, all its threads alive, and its ledger; ``serving_s`` is the CPU of what answers it.
+
+    ``beside`` names other processes; of these the CPU is noted.
+    """
     main_s, others_s = 0.0, 0.0
     threads = os.listdir(f"/proc/{pid}/task")
     for thread in threads:
@@ -59,5 +65,11 @@ def look(pid: int, ledger: Path, serving_s: float = 0.0) -> Look:
     content = ledger.read_bytes()
     return Look(
         time.monotonic(), main_s, others_s, len(threads), int(resident[1]) * 1024 / 1e6, content.count(b"\n"),
-        len(content), serving_s,
+        len(content), serving_s, {name: _cpu_s(one) for name, one in (beside or {}).items()},
     )  # fmt: skip
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU that a process has used, in seconds (proc(5))."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Whole runs over stand-in servers, looked at while all endpoints are at work: what a result costs, and a megabyte."""
+"""Whole runs over stand-in servers, looked at while all endpoints are at work: what results cost, and megabytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from pathlib import Path
 from peers import RUNNER, command, listed, times_of
 from simulated import servers
 from watching import Look, look
+
+from runner.remote import working_folder
 
 _MEMORY = Path("/dev/shm")
 _BEGIN, _END = 0.3, 0.85
@@ -42,17 +44,25 @@ class Load:
         return self.size_bytes / 1e6
 
 
-def watched(load: Load, **options: object) -> dict[str, float]:
-    """Run the load with these options of the config; return what ``Look.since`` says, and how idle the endpoints were.
+def watched(
+    load: Load, beside: Mapping[str, int] | None = None, bucket: str | None = None, **options: object
+) -> dict[str, float]:
+    """Run the load with these options of the config; return what ``Look.since`` says, and how idle endpoints were.
 
-    Results lie in memory, and those of more than 1 MB are removed as they come: disks are not what is measured.
+    ``beside`` names further processes; returned is the CPU of each, milliseconds a result. ``bucket``: the URL of the
+    output folder. Else results lie in memory, and those of more than 1 MB are removed as they come: disks are not what
+    is measured.
     """
     simulated = ["--seconds", str(load.seconds), "--jitter", "0.1", "--result-bytes", str(load.size_bytes)]
     with _folder() as folder, servers(simulated, load.endpoints) as urls:
         results = folder / "results"
+        state = results
+        if bucket:
+            options |= {"output_folder": bucket, "upload": {"spool_folder": str(folder)}}
+            state = working_folder(bucket, str(folder))
         words = command(RUNNER, urls, listed(urls, load.results, folder), results, **options)
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process, _emptied(results, load):
-            looks = [_look(process, results, urls, share * load.results) for share in (_BEGIN, _END)]
+            looks = [_look(process, state, urls, share * load.results, beside or {}) for share in (_BEGIN, _END)]
             process.wait()
         if process.returncode:
             raise SystemExit(f"{' '.join(words)[:200]} ended with {process.returncode}")
@@ -86,16 +96,19 @@ def _emptied(results: Path, load: Load) -> Iterator[None]:
             thread.join()
 
 
-def _look(process: subprocess.Popen[bytes], results: Path, urls: Sequence[str], count: float) -> Look:
+def _look(
+    process: subprocess.Popen[bytes], state: Path, urls: Sequence[str], count: float, beside: Mapping[str, int]
+) -> Look:
     """Look once the ledger has so many lines."""
-    ledger = results / ".runner" / "ledger.jsonl"
+    ledger = state / ".runner" / "ledger.jsonl"
     while process.poll() is None:
         with suppress(FileNotFoundError):
             if ledger.read_bytes().count(b"\n") >= count:
                 break
         time.sleep(0.05)
     with urllib.request.urlopen(f"{urls[0]}/cpu") as answer:
-        return look(process.pid, ledger, json.load(answer))
+        serving_s = json.load(answer)
+    return look(process.pid, ledger, serving_s, beside)
 
 
 def _idle_share(times: Sequence[Sequence[Sequence[float]]], first: Look, last: Look) -> float:

@@ -30,8 +30,23 @@ listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 # shellcheck disable=SC2317  # called by the trap
 clean_up() {
     trap '' INT TERM HUP
-    ((${#started[@]})) && kill "${started[@]}" 2>/dev/null && wait "${started[@]}" 2>/dev/null
+    local i
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do # the workers before their scheduler, or they wait for each other
+        end "${started[i]}"
+    done
     [[ -d $RUN_DIR ]] && scripts/stop_multi_port.sh
+}
+
+# end PID: SIGTERM, and SIGKILL after 3 s
+end() {
+    kill -TERM "$1" 2>/dev/null || return
+    local tenths
+    for ((tenths = 0; tenths < 30; tenths++)); do
+        kill -0 "$1" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL "$1" 2>/dev/null
+    wait "$1" 2>/dev/null
 }
 trap clean_up EXIT
 trap 'exit 130' INT

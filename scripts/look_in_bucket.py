@@ -57,9 +57,7 @@ def main(what: str, url: str, folder: str | None = None) -> int:
     results = sorted(name for name in found if name.endswith(".ply"))
     if not wrong:
         size_mb = sum(len(found[name]) for name in results) / 1e6
-        print(
-            f"{url}: {len(results)} results ({size_mb:.1f} MB), each with the size and the SHA-256 of its ledger line"
-        )
+        print(f"{url}: {len(results)} results ({size_mb:.1f} MB), each with size and SHA-256 as its ledger line says")
     if folder and REPORT in found:
         copy = Path(folder) / REPORT
         copy.write_bytes(found[REPORT])
