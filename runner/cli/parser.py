@@ -62,7 +62,9 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run, or its URL"), "directory")
+    _completes(
+        parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run, or its URL"), "directory"
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
