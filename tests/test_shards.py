@@ -6,6 +6,7 @@ import pickle
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import QUICK, results_of
+from conftest import QUICK, REPOSITORY, results_of
 from server import Answer, ScriptedServer, splat_ply
 
 from runner import load_config, run
 from runner.cli import main
+from runner.cli.parser import build_parser
 from runner.clock import utc_now
 from runner.config import Config, config_from
 from runner.errors import LockedError, StorageError, UsageError
@@ -778,3 +780,95 @@ def test_how_far_several_shards_are_is_added_up_as_far_as_they_make_sense() -> N
         ("gpu", 6, "x"),
         ("other", 3, ""),
     ]
+
+
+# The examples.
+
+ARRAYS = REPOSITORY / "configs" / "arrays"
+
+
+def slurm(
+    here: Path, environment: dict[str, str], server: ScriptedServer, **extra: str
+) -> tuple[subprocess.Popen[str], Path]:
+    """Start the script as Slurm does, with a ``scontrol`` that only notes what it is asked for."""
+    (here / "prompts.txt").write_text("".join(f"{server.image(key)}\n" for key in KEYS[:8]))
+    (here / "runner.yaml").write_text("endpoints: [http://replaced:1]\nprompts: prompts.txt\n")
+    (here / "bin").mkdir(exist_ok=True)
+    asked_for = here / "asked"
+    (here / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked_for}\n')
+    (here / "bin" / "runner").write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
+    for name in ("scontrol", "runner"):
+        (here / "bin" / name).chmod(0o755)
+    task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(here)}
+    own = {"PATH": f"{here / 'bin'}:{os.environ['PATH']}", "ENDPOINTS": server.url, "SHARDS": "3"}
+    environ = environment | task | own | {"SLURMD_NODENAME": "node-9"} | extra
+    script = [str(ARRAYS / "slurm-array.sbatch")]
+    process = subprocess.Popen(
+        script, env=environ, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    return process, asked_for
+
+
+def test_the_slurm_script_does_the_share_of_its_task(
+    here: Path, environment: dict[str, str], server: ScriptedServer
+) -> None:
+    process, asked_for = slurm(here, environment, server)
+    out, err = process.communicate(timeout=30)
+    own = [key for key in KEYS[:8] if number_of(key.encode(), 3) == 2]
+    assert process.returncode == 0, err
+    assert json.loads(out)["saved"] == len(own) and sorted(one.stem for one in server.received) == sorted(own)
+    (line, *_) = (OutputFolder(here / "results", shard=Shard(2, 3)).state / "ledger.jsonl").read_text().splitlines()
+    assert json.loads(line)["endpoint"] == f"node-9-{server.url.rpartition(':')[2]}"
+    assert not asked_for.exists()
+
+
+def test_the_slurm_script_passes_the_signal_on_and_asks_to_be_put_into_the_queue_again(
+    here: Path, environment: dict[str, str], server: ScriptedServer
+) -> None:
+    hold = threading.Event()
+    first = next(key for key in KEYS if number_of(key.encode(), 3) == 2)
+    server.script[first] = [Answer(hold=hold)]
+    process, asked_for = slurm(here, environment, server)
+    server.wait_for(requests=1)
+    process.terminate()
+    log = OutputFolder(here / "results", shard=Shard(2, 3)).state / "run.log"
+    until = time.monotonic() + 20
+    while "SIGTERM" not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+    hold.set()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert json.loads(out)["saved"] == 1 and asked_for.read_text() == "requeue 77_2\n"
+
+
+def documents() -> dict[str, Any]:
+    """Return what the example for Kubernetes makes, by kind."""
+    text = (ARRAYS / "kubernetes-indexed-job.yaml").read_text()
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+
+
+def test_the_kubernetes_example_is_a_share_for_each_pod(
+    here: Path, monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = documents()
+    job = found["Job"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    program, *words = container["command"]
+    arguments = build_parser().parse_args(words)
+    assert program == "runner" and arguments.config == "/config/runner.yaml"
+    (here / "runner.yaml").write_text(found["ConfigMap"]["data"]["runner.yaml"])
+    monkeypatch.setenv(KUBERNETES, "7")
+    config = load_config("runner.yaml")
+    assert job["completionMode"] == "Indexed" and config.shard == Shard(8, job["completions"])
+    assert config.endpoints[0].name == "gpu-7"
+    assert config.grace_s + 30 <= pod["terminationGracePeriodSeconds"]
+    mounts = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {"/config", os.path.dirname(config.prompts[0]), str(config.output_folder.parent)} == mounts
+    rules = {(one["action"], *one["onExitCodes"]["values"]) for one in job["podFailurePolicy"]["rules"][:2]}
+    assert rules == {("FailJob", 2), ("Ignore", 75, 143)} and pod["restartPolicy"] == "Never"
+    (here / "prompts.txt").write_text("".join(f"{server.image(key)}\n" for key in KEYS))
+    flags = ["--prompts-file", "prompts.txt", "--output-folder", "results", "--endpoint", server.url]
+    assert main(["run", "runner.yaml", *words[2:], *flags]) == 0
+    own = sum(number_of(key.encode(), 8) == 8 for key in KEYS)
+    assert json.loads(capsys.readouterr().out)["saved"] == own == len(server.received)
