@@ -1,12 +1,15 @@
 """Runs of shards that belong together, told of as one."""
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.clock import utc_now
+from runner.monitor import going_on
 from runner.progress import progress_in, together
 from runner.shards import Shard
 from runner.status import last_run, rounds_in, told_runs
@@ -111,6 +114,28 @@ def test_another_number_of_shards_is_another_round_and_a_run_of_the_whole_list_i
     assert told(tmp_path) == [[("1/3", 0)], [("1/4", 5)]]
     last = last_run(tmp_path, {})
     assert last is not None and (last.run, last.error) == (run_name(20), None)
+
+
+def test_an_endpoint_that_several_shards_ask_under_one_name_has_the_slots_of_all(tmp_path: Path) -> None:
+    for second, state in enumerate(states(tmp_path)):
+        leave(state, second)
+        trail = state / "runs.jsonl"
+        trail.write_text(trail.read_text().replace(f"gpu-{state.name}", "gpu"))
+    ((found,), _) = told_runs(tmp_path)
+    assert found.endpoints == (("gpu", "http://h", 3),)
+
+
+def test_the_monitor_sees_what_several_shards_do_together(tmp_path: Path) -> None:
+    for state, total in zip(states(tmp_path), (3, 4, 5), strict=True):
+        state.mkdir(parents=True)
+        (state / "lock").write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        lane = {"name": state.name, "state": "in", "waiting": 1, "taken": 1, "saved": 1, "failed": 0, "retries": 0,
+                "median_s": None, "last_error": ""}  # fmt: skip
+        said = {"run": run_name(0), "pid": os.getpid(), "host": "h", "at": utc_now(), "total": total, "saved": 1,
+                "skipped": 0, "failed": 0, "pending": total - 1, "seconds": 2.0, "endpoints": [lane]}  # fmt: skip
+        (state / "progress.json").write_text(json.dumps(said))
+    found = going_on(tmp_path)
+    assert found is not None and (found.total, found.saved, found.pending, len(found.endpoints)) == (12, 3, 9, 3)
 
 
 def test_a_run_on_another_machine_that_said_so_lately_goes_on(tmp_path: Path) -> None:

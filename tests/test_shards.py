@@ -418,18 +418,20 @@ def test_what_shards_that_were_killed_left_in_their_locks_holds_nobody_up(tmp_pa
 
 # What is on its way.
 
+OF_TWO_COUNTS = ("1-of-3", "2-of-3", "2-of-4")
+
 
 def test_a_shards_run_that_begins_takes_no_temp_file_of_another_and_one_of_the_whole_list_all(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
-    one, two = (OutputFolder(tmp_path / "results", shard=Shard(number, 3)) for number in (1, 2))
-    one.prepare()
-    two.prepare()
-    mine, dead = two.temp("p0"), one.temp("p1")
+    one, two, old = (OutputFolder(tmp_path / "results", shard=shard_in(name)) for name in OF_TWO_COUNTS)
+    for folder in (one, two, old):
+        folder.prepare()
+    mine, dead, older = two.temp("p0"), one.temp("p1"), old.temp("p2")
     beside = tmp_path / "results" / ".report.html.01234567.part"
     beside.write_text("of somebody who writes a report")
     assert run(config_for(server, tmp_path, "1/3")).success
-    assert not os.path.exists(dead.path) and os.path.exists(mine.path) and beside.exists()
+    assert [os.path.exists(each.path) for each in (mine, dead, older)] == [True, False, False] and beside.exists()
     assert run(config_for(server, tmp_path)).success
     assert not os.path.exists(mine.path) and not beside.exists()
 
