@@ -79,6 +79,8 @@ class _Run:
     """1 for each prompt that is this run's, 0 for those of other shards; None: all are."""
     inputs: frozenset[str] = frozenset()
     """The names of prompts' images that lie where results go: none of them is replaced by one."""
+    image: tuple[str, ...] = ()
+    """The path of the first image that is to be read, if it is no URL."""
     notices: deque[tuple[int, str]] = field(default_factory=deque)
     """What other threads have to say, and its level; the main thread says it."""
 
@@ -116,6 +118,7 @@ def run(
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
         processes = _processes(this, average_bytes) if found.pending else 1
+        this = replace(this, image=_first_image(config, prompts, found))
         journal.announce(config, found, total=total, of=len(prompts), processes=processes)
         _keep_config(this, prompts)
         tally = report.Tally(
@@ -245,8 +248,16 @@ def _standing(this: _Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standin
     return found, history.average_bytes
 
 
+def _first_image(config: Config, prompts: Prompts, found: Standing) -> tuple[str, ...]:
+    """Return the path of the first image that is to be read, if it is no URL."""
+    first = prompts[found.pending[0]] if found.pending and config.protocol.reads_image else None
+    return (first.image,) if first and first.image and not first.is_url else ()
+
+
 def _processes(this: _Run, average_bytes: float) -> int:
     """Return over how many processes the endpoints are shared out. Raises UsageError if these can't do their work."""
+    if this.config.settings.engine.kind == "dask":
+        return 1
     hands = [one.hands for one in this.config.endpoints]
     is_plain = this.config.protocol.is_plain
     each = limits.HAND_FILES + (0 if is_plain else limits.DOCUMENT_FILES)
@@ -450,14 +461,15 @@ def _dask(
 ) -> Iterator[engine.Work]:
     """Open the work of Dask's workers. Raises UsageError, AbsentError, StorageError."""
     from runner.engine.cluster import address_of  # not where nobody needs it
-    from runner.engine.dask import Dask, Terms
+    from runner.engine.dask import Dask
+    from runner.engine.joining import Terms
 
     settings = this.config.settings
     remote = is_remote(settings.output_folder)
     fit = Fit(
         folder=None if remote else this.folder.path,
         extras=("s3",) if settings.output_folder.startswith("s3://") else (),
-        files=tuple(dict.fromkeys(file for one in this.config.endpoints for file in _files_of(one))),
+        files=(*this.image, *dict.fromkeys(file for one in this.config.endpoints for file in _files_of(one))),
     )
     terms = Terms(
         address=address_of(settings.engine.address),
