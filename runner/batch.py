@@ -16,7 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeGuard
 
-from runner import engine, journal, ledger, limits, lists, report
+from runner import engine, journal, ledger, limits, lists, mirror, report
 from runner.client import fetch_list
 from runner.clock import seconds_until, utc_now
 from runner.config import Config
@@ -115,9 +115,10 @@ def run(
         this.trail.began(config.endpoints, total=len(prompts), skipped=len(found.done), command=command)
         schedule = _schedule(this, prompts, found, usual_s or {})
         observe = observe or _nobody
-        error = _work(this, schedule, processes, tally, observe)
-        observe(tally, None)
-        return _close(this, tally, error)
+        with mirror.kept_mirrored(folder.path, config.settings.upload, this.stop, this.notices.append) as mirrored:
+            error = _work(this, schedule, processes, tally, observe, mirrored)
+            observe(tally, None)
+            return _close(this, tally, error, mirrored)
 
 
 def window_end(settings: RunConfig) -> float:
@@ -251,7 +252,12 @@ def _check_space(this: _Run, pending: int, average: float) -> None:
 
 
 def _work(
-    this: _Run, schedule: Schedule, processes: int, tally: report.Tally, observe: Observe
+    this: _Run,
+    schedule: Schedule,
+    processes: int,
+    tally: report.Tally,
+    observe: Observe,
+    mirrored: mirror.Mirror | None,
 ) -> RunnerError | None:
     """Work through the schedule, and write down every event; return the error that ended it early, if one did."""
     said_so = False
@@ -262,6 +268,8 @@ def _work(
                 with journal.together():
                     for event in _written([_sparing(this, one) for one in events], lines):
                         slow = tally.add(event)
+                        if mirrored and isinstance(event, Outcome):
+                            mirrored.add(event)
                         this.words.tell(event)
                         this.trail.tell(event)
                         if slow:
@@ -402,8 +410,22 @@ def _opened(this: _Run, schedule: Schedule, processes: int) -> Iterator[engine.W
             yield workers
 
 
-def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
-    """Write the summary and the last lines of the log."""
+def _close(this: _Run, tally: report.Tally, error: RunnerError | None, mirrored: mirror.Mirror | None) -> Summary:
+    """Write the summary and the last lines of the log; what is mirrored goes up before, and the summary after it."""
+    if mirrored:
+        mirrored.finish()
+        error = error or _left_behind(this, mirrored)
+    summary = _summed_up(this, tally, error)
+    this.trail.ended(summary)
+    if mirrored:
+        mirrored.put_state()
+        if error is None and (left := _left_behind(this, mirrored)):
+            summary = _summed_up(this, tally, left)
+    journal.conclude(summary)
+    return summary
+
+
+def _summed_up(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
     folder = near(this.folder.path)
     said = this.config.redactor.text(str(error)) if error else None
     summary = tally.summary(output_folder=folder, stopped=this.stop.reason, error=said)
@@ -412,9 +434,17 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
     except RunnerError as refused:
         error = error or refused
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
-    this.trail.ended(summary)
-    journal.conclude(summary)
     return summary
+
+
+def _left_behind(this: _Run, mirrored: mirror.Mirror) -> RunnerError | None:
+    """Return what is to be said of results that are saved here and did not get into the bucket; None if all did."""
+    _tell_notices(this)
+    try:
+        problem = mirrored.problem(near(this.folder.path))
+    except RunnerError as refused:
+        return refused
+    return RunnerError(problem) if problem else None
 
 
 def _check_limits(this: _Run, tally: report.Tally) -> None:
