@@ -311,6 +311,45 @@ runner prune results --only temp --yes
     see_also="docs/config.md (results on disk), docs/operations.md\n",
 )
 
+UPLOAD = Page(
+    synopsis="FOLDER [URL] [--json]",
+    about="""\
+Upload the saved results of an output folder that are not in a bucket yet, each
+checked there by size and checksum, then the ledger and what else of .runner a
+reader needs, and the report if there is one. It may be ended and run again at
+any time: it goes on where it was. With upload.to in the config, a run does the
+same as its results arrive.
+
+What is up is remembered in .runner/uploads.jsonl; an object that was removed
+from the bucket is noticed, and uploaded again. Credentials come from the
+environment or the usual profile files. It needs the extra:
+pip install 'multiport-runner[s3]'.
+""",
+    files="""\
+FOLDER/.runner/ledger.jsonl   says which results there are
+FOLDER/.runner/uploads.jsonl  says what is up; lines are added to it
+""",
+    exit_status="""\
+0    every saved result is there
+1    some are not: the bucket or the disk refused
+2    wrong usage, FOLDER is no output folder, or the extra is missing
+75   a run is at work in FOLDER
+129, 130, 143
+     SIGHUP, SIGINT, SIGTERM; what was in flight is not there
+""",
+    environment="""\
+AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+                     who asks, for s3://
+AWS_ENDPOINT_URL_S3  where the store is, if it is not Amazon's
+""",
+    examples="""\
+runner upload results s3://bucket/night
+runner upload results s3://bucket/night --json
+runner upload results
+""",
+    see_also="docs/config.md (a copy in a bucket), docs/operations.md\n",
+)
+
 MONITOR = Page(
     synopsis="[CONFIG] [--endpoint URL] [--folder DIR] [--once] [--json]",
     about="""\

@@ -233,7 +233,7 @@ class _Site:
 
     def _allow_files(self, endpoint: Endpoint) -> None:
         """Let this process open what all its hands need. Raises RunnerError if it may not."""
-        hands = [one.endpoint.slots + 1 for one in [*self._children.values()]] + [endpoint.slots + 1]
+        hands = [one.hands for one in (*(seated.endpoint for seated in [*self._children.values()]), endpoint)]
         each = limits.HAND_FILES + limits.DOCUMENT_FILES
         try:
             limits.allow_files([sum(hands)], processes=1, each=each)

@@ -126,7 +126,7 @@ class End:
 class Unseated:
     """A child could not begin."""
 
-    error: Exception
+    error: BaseException
     trace: str
 
 
