@@ -181,6 +181,14 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
+def _add_upload(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="where to, such as s3://bucket/night (default: upload.to of its config)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=10006, metavar="N", help="the port to listen on; 0: any free one (default: 10006)"
@@ -319,6 +327,7 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ("report", "folders", "make a page to look at of what happened, or say it", _add_report, texts.REPORT),
     ("verify", "folders", "read every result again: size, SHA-256, structure", _add_verify, texts.VERIFY),
     ("prune", "folders", "list or remove files that belong to no prompt", _add_prune, texts.PRUNE),
+    ("upload", "uploading", "bring an output folder's results into a bucket", _add_upload, texts.UPLOAD),
     ("monitor", "monitoring", "watch the endpoints, and the run that goes on with them", _add_monitor, texts.MONITOR),
     ("serve", "servers", "run the reference generation server", _add_serve, texts.SERVE),
     ("init", "beginning", "write a commented config to start from", _add_init, texts.INIT),

@@ -9,52 +9,36 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import pickle
-import pkgutil
 import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from runner.engine import site
 from runner.engine.berth import Berth
 from runner.engine.cluster import Cluster
 from runner.engine.far import Far, Question, let_go
+from runner.engine.joining import Terms, welcome
 from runner.engine.link import Link
 from runner.engine.shares import Place, share_out
 from runner.engine.work import Bench
 from runner.errors import AbsentError, UsageError
 from runner.records import Task
 from runner.schedule import Schedule
-from runner.version import __version__
 
 LOOK_S = 1.0
 """Workers are looked for so often; at once when one doesn't answer."""
 
 _TICK_S = 0.05
 _LEAVE_S = 5.0
+_LET_GO_S = 2 * site.LOOK_S
+"""So long after it is gone from Dask's list a worker that was closed in good order may have requests out."""
+
 
 Say = Callable[[int, str], None]
 """Takes a level of ``logging`` and a sentence, from any thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a run asks of Dask's workers.
-
-    ``where`` names the place its results go to: no two runs work there at once. ``fit`` is called on each worker, and
-    returns what keeps that from the work. ``wait_workers_s``: so long it waits for the first one, ``all_lost_s`` for
-    another when all are lost.
-    """
-
-    address: str
-    where: str
-    fit: Callable[[], str | None]
-    wait_workers_s: float
-    all_lost_s: float
 
 
 class Dask(Far):
@@ -113,15 +97,13 @@ class Dask(Far):
         self._loop.set_exception_handler(lambda *_: None)  # what matters of Dask's own tasks is seen by our calls
         try:
             self._loop.run_until_complete(self._live())
-        except Exception as error:  # noqa: BLE001 - raised again where people wait
-            self._break(error)
         finally:
             self._began.set()
             self._loop.close()
 
     async def _live(self) -> None:
-        await self._cluster.open()
         try:
+            await self._cluster.open()
             await self._first_workers()
             self._began.set()
             await self._watch()
@@ -169,15 +151,18 @@ class Dask(Far):
             addresses = await self._cluster.workers()
             for link in [*self._links.values()]:
                 if link.place.address not in addresses:
-                    self._gone(link, "died")
+                    self._gone(link, "is gone")
             self._unfit = {one: why for one, why in self._unfit.items() if one in addresses}
             for address in addresses:
                 if not (address in self._links or address in self._joining or address in self._unfit or self._over):
                     self._joining[address] = asyncio.create_task(self._join_later(address))
             alone_since = (alone_since or time.monotonic()) if self._nobody_works() else None
             if alone_since is not None and time.monotonic() - alone_since >= self._terms.all_lost_s:
-                self._say(logging.ERROR, f"No Dask worker that could go on came within {self._terms.all_lost_s:g} s")
                 self._stop.ask("down")
+                raise AbsentError(
+                    f"no Dask worker that could go on came within health.all_down_s ({self._terms.all_lost_s:g} s): "
+                    "start workers, and run the same command again"
+                )
             self._look.clear()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._look.wait(), LOOK_S)
@@ -210,40 +195,27 @@ class Dask(Far):
     async def _join(self, address: str) -> bool:
         """Make a worker ready for the run; return whether it can be used. If not, ``_unfit`` may say why."""
         try:
-            problem = await self._problem_of_version(address)
-            if problem is None:
-                found: site.Found = await self._cluster.call(
-                    address, site.runner_check, pickle.dumps(self._terms.fit)
-                )
-                place = Place(found.name, address, found.hosts)
-                problem = f"Dask worker {place.label}: {found.problem}" if found.problem else None
-            if problem is None:
-                link = Link(
-                    self._cluster, place, self._run, self._make_bench(), number=next(self._numbers),
-                    heard=self._heard, doubt=self._look.set, lost=self._gone, broke=self._break,
-                )  # fmt: skip
-                went_wrong = await link.begin(self._terms.where)
-                problem = f"Dask worker {place.label} can't begin: {went_wrong}" if went_wrong else None
+            found = await welcome(self._cluster, address, self._terms, self._link_to)
         except (OSError, asyncio.TimeoutError):
             return False  # it is gone, or stands still; if it is still there, it is asked again
-        if problem:
-            self._unfit[address] = problem
+        if isinstance(found, str):
+            self._unfit[address] = found
             return False
-        self._links[address] = link
+        self._links[address] = found
         return True
 
-    async def _problem_of_version(self, address: str) -> str | None:
-        label = address.rpartition("://")[2]
-        try:
-            found = await self._cluster.call(address, pkgutil.resolve_name, "runner.version:__version__")
-        except (ImportError, AttributeError):
-            return f"Dask worker {label}: runner is not installed there: pip install multiport-runner=={__version__}"
-        if found != __version__:
-            return (
-                f"Dask worker {label}: expected runner {__version__}, as here, got {found}: install the same version "
-                "on both, and start the worker again"
-            )
-        return None
+    def _link_to(self, place: Place) -> Link:
+        return Link(
+            self._cluster,
+            place,
+            self._run,
+            self._make_bench(),
+            number=next(self._numbers),
+            heard=self._heard,
+            doubt=self._look.set,
+            lost=self._gone,
+            broke=self._break,
+        )
 
     def _place(self) -> None:
         """Let every lane be with whom it should be."""
@@ -256,9 +228,9 @@ class Dask(Far):
             for number, berth in enumerate(self._berths.values()):
                 if (address := shares.get(number)) is None:
                     continue  # its worker is not there
-                if berth.link is None:
+                if berth.link is None and time.monotonic() >= berth.free_at:
                     berth.sit(self._links[address])
-                else:
+                elif berth.link:
                     berth.move(self._links[address])
 
     def _owners(self) -> dict[int, str | None]:
@@ -288,27 +260,28 @@ class Dask(Far):
             for one in self._berths.values():
                 if one.target is link and one.link:
                     one.move(one.link)
-            lost = [question for one in berths for question in one.lost()]
+            lost = [question for one in berths for question in one.lost(time.monotonic() + _LET_GO_S)]
             self._changed.notify_all()
-        self._place()
         self._look.set()
         tasks = [task for one in lost for task in one.load]
-        self._tell_lost(link, how, len(tasks), berths)
+        said = f"Dask worker {link.place.label} {how} with {_counted(len(tasks), 'prompt')} in its hands"
+        self._loop.call_later(_LET_GO_S, self._place_again, said, berths)
         self._loop.run_in_executor(None, self._give_back, link, tasks, lost, berths)
 
-    def _tell_lost(self, link: Link, how: str, count: int, berths: Sequence[Berth]) -> None:
-        said = f"Dask worker {link.place.label} {how} with {_counted(count, 'prompt')} in its hands"
+    def _place_again(self, said: str, berths: Sequence[Berth]) -> None:
+        """Let the lanes of a worker that is gone be with others, and say so."""
+        self._place()
         to = Counter(one.link.place.label for one in berths if one.link)
-        waiting = sum(1 for one in berths if one.link is None)
+        left = len(berths) - to.total()
         if self._over or not berths:
-            then = ""
+            then = []
         elif not self._links:
-            then = f"; no other is there, so the run waits for one, up to {self._terms.all_lost_s:g} s"
+            then = [f"no other is there, so the run waits for one, up to {self._terms.all_lost_s:g} s"]
         else:
-            then = f"; its {_counted(len(berths), 'endpoint')} {'goes' if len(berths) == 1 else 'go'} to "
-            then += ", ".join(f"{label} ({count})" for label, count in to.items()) or "nobody"
-            then += f", {waiting} wait for it" if waiting and to else ""
-        self._say(logging.WARNING, said + then)
+            went = ", ".join(f"{label} ({count})" for label, count in to.items())
+            then = [f"its endpoints go to {went}"] if to else []
+            then += [f"{_counted(left, 'endpoint')} can't be asked before it is there again"] if left else []
+        self._say(logging.WARNING, "; ".join([said, *then]))
 
     def _give_back(
         self, link: Link, tasks: Sequence[Task], lost: Iterable[Question], berths: Sequence[Berth]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 from runner.extras import missing
 from runner.storage import STATE, refusals
 
-SIGN = "sign"
-"""A file in the state folder, by which another machine sees that the folder it has is the same."""
+SIGN = "sign-"
+"""How a file in the state folder begins by which another machine sees that the folder it has is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class Fit:
         if self.folder is None:
             yield
             return
-        path = self.folder / STATE / SIGN
-        with refusals(f"{path} can't be written"):
-            path.write_text(self.token)
+        with refusals(f"{self._sign} can't be written"):
+            self._remove()
+            self._sign.touch()
         try:
             yield
         finally:
             with suppress(OSError):
-                path.unlink()
+                self._remove()
 
     def problem(self) -> str | None:
         """Say, there, what keeps the machine from the work, and what to do."""
@@ -53,17 +54,27 @@ class Fit:
     def _problem_of_folder(self) -> str | None:
         if self.folder is None:
             return None
-        instead = "share that folder with it under the same path, or let output_folder be a bucket (s3://…)"
-        try:
-            if (self.folder / STATE / SIGN).read_text() != self.token:
-                return f"its {self.folder} is another folder than the one here: {instead}"
-        except OSError as error:
-            return f"it can't see the output folder {self.folder} ({error.strerror or error}): {instead}"
+        if not os.path.exists(self._sign):
+            what = "is another folder than the one here" if os.path.isdir(self.folder) else "is not there"
+            return (
+                f"the output folder {self.folder} {what}: share it with that machine under the same path, or let "
+                "output_folder be a bucket (s3://…)"
+            )
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".sign-", suffix=".00000000.part"):
                 return None
         except OSError as error:
             return f"it can't write into {self.folder} ({error.strerror or error}): let its user write there"
+
+    @property
+    def _sign(self) -> Path:
+        assert self.folder is not None
+        return self.folder / STATE / f"{SIGN}{self.token}"
+
+    def _remove(self) -> None:
+        """Remove the sign, and those that killed runs have left."""
+        for one in self._sign.parent.glob(f"{SIGN}*"):
+            one.unlink(missing_ok=True)
 
     def _problem_of_files(self) -> str | None:
         for name in self.files:
