@@ -19,7 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypeGuard
 
-from runner import engine, journal, ledger, limits, lists, report
+from runner import engine, journal, ledger, limits, lists, mirror, report
 from runner.client import fetch_list
 from runner.clock import seconds_until, utc_now
 from runner.config import Config
@@ -84,6 +84,10 @@ class _Run:
     notices: deque[tuple[int, str]] = field(default_factory=deque)
     """What other threads have to say, and its level; the main thread says it."""
 
+    def warn(self, said: str) -> None:
+        """Take what another thread warns of."""
+        self.notices.append((logging.WARNING, said))
+
 
 def run(
     config: Config,
@@ -113,7 +117,7 @@ def run(
     this.folder.prepare()
     with (
         ledger.locked_for(this.folder),
-        this.folder.at_work(this.name, lambda said: this.notices.append((logging.WARNING, said))),
+        this.folder.at_work(this.name, this.warn),
         journal.written_to(this.folder.state / RUN_LOG, config.redactor, config.settings.log),
     ):
         found, average_bytes = _standing(this, prompts, overwrite=overwrite)
@@ -131,9 +135,11 @@ def run(
         this.trail.began(config.endpoints, total=total, skipped=len(found.done), command=command)
         schedule = _schedule(this, prompts, found, usual_s or {})
         observe = observe or _nobody
-        error = _work(this, schedule, processes, tally, observe)
-        observe(tally, None)
-        return _close(this, tally, error)
+        upload = config.settings.upload
+        with mirror.kept_mirrored(folder.path, upload, this.stop, this.warn, state=folder.state) as mirrored:
+            error = _work(this, schedule, processes, tally, observe, mirrored)
+            observe(tally, None)
+            return _close(this, tally, error, mirrored)
 
 
 def window_end(settings: RunConfig) -> float:
@@ -294,7 +300,12 @@ def _check_space(this: _Run, pending: int, average: float) -> None:
 
 
 def _work(
-    this: _Run, schedule: Schedule, processes: int, tally: report.Tally, observe: Observe
+    this: _Run,
+    schedule: Schedule,
+    processes: int,
+    tally: report.Tally,
+    observe: Observe,
+    mirrored: mirror.Mirror | None,
 ) -> RunnerError | None:
     """Work through the schedule, and write down every event; return the error that ended it early, if one did."""
     said_so = False
@@ -305,6 +316,8 @@ def _work(
                 with journal.together():
                     for event in _written([_sparing(this, one) for one in events], lines):
                         slow = tally.add(event)
+                        if mirrored and isinstance(event, Outcome):
+                            mirrored.add(event)
                         this.words.tell(event)
                         this.trail.tell(event)
                         if slow:
@@ -487,8 +500,22 @@ def _files_of(endpoint: Endpoint) -> list[str]:
     return [one for one in (endpoint.verify, endpoint.cert, endpoint.key) if isinstance(one, str)]
 
 
-def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
-    """Write the summary and the last lines of the log."""
+def _close(this: _Run, tally: report.Tally, error: RunnerError | None, mirrored: mirror.Mirror | None) -> Summary:
+    """Write the summary and the last lines of the log; what is mirrored goes up before, and the summary after it."""
+    if mirrored:
+        mirrored.finish()
+        error = error or _left_behind(this, mirrored)
+    summary = _summed_up(this, tally, error)
+    if mirrored:
+        mirrored.put_state()
+        if error is None and (left := _left_behind(this, mirrored)):
+            summary = _summed_up(this, tally, left)
+    journal.conclude(summary)
+    return summary
+
+
+def _summed_up(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summary:
+    """Write the summary, and let the state be where it belongs."""
     folder = near(this.folder.shown)
     said = this.config.redactor.text(str(error)) if error else None
     summary = tally.summary(output_folder=folder, stopped=this.stop.reason, error=said)
@@ -501,8 +528,17 @@ def _close(this: _Run, tally: report.Tally, error: RunnerError | None) -> Summar
         summary = tally.summary(output_folder=folder, stopped="error", error=str(error))
         with suppress(StorageError):
             this.folder.write(SUMMARY, report.summary_json(summary))
-    journal.conclude(summary)
     return summary
+
+
+def _left_behind(this: _Run, mirrored: mirror.Mirror) -> RunnerError | None:
+    """Return what is to be said of results that are saved here and did not get into the bucket; None if all did."""
+    _tell_notices(this)
+    try:
+        problem = mirrored.problem(near(this.folder.path))
+    except RunnerError as refused:
+        return refused
+    return RunnerError(problem) if problem else None
 
 
 def _check_limits(this: _Run, tally: report.Tally) -> None:

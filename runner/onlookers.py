@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner import batch, report
+from runner import batch, mirror, report
 from runner.batch import Observe
 from runner.config import Config
 from runner.errors import RunnerError
@@ -63,6 +63,8 @@ class Onlookers:
         try:
             found = write_report(part.output_folder, observe=self._go_on, beat=self._go_on)
             log.info("Report: %s", batch.near(found.place))
+            if wrong := mirror.upload_report(part.output_folder, part.settings.upload, self._stop):
+                self._complain(f"the report was not uploaded: {wrong}")
         except _Stopped:
             log.warning(
                 "The report was not written: %s; runner report %s does", self._stop.reason, summary.output_folder

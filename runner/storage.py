@@ -234,16 +234,27 @@ class OutputFolder:
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held.
 
-        A shard's run removes its own; one of the whole list, beside which no other can be, those of all.
+        A shard's run leaves alone what others of its count may have on their way, and the folder itself, where
+        somebody may be writing a report. Beside one of the whole list there is no other.
         """
         stale = 0
-        for folder in [self._temps] if self.shard else [self.path, *states_of(self.path)[1:]]:
+        for folder in self._sweepable():
             with refusals(f"the unfinished files in {folder} can't be removed"):
                 hidden = [entry for entry in os.scandir(folder) if entry.name[0] == "."]
                 for path in [entry.path for entry in hidden if PART.match(entry.name) and entry.is_file()]:
-                    os.unlink(path)
-                    stale += 1
+                    with suppress(FileNotFoundError):  # another shard's run was quicker
+                        os.unlink(path)
+                        stale += 1
         return stale
+
+    def _sweepable(self) -> list[Path]:
+        """Return the folders whose temp files are all of dead runs, if this one has its lock."""
+        states = states_of(self.path)[1:]
+        if self.shard is None:
+            return [self.path, *states]
+        mine = self.shard.count
+        others = [one for one in states if (other := shard_in(one.name)) and other.count != mine]
+        return [self.state, *others]
 
     def clean(self, key: str, mark: int) -> None:
         """Remove the temp files that ``temp`` made of the same. Raises StorageError."""

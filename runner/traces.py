@@ -18,9 +18,9 @@ from runner.errors import UsageError
 from runner.ledger import LEDGER, Ledgers, ledgers_of
 from runner.lists import lists_in
 from runner.records import Summary
-from runner.remote import Far, FarFolder, is_remote, problem_of, url_at
+from runner.remote import far_folder, is_remote, problem_of, url_at
 from runner.settings import RunConfig
-from runner.storage import STATE, OutputFolder, refusals, states_of
+from runner.storage import STATE, refusals, states_of
 
 
 def here(folder: str) -> Path:
@@ -32,15 +32,16 @@ def here(folder: str) -> Path:
         return Path(folder)
     if problem := problem_of(folder):
         raise UsageError(f"FOLDER: {problem}")
-    far = Far(folder.rstrip("/"))
-    if not FarFolder(OutputFolder(far.here), far).look():
-        raise UsageError(f"{far.url} is no output folder of a run: it has no {STATE}/{CONFIG}")
+    url = folder.rstrip("/")
+    far = far_folder(url)
+    if not far.look():
+        raise UsageError(f"{url} is no output folder of a run: it has no {STATE}/{CONFIG}")
     with suppress(UsageError):
-        own = config_in(far.here).far
-        if own and own.here != far.here and own.here.exists():  # a run of this machine works on it there
-            FarFolder(OutputFolder(own.here), far).look()
+        own = config_in(far.path).far
+        if own and own.here != far.path and own.here.exists():  # a run of this machine works on it there
+            far_folder(url, own.here).look()
             return own.here
-    return far.here
+    return far.path
 
 
 def config_in(path: Path) -> Config:

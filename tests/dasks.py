@@ -85,6 +85,10 @@ class Dasks:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def close(self, name: str) -> None:
+        """Ask a worker to end in good order, as Slurm, Kubernetes or systemd do."""
+        self.processes[name].send_signal(signal.SIGTERM)
+
     def log_of(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 

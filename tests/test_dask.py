@@ -114,12 +114,13 @@ def test_a_worker_that_joins_takes_its_share_and_nobody_is_asked_twice_at_a_time
     before = sum(len(one.received) for one in six)
     wait_for(six, before + 60)
     assert process.poll() is None
-    dasks.kill("a")
+    dasks.close("a")
     assert "its endpoints go to b (3)" in said(process, "is gone")
     out, err = process.communicate(timeout=60)
     assert json.loads(out)["saved"] == 400, err
     assert [one.most_at_once for one in six] == [1] * 6
     assert "Traceback" not in dasks.log_of("b")
+    assert dasks.processes["a"].wait(20) == 0, "nothing of the run holds it up"
 
 
 @cluster

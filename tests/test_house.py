@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "runner"
 ORDER = (
     "version extras errors shards headers records clock deadline stop redact sections yamlfile formats protocols "
     "settings mistakes prompts lanes retry client health recognition storage ledger remote resume limits schedule "
-    "engine report access watching config progress worker journal metrics notice lists trail batch traces "
+    "engine report access watching config progress worker journal metrics notice lists trail mirror batch traces "
     "belongings verification pruning status chronicle pictures page reporting onlookers runs monitor generator cli"
 ).split()
 """From the ground up: a room imports only rooms before it."""

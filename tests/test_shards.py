@@ -3,9 +3,9 @@
 import json
 import os
 import pickle
-import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,19 +14,17 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import QUICK, results_of
+from conftest import QUICK, REPOSITORY, results_of
 from server import Answer, ScriptedServer, splat_ply
 
 from runner import load_config, run
 from runner.cli import main
-from runner.clock import utc_now
+from runner.cli.parser import build_parser
 from runner.config import Config, config_from
 from runner.errors import LockedError, StorageError, UsageError
-from runner.ledger import ledgers_of, locked, locked_for, replay
-from runner.progress import progress_in, together
+from runner.ledger import locked, locked_for
 from runner.records import Prompt, Summary, Task
 from runner.shards import Shard, number_of, shard_from, shard_in
-from runner.status import last_run, rounds_in, told_runs
 from runner.storage import OutputFolder, states_of
 from runner.worker import Workbench
 
@@ -420,18 +418,20 @@ def test_what_shards_that_were_killed_left_in_their_locks_holds_nobody_up(tmp_pa
 
 # What is on its way.
 
+OF_TWO_COUNTS = ("1-of-3", "2-of-3", "2-of-4")
+
 
 def test_a_shards_run_that_begins_takes_no_temp_file_of_another_and_one_of_the_whole_list_all(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
-    one, two = (OutputFolder(tmp_path / "results", shard=Shard(number, 3)) for number in (1, 2))
-    one.prepare()
-    two.prepare()
-    mine, dead = two.temp("p0"), one.temp("p1")
+    one, two, old = (OutputFolder(tmp_path / "results", shard=shard_in(name)) for name in OF_TWO_COUNTS)
+    for folder in (one, two, old):
+        folder.prepare()
+    mine, dead, older = two.temp("p0"), one.temp("p1"), old.temp("p2")
     beside = tmp_path / "results" / ".report.html.01234567.part"
     beside.write_text("of somebody who writes a report")
     assert run(config_for(server, tmp_path, "1/3")).success
-    assert not os.path.exists(dead.path) and os.path.exists(mine.path) and beside.exists()
+    assert [os.path.exists(each.path) for each in (mine, dead, older)] == [True, False, False] and beside.exists()
     assert run(config_for(server, tmp_path)).success
     assert not os.path.exists(mine.path) and not beside.exists()
 
@@ -567,214 +567,93 @@ def test_shards_that_can_not_be_read_are_not_taken_for_none(
     assert len(server.received) == len(OF_THREE[1])
 
 
-# The ledgers as one.
+# The examples.
+
+ARRAYS = REPOSITORY / "configs" / "arrays"
 
 
-def line_of(run: str, key: str, padding: int = 0) -> bytes:
-    said = {
-        "key": key, "outcome": "failed", "fingerprint": "0" * 64, "file": None, "format": None, "size_bytes": None,
-        "mtime_ns": None, "image": None, "run": run, "index": 0, "prompt": "x" * padding, "endpoint": "one:1",
-        "seed": 42, "protocol": "404-splat", "sha256": None, "image_s": 0.0, "save_s": 0.0, "seconds": 0.0,
-        "finished_at": run[:24], "error": "no", "blame": "prompt", "moved_from": None, "attempts": [],
-    }  # fmt: skip
-    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+def slurm(
+    here: Path, environment: dict[str, str], server: ScriptedServer, **extra: str
+) -> tuple[subprocess.Popen[str], Path]:
+    """Start the script as Slurm does, with a ``scontrol`` that only notes what it is asked for."""
+    (here / "prompts.txt").write_text("".join(f"{server.image(key)}\n" for key in KEYS[:8]))
+    (here / "runner.yaml").write_text("endpoints: [http://replaced:1]\nprompts: prompts.txt\n")
+    (here / "bin").mkdir(exist_ok=True)
+    asked_for = here / "asked"
+    (here / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked_for}\n')
+    (here / "bin" / "runner").write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
+    for name in ("scontrol", "runner"):
+        (here / "bin" / name).chmod(0o755)
+    task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(here)}
+    own = {"PATH": f"{here / 'bin'}:{os.environ['PATH']}", "ENDPOINTS": server.url, "SHARDS": "3"}
+    environ = environment | task | own | {"SLURMD_NODENAME": "node-9"} | extra
+    script = [str(ARRAYS / "slurm-array.sbatch")]
+    process = subprocess.Popen(
+        script, env=environ, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    return process, asked_for
 
 
-def run_name(second: int) -> str:
-    return f"2026-01-01T00:{second // 60:02d}:{second % 60:02d}.000Z-0000"
-
-
-def several(path: Path, seed: int) -> list[tuple[str, bytes]]:
-    """Write ledgers of runs of all lengths; return each line with its run, in the order of the runs."""
-    dice = random.Random(seed)
-    files = [path / ".runner", *(OutputFolder(path, shard=Shard(number, 3)).state for number in (1, 2, 3))]
-    written: list[tuple[str, bytes]] = []
-    for state in files:
-        state.mkdir(parents=True)
-    for second in range(40):
-        name = run_name(second)
-        count = dice.choice([1, 1, 2, 30, 400])
-        lines = [line_of(name, f"{second}-{number}", dice.choice([0, 50, 900])) for number in range(count)]
-        lines.insert(dice.randint(1, count), b"nobody can read this\n")
-        with open(dice.choice(files) / "ledger.jsonl", "ab") as file:
-            file.writelines(lines)
-        written += [(name, line) for line in lines]
-    return written
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_ledgers_are_read_as_one_in_the_order_of_their_runs(tmp_path: Path, seed: int) -> None:
-    written = several(tmp_path, seed)
-    ledgers = ledgers_of(tmp_path)
-    found = [*ledgers.lines()]
-    assert [line for _, line in found] == [line for _, line in written]
-    places = [place for place, _ in found]
-    assert places == sorted({*places})
-    chosen = random.Random(seed).sample(found, 50)
-    assert [*ledgers.lines_at(sorted(place for place, _ in chosen))] == sorted(chosen)
-    assert ledgers.heard(run_name(39)) == "2026-01-01T00:00:39.000Z" and ledgers.heard("nobody") == ""
-    history = replay(ledgers)
-    assert len(history.failed) == len(written) - 40 and history.unreadable == 40
-    assert history.failed["39-0"].key == "39-0"
-
-
-def test_places_stay_what_they_are_whatever_is_written_meanwhile(tmp_path: Path) -> None:
-    several(tmp_path, 1)
-    ledgers = ledgers_of(tmp_path)
-    before = [*ledgers.lines()]
-    for state in states_of(tmp_path):
-        with open(state / "ledger.jsonl", "ab") as file:
-            file.write(line_of(run_name(50), f"new-{state.name}"))
-    late = OutputFolder(tmp_path, shard=Shard(1, 2))
-    late.prepare()
-    (late.state / "ledger.jsonl").write_bytes(line_of(run_name(51), "late"))
-    ledgers.renew()
-    assert [*ledgers.lines_at([place for place, _ in before])] == before
-    after = [*ledgers.lines()]
-    assert {*before} <= {*after} and len(after) == len(before) + 5
-    assert {*replay(ledgers).failed} >= {"late", "new-.runner", "new-3-of-3"}
-
-
-def test_a_torn_line_of_one_ledger_does_not_spoil_the_next(tmp_path: Path) -> None:
-    for second, state in enumerate([tmp_path / ".runner", OutputFolder(tmp_path, shard=Shard(1, 1)).state]):
-        state.mkdir(parents=True)
-        torn = line_of(run_name(second), f"torn-{second}")[:-30]
-        (state / "ledger.jsonl").write_bytes(line_of(run_name(second), f"whole-{second}") + torn)
-    history = replay(ledgers_of(tmp_path))
-    assert ([*history.failed], history.unreadable) == (["whole-0", "whole-1"], 2)
-
-
-def test_a_ledger_that_is_gone_meanwhile_says_nothing_and_the_others_go_on(tmp_path: Path) -> None:
-    written = several(tmp_path, 2)
-    ledgers = ledgers_of(tmp_path)
-    places = [place for place, _ in ledgers.lines()]
-    (tmp_path / ".runner" / "ledger.jsonl").unlink()
-    left = [line for _, line in ledgers.lines_at(places)]
-    assert 0 < len(left) < len(written) and left == [line for _, line in ledgers.lines()]
-
-
-# Runs that belong together.
-
-
-def leave(state: Path, second: int, *, lasts: int | None = 10, total: int = 5, saved: int = 5, **ended: Any) -> None:
-    """Leave the trail and the summary of a shard's run that began at this second; None: it was killed."""
-    state.mkdir(parents=True, exist_ok=True)
-    name = run_name(second)
-    lines = [
-        {"run": name, "what": "began", "at": name[:24], "total": total, "skipped": 0, "command": f"run {second}",
-         "endpoints": [[f"gpu-{state.name}", "http://h", 1]]}
-    ]  # fmt: skip
-    if lasts is not None:
-        counts = {"total": total, "saved": saved, "skipped": 0, "failed": 0, "pending": total - saved}
-        said = counts | {"seconds": float(lasts), "stopped": None, "error": None} | ended
-        lines.append({"run": name, "what": "ended", "at": run_name(second + lasts)[:24]} | said)
-        (state / "summary.json").write_text(json.dumps({"run": name} | said))
-    with open(state / "runs.jsonl", "a") as file:
-        file.writelines(f"{json.dumps(one)}\n" for one in lines)
-
-
-def told(path: Path) -> list[list[tuple[str, int]]]:
-    """Return of each round the shards and at which second each began."""
-    return [[(str(part.shard), round(part.began_s) % 3600) for part in one.parts] for one in rounds_in(path)]
-
-
-def states(path: Path, of: int = 3) -> list[Path]:
-    return [OutputFolder(path, shard=Shard(number, of)).state for number in range(1, of + 1)]
-
-
-def test_the_shards_of_an_array_are_one_round_and_those_of_the_next_night_another(tmp_path: Path) -> None:
-    one, two, three = states(tmp_path)
-    for night in (0, 1000):
-        leave(one, night)
-        leave(three, night + 1)
-        leave(two, night + 300)
-    assert told(tmp_path) == [
-        [("1/3", 0), ("3/3", 1), ("2/3", 300)],
-        [("1/3", 1000), ("3/3", 1001), ("2/3", 1300)],
-    ]
-    last = last_run(tmp_path, {})
-    assert last is not None and (last.run, last.began_at) == (run_name(1300), run_name(1000)[:24])
-    assert (last.ended, last.error, last.seconds) == ("done", None, 310)
-    traces, names = told_runs(tmp_path)
-    assert [trace.run for trace in traces] == [run_name(300), run_name(1300)]
-    assert names[run_name(1001)] == run_name(1300)
-    found = traces[1]
-    assert (found.total, found.skipped, found.shards, found.command) == (15, 0, 3, "run 1000")
-    assert [name for name, _, _ in found.endpoints] == ["gpu-1-of-3", "gpu-2-of-3", "gpu-3-of-3"]
-    assert found.ended and (found.ended["saved"], found.ended["seconds"], found.ended["error"]) == (15, 310.0, None)
-
-
-def test_a_shard_that_was_put_in_again_takes_the_place_of_its_killed_run(tmp_path: Path) -> None:
-    one, two, three = states(tmp_path)
-    leave(one, 0, lasts=200)
-    leave(two, 1, lasts=200)
-    leave(three, 2, lasts=None)
-    assert [trace.ended for trace in told_runs(tmp_path)[0]] == [None]
-    leave(three, 100)
-    assert told(tmp_path) == [[("1/3", 0), ("2/3", 1), ("3/3", 100)]]
-    traces, _ = told_runs(tmp_path)
-    assert [(one.run, one.total, one.ended is None) for one in traces] == [
-        (run_name(2), 5, True),
-        (run_name(100), 15, False),
-    ]
-    leave(three, 400)
-    assert told(tmp_path)[1:] == [[("3/3", 400)]], "the others had ended: this is another"
-    last = last_run(tmp_path, {})
-    assert last is not None and last.ended == "done", "the others are done, as an earlier round tells"
-
-
-@pytest.mark.parametrize(
-    ("left", "ended", "error"),
-    [
-        ([{}, {}], "stopped", "shard 3/3 has not run yet"),
-        ([{}], "stopped", "shards 2/3, 3/3 have not run yet"),
-        ([{}, {"lasts": None}, {}], "killed", "shard 2/3 left no summary (killed?)"),
-        ([{}, {"stopped": "window", "saved": 3}, {}], "stopped", "shard 2/3 was stopped: the time window is over"),
-        ([{"error": "full"}, {"lasts": None}], "killed", None),
-    ],
-)
-def test_a_round_is_done_only_if_every_shard_is(
-    tmp_path: Path, left: list[dict[str, Any]], ended: str, error: str | None
+def test_the_slurm_script_does_the_share_of_its_task(
+    here: Path, environment: dict[str, str], server: ScriptedServer
 ) -> None:
-    for second, (state, options) in enumerate(zip(states(tmp_path), left, strict=False)):
-        leave(state, second, **options)
-    last = last_run(tmp_path, {})
-    assert last is not None and last.ended == ended
-    assert error is None or last.error == error
+    process, asked_for = slurm(here, environment, server)
+    out, err = process.communicate(timeout=30)
+    own = [key for key in KEYS[:8] if number_of(key.encode(), 3) == 2]
+    assert process.returncode == 0, err
+    assert json.loads(out)["saved"] == len(own) and sorted(one.stem for one in server.received) == sorted(own)
+    (line, *_) = (OutputFolder(here / "results", shard=Shard(2, 3)).state / "ledger.jsonl").read_text().splitlines()
+    assert json.loads(line)["endpoint"] == f"node-9-{server.url.rpartition(':')[2]}"
+    assert not asked_for.exists()
 
 
-def test_another_number_of_shards_is_another_round_and_a_run_of_the_whole_list_is_none(tmp_path: Path) -> None:
-    leave(states(tmp_path)[0], 0)
-    leave(states(tmp_path, 4)[0], 5)
-    leave(tmp_path / ".runner", 20, saved=4)
-    assert told(tmp_path) == [[("1/3", 0)], [("1/4", 5)]]
-    last = last_run(tmp_path, {})
-    assert last is not None and (last.run, last.error) == (run_name(20), None)
+def test_the_slurm_script_passes_the_signal_on_and_asks_to_be_put_into_the_queue_again(
+    here: Path, environment: dict[str, str], server: ScriptedServer
+) -> None:
+    hold = threading.Event()
+    first = next(key for key in KEYS if number_of(key.encode(), 3) == 2)
+    server.script[first] = [Answer(hold=hold)]
+    process, asked_for = slurm(here, environment, server)
+    server.wait_for(requests=1)
+    process.terminate()
+    log = OutputFolder(here / "results", shard=Shard(2, 3)).state / "run.log"
+    until = time.monotonic() + 20
+    while "SIGTERM" not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+    hold.set()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert json.loads(out)["saved"] == 1 and asked_for.read_text() == "requeue 77_2\n"
 
 
-def test_a_run_on_another_machine_that_said_so_lately_goes_on(tmp_path: Path) -> None:
-    state = states(tmp_path)[0]
-    state.mkdir(parents=True)
-    (state / "lock").write_text("pid 7 on elsewhere, since tick 9\n")
-    said = {"run": run_name(0), "pid": 7, "host": "elsewhere", "at": utc_now(), "total": 3}
-    (state / "progress.json").write_text(json.dumps(said))
-    assert progress_in(tmp_path) == {state: said}
-    for stale in ({"at": "2026-01-01T00:00:00.000Z"}, {"host": "another"}, {"at": 5}, {"at": None}):
-        (state / "progress.json").write_text(json.dumps(said | stale))
-        assert progress_in(tmp_path) == {}
+def documents() -> dict[str, Any]:
+    """Return what the example for Kubernetes makes, by kind."""
+    text = (ARRAYS / "kubernetes-indexed-job.yaml").read_text()
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
 
 
-def test_how_far_several_shards_are_is_added_up_as_far_as_they_make_sense() -> None:
-    lane = {"name": "gpu", "state": "in", "waiting": 3, "taken": 1, "saved": 5, "failed": 1, "retries": 0,
-            "median_s": 1.0, "last_error": ""}  # fmt: skip
-    one = {"run": "a", "pid": 1, "host": "h", "at": "2026-01-01", "total": 10, "saved": 5, "skipped": 0, "failed": 1,
-           "pending": 4, "seconds": 9.0, "endpoints": [lane]}  # fmt: skip
-    assert together([]) is None and together([one]) == one
-    two = one | {"at": "2026-01-02", "endpoints": [lane | {"last_error": "x"}, lane | {"name": "other"}]}
-    found = together([one, two, {"total": "x"}, one | {"endpoints": 5}])
-    assert found is not None
-    assert (found["total"], found["pending"], found["at"], found["seconds"]) == (20, 8, "2026-01-02", 9.0)
-    assert [(one["name"], one["waiting"], one["last_error"]) for one in found["endpoints"]] == [
-        ("gpu", 6, "x"),
-        ("other", 3, ""),
-    ]
+def test_the_kubernetes_example_is_a_share_for_each_pod(
+    here: Path, monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = documents()
+    job = found["Job"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    program, *words = container["command"]
+    arguments = build_parser().parse_args(words)
+    assert program == "runner" and arguments.config == "/config/runner.yaml"
+    (here / "runner.yaml").write_text(found["ConfigMap"]["data"]["runner.yaml"])
+    monkeypatch.setenv(KUBERNETES, "7")
+    config = load_config("runner.yaml")
+    assert job["completionMode"] == "Indexed" and config.shard == Shard(8, job["completions"])
+    assert config.endpoints[0].name == "gpu-7"
+    assert config.grace_s + 30 <= pod["terminationGracePeriodSeconds"]
+    mounts = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {"/config", os.path.dirname(config.prompts[0]), str(config.output_folder.parent)} == mounts
+    rules = {(one["action"], *one["onExitCodes"]["values"]) for one in job["podFailurePolicy"]["rules"][:2]}
+    assert rules == {("FailJob", 2), ("Ignore", 75, 143)} and pod["restartPolicy"] == "Never"
+    (here / "prompts.txt").write_text("".join(f"{server.image(key)}\n" for key in KEYS))
+    flags = ["--prompts-file", "prompts.txt", "--output-folder", "results", "--endpoint", server.url]
+    assert main(["run", "runner.yaml", *words[2:], *flags]) == 0
+    own = sum(number_of(key.encode(), 8) == 8 for key in KEYS)
+    assert json.loads(capsys.readouterr().out)["saved"] == own == len(server.received)

@@ -62,7 +62,9 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    _completes(parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run, or its URL"), "directory")
+    _completes(
+        parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run, or its URL"), "directory"
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -175,6 +177,14 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
         choices=("earlier", "unknown", "temp"),
         help="only results of earlier prompts, files that the ledger does not know, or temp files; repeatable "
         "(default: all three)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _add_upload(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="where to, such as s3://bucket/night (default: upload.to of its config)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
@@ -317,6 +327,7 @@ _COMMANDS: tuple[tuple[str, str, str, Callable[[argparse.ArgumentParser], None],
     ("report", "folders", "make a page to look at of what happened, or say it", _add_report, texts.REPORT),
     ("verify", "folders", "read every result again: size, SHA-256, structure", _add_verify, texts.VERIFY),
     ("prune", "folders", "list or remove files that belong to no prompt", _add_prune, texts.PRUNE),
+    ("upload", "uploading", "bring an output folder's results into a bucket", _add_upload, texts.UPLOAD),
     ("monitor", "monitoring", "watch the endpoints, and the run that goes on with them", _add_monitor, texts.MONITOR),
     ("serve", "servers", "run the reference generation server", _add_serve, texts.SERVE),
     ("init", "beginning", "write a commented config to start from", _add_init, texts.INIT),

@@ -57,7 +57,7 @@ def _run(chosen: config.Config, arguments: Namespace, *, silent: bool) -> int:
         # before the signals are caught: a reader of stdin must be easy to interrupt
         with runs.telling(chosen):
             prompts = None if chosen.parts else batch.read_all(chosen)
-        with _signals(stop, chosen.grace_s):
+        with signals(stop, chosen.grace_s):
             summary = runs.run(
                 chosen,
                 prompts=prompts,
@@ -87,7 +87,7 @@ def _typed() -> str:
 
 
 @contextmanager
-def _signals(stop: Stop, grace_s: float) -> Iterator[None]:
+def signals(stop: Stop, grace_s: float) -> Iterator[None]:
     """Let the first SIGINT, SIGTERM or SIGHUP end the run in good order, within a grace, and the second at once.
 
     The third ends the process, whatever it waits for; as after ``kill -9``, nothing is lost or torn.

@@ -65,8 +65,13 @@ _CONFIG_ENVIRONMENT = """\
 NAME        stands in for ${NAME} in the config; an unset one is an error
 """
 
+_ARRAY_ENVIRONMENT = """\
+SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX, AWS_BATCH_JOB_ARRAY_INDEX
+            say which shard --shard auto/8 is
+"""
+
 _RUN_ENVIRONMENT = f"""\
-{_CONFIG_ENVIRONMENT}http_proxy, https_proxy, no_proxy
+{_CONFIG_ENVIRONMENT}{_ARRAY_ENVIRONMENT}http_proxy, https_proxy, no_proxy
             are for images and lists that are downloaded, not for endpoints
 """
 
@@ -77,6 +82,7 @@ DIR/.runner/summary.json      the last run: counts, endpoints, failed prompts
 DIR/.runner/runs.jsonl        all runs: when each began, outages, how it ended
 DIR/.runner/config.yaml       its config with every default, without secrets
 DIR/.runner/run.log           the log of all runs
+DIR/.runner/shards/3-of-8/    the same of --shard 3/8, and what is on its way
 """
 
 MAIN = sections(
@@ -112,6 +118,7 @@ runner run runner.yaml --dry-run
 runner run runner.yaml --seed 7 --output-folder results-7
 runner run runner.yaml --endpoint http://gpu-box:10006 --set retry.attempts=5
 runner run runner.yaml --until 06:30 --log-file nightly.log
+runner run runner.yaml --shard 3/8
 cat todo.txt | runner run runner.yaml --prompts-file -
 """,
     see_also="docs/config.md, docs/reference.md, docs/reliability.md,\ndocs/troubleshooting.md\n",
@@ -193,7 +200,8 @@ STATUS = Page(
     about="""\
 Count what is saved, failed, missing and unknown in an output folder, by the
 list of its last run, and write what is still to do as a prompts file: never
-over a list, a config, a result or what is in .runner.
+over a list, a config, a result or what is in .runner. Of runs with --shard it
+counts the whole list, and says of each shard how it stands and how it ended.
 """,
     files="""\
 FOLDER/.runner  is read: the ledger, the last run's config and list
@@ -222,6 +230,8 @@ changed since the run before. It is one file that needs no network.
 
 Results are drawn on the CPU, and the drawings kept for the next report; images
 of prompts are fetched again from their URLs (not with --offline).
+
+Runs of shards that belong together are told of as one.
 
 text is what fits a terminal, md the same as Markdown, json all of it as one
 object. A run may be going on; a killed one is told of as well.
@@ -299,6 +309,45 @@ runner prune results --yes
 runner prune results --only temp --yes
 """,
     see_also="docs/config.md (results on disk), docs/operations.md\n",
+)
+
+UPLOAD = Page(
+    synopsis="FOLDER [URL] [--json]",
+    about="""\
+Upload the saved results of an output folder that are not in a bucket yet, each
+checked there by size and checksum, then the ledger and what else of .runner a
+reader needs, and the report if there is one. It may be ended and run again at
+any time: it goes on where it was. With upload.to in the config, a run does the
+same as its results arrive.
+
+What is up is remembered in .runner/uploads.jsonl; an object that was removed
+from the bucket is noticed, and uploaded again. Credentials come from the
+environment or the usual profile files. It needs the extra:
+pip install 'multiport-runner[s3]'.
+""",
+    files="""\
+FOLDER/.runner/ledger.jsonl   says which results there are
+FOLDER/.runner/uploads.jsonl  says what is up; lines are added to it
+""",
+    exit_status="""\
+0    every saved result is there
+1    some are not: the bucket or the disk refused
+2    wrong usage, FOLDER is no output folder, or the extra is missing
+75   a run is at work in FOLDER
+129, 130, 143
+     SIGHUP, SIGINT, SIGTERM; what was in flight is not there
+""",
+    environment="""\
+AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+                     who asks, for s3://
+AWS_ENDPOINT_URL_S3  where the store is, if it is not Amazon's
+""",
+    examples="""\
+runner upload results s3://bucket/night
+runner upload results s3://bucket/night --json
+runner upload results
+""",
+    see_also="docs/config.md (a copy in a bucket), docs/operations.md\n",
 )
 
 MONITOR = Page(

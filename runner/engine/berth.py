@@ -37,6 +37,8 @@ class Berth:
         self.target: Link | None = None
         """Where it moves to, once nothing is in hand any more."""
         self.number = 0
+        self.free_at = 0.0
+        """When its last owner has surely let go of its endpoint, on the monotonic clock."""
         self._schedule = schedule
         self._stop = schedule.stop
         self._new_child = new_child
@@ -101,8 +103,9 @@ class Berth:
         self.target = target
         self._go_if_free()
 
-    def lost(self) -> list[Question]:
+    def lost(self, free_at: float) -> list[Question]:
         """Take note that the worker is gone; return what it had in hand."""
+        self.free_at = free_at
         gone = [self.seat.open.pop(hand) for hand in self._sent if hand in self.seat.open]
         self._sent.clear()
         self.seat.unsettled.clear()

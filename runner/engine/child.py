@@ -114,7 +114,8 @@ class Child:
             return
         settled = self._settled[hand] = threading.Event()
         self._tell(wire.Done(hand, verdicts, load))
-        settled.wait()
+        if not self._stop.now:  # else nobody may be there any more to settle it
+            settled.wait()
         lane.gate.settled()
 
     def _probe(self, hand: int, lane: Lane) -> None:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from runner.engine import site
 from runner.engine.berth import Berth
 from runner.engine.cluster import Cluster
 from runner.engine.far import Far, Question, let_go
@@ -32,6 +33,9 @@ LOOK_S = 1.0
 
 _TICK_S = 0.05
 _LEAVE_S = 5.0
+_LET_GO_S = 2 * site.LOOK_S
+"""So long after it is gone from Dask's list a worker that was closed in good order may have requests out."""
+
 
 Say = Callable[[int, str], None]
 """Takes a level of ``logging`` and a sentence, from any thread."""
@@ -224,9 +228,9 @@ class Dask(Far):
             for number, berth in enumerate(self._berths.values()):
                 if (address := shares.get(number)) is None:
                     continue  # its worker is not there
-                if berth.link is None:
+                if berth.link is None and time.monotonic() >= berth.free_at:
                     berth.sit(self._links[address])
-                else:
+                elif berth.link:
                     berth.move(self._links[address])
 
     def _owners(self) -> dict[int, str | None]:
@@ -256,16 +260,17 @@ class Dask(Far):
             for one in self._berths.values():
                 if one.target is link and one.link:
                     one.move(one.link)
-            lost = [question for one in berths for question in one.lost()]
+            lost = [question for one in berths for question in one.lost(time.monotonic() + _LET_GO_S)]
             self._changed.notify_all()
-        self._place()
         self._look.set()
         tasks = [task for one in lost for task in one.load]
-        self._tell_lost(link, how, len(tasks), berths)
+        said = f"Dask worker {link.place.label} {how} with {_counted(len(tasks), 'prompt')} in its hands"
+        self._loop.call_later(_LET_GO_S, self._place_again, said, berths)
         self._loop.run_in_executor(None, self._give_back, link, tasks, lost, berths)
 
-    def _tell_lost(self, link: Link, how: str, count: int, berths: Sequence[Berth]) -> None:
-        said = f"Dask worker {link.place.label} {how} with {_counted(count, 'prompt')} in its hands"
+    def _place_again(self, said: str, berths: Sequence[Berth]) -> None:
+        """Let the lanes of a worker that is gone be with others, and say so."""
+        self._place()
         to = Counter(one.link.place.label for one in berths if one.link)
         left = len(berths) - to.total()
         if self._over or not berths:

@@ -38,7 +38,9 @@ POLL_S = 5.0
 LEASE_S = 15.0
 """A site that nobody asks for so long has lost its run."""
 
-_LOOK_S = 0.5
+LOOK_S = 0.2
+"""A site sees so soon that its Dask worker is closing, and cuts what it has in hand."""
+
 _GATHER_S = 0.005
 """What is told within this time travels together."""
 
@@ -189,7 +191,7 @@ class _Site:
     def _obey_all(self) -> None:
         while not self._is_over:
             with suppress(queue.Empty):
-                for number, content in self._orders.get(timeout=_LOOK_S):
+                for number, content in self._orders.get(timeout=LOOK_S):
                     self._obey(number, pickle.loads(content))
             if self._closing() or self._is_forlorn():
                 self.end()
@@ -219,7 +221,8 @@ class _Site:
             child.take(wire.Obey(begin.endpoint.index, _shifted(begin.rule, self._ahead_s)))
         except BaseException as error:  # noqa: BLE001 - raised again in the main process
             opened.close()
-            self._say(number, wire.Unseated(sendable(error), traceback.format_exc()))
+            told = sendable(error) if isinstance(error, Exception) else RuntimeError(repr(error))
+            self._say(number, wire.Unseated(told, traceback.format_exc()))
             return
         seated = _Seated(child, opened, begin.endpoint)
         with self._changed:
@@ -230,7 +233,7 @@ class _Site:
 
     def _allow_files(self, endpoint: Endpoint) -> None:
         """Let this process open what all its hands need. Raises RunnerError if it may not."""
-        hands = [one.endpoint.slots + 1 for one in [*self._children.values()]] + [endpoint.slots + 1]
+        hands = [one.hands for one in (*(seated.endpoint for seated in [*self._children.values()]), endpoint)]
         each = limits.HAND_FILES + limits.DOCUMENT_FILES
         try:
             limits.allow_files([sum(hands)], processes=1, each=each)

@@ -5,7 +5,7 @@ machine its state is worked on. ``folder`` is an output folder there: ``held`` a
 and ``mirror`` bring its ledger and the like here and there, ``lease`` lets one run have it.
 """
 
-from runner.remote.folder import Far, FarFolder, Folder, folder_at, folder_of, run_elsewhere, url_at
+from runner.remote.folder import Far, FarFolder, Folder, far_folder, folder_at, folder_of, run_elsewhere, url_at
 from runner.remote.held import Held
 from runner.remote.places import is_remote, problem_of, working_folder
 from runner.remote.store import Entry, RemoteError, Store
@@ -18,6 +18,7 @@ __all__ = [
     "Held",
     "RemoteError",
     "Store",
+    "far_folder",
     "folder_at",
     "folder_of",
     "is_remote",

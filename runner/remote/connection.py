@@ -109,7 +109,8 @@ class Connection:
             except _BUGS:
                 raise
             except AbandonedError:
-                raise RemoteError(f"{what}: it was not waited for any longer; do it again") from None
+                gone = Refusal("again", "", "it was not waited for any longer", "do it again")
+                raise _refused(what, gone, 1) from None
             except Exception as error:  # the libraries below share no root; bugs went on above
                 refusal = refusal_of(error)
                 if refusal.kind not in ("renew", "again") or attempt >= self.policy.attempts:

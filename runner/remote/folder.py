@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from runner.errors import LockedError, StorageError
@@ -25,7 +26,18 @@ from runner.remote.state import fetch_all
 from runner.remote.store import RemoteError, Store
 from runner.settings import Upload
 from runner.shards import Shard
-from runner.storage import FILE_MODE, STATE, OutputFolder, Scratch, Stamp, Temp, refusals, sha256_of, write_whole
+from runner.storage import (
+    FILE_MODE,
+    STATE,
+    OutputFolder,
+    Scratch,
+    Stamp,
+    Temp,
+    refusals,
+    sha256_of,
+    states_of,
+    write_whole,
+)
 
 MARK = ".bucket"
 """The file of a working folder that holds the URL it is worked on for."""
@@ -54,7 +66,15 @@ class Far:
 class FarFolder:
     """The folder of a run's results at a URL. Raises RemoteError wherever that can't be read or written."""
 
-    def __init__(self, near: OutputFolder, far: Far, abandoned: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        near: OutputFolder,
+        far: Far,
+        abandoned: threading.Event | None = None,
+        *,
+        store: Store | None = None,
+    ) -> None:
+        """``store`` spares making one; ``abandoned`` cuts what it waits for."""
         self.path = near.path
         self.state = near.state
         self.shard = near.shard
@@ -62,7 +82,7 @@ class FarFolder:
         self._near = near
         self._far = far
         self._abandoned = abandoned or threading.Event()
-        self._store = Store(far.url, far.policy, self._abandoned)
+        self._store = store or Store(far.url, far.policy, self._abandoned)
         self._shelf = Shelf(near.path, self._store)
         self._sizes: dict[str, int] | None = None
         self._lease: Lease | None = None
@@ -134,7 +154,7 @@ class FarFolder:
         with refusals(f"{self.path} can't be written"):
             write_whole(self.path / MARK, [f"{self.shown}\n"])
         self._fetch()
-        found = any((self.state / name).exists() for name in (LEDGER, "config.yaml"))
+        found = any((state / name).exists() for state in states_of(self.path) for name in (LEDGER, "config.yaml"))
         if not found and not was_here:
             shutil.rmtree(self.path, ignore_errors=True)
         return found
@@ -310,11 +330,14 @@ def folder_of(
 
 def folder_at(path: Path) -> Folder:
     """Return the output folder that a path is, or is the working folder of."""
-    try:
-        url = (path / MARK).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return OutputFolder(path)
-    return FarFolder(OutputFolder(path), Far(url)) if url else OutputFolder(path)
+    url = url_at(path)
+    return far_folder(url, path) if url else OutputFolder(path)
+
+
+def far_folder(url: str, path: Path | None = None) -> FarFolder:
+    """Return the folder at a URL, to look at it; its working folder is the usual one, or ``path``."""
+    far = Far(url)
+    return FarFolder(OutputFolder(path or far.here), far, store=_store_at(url))
 
 
 def run_elsewhere(state: Path) -> str | None:
@@ -324,7 +347,7 @@ def run_elsewhere(state: Path) -> str | None:
     """
     path = next(one.parent for one in (state, *state.parents) if one.name == STATE)
     url = url_at(path)
-    return Lease(Store(url, Upload()), state.relative_to(path).as_posix()).running() if url else None
+    return Lease(_store_at(url), state.relative_to(path).as_posix()).running() if url else None
 
 
 def url_at(path: Path) -> str | None:
@@ -332,3 +355,9 @@ def url_at(path: Path) -> str | None:
     with suppress(OSError, ValueError):
         return (path / MARK).read_text(encoding="utf-8").strip() or None
     return None
+
+
+@lru_cache(maxsize=4)
+def _store_at(url: str) -> Store:
+    """Return what looks at a URL; it takes a tenth of a second to make one."""
+    return Store(url, Upload())

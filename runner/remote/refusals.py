@@ -66,7 +66,8 @@ _IN_WORDS = {
 }
 
 
-Kind = Literal["absent", "exists", "renew", "never", "again"]
+Kind = Literal["absent", "exists", "renew", "never", "again", "local"]
+"""``never``: asking again can't help; ``local``: the file here can't be read, or is not what was verified."""
 
 
 class RemoteError(StorageError):
@@ -75,6 +76,12 @@ class RemoteError(StorageError):
     kind: Kind = "never"
     code: str = ""
     tries: int = 1
+
+
+class LocalFileError(RemoteError):
+    """The store was not even asked: it is the file here that is gone, unreadable, or another than it was."""
+
+    kind: Kind = "local"
 
 
 class SaidError(Exception):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from runner.remote.refusals import RemoteError
+from runner.remote.refusals import LocalFileError
 
 _BLOCK = 1024 * 1024
 
@@ -52,11 +52,13 @@ def sums_of(file: BinaryIO) -> Sums:
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """Open a local file to upload it. Raises RemoteError."""
+    """Open a local file to upload it. Raises LocalFileError."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - what is raised while it is open is no error of opening it
     except OSError as error:
-        raise RemoteError(f"{path} can't be read: {error.strerror or error}; nothing of it was uploaded") from error
+        raise LocalFileError(
+            f"{path} can't be read: {error.strerror or error}; nothing of it was uploaded"
+        ) from error
     with file:
         yield file
 
@@ -66,10 +68,10 @@ def size_of(file: BinaryIO) -> int:
 
 
 def check_unchanged(path: str, size_bytes: int, found: Sums, sha256: str | None) -> None:
-    """Raise RemoteError if a local file is not what was verified, or grew while it was read."""
+    """Raise LocalFileError if a local file is not what was verified, or grew while it was read."""
     if found.size_bytes == size_bytes and (sha256 is None or found.sha256.hex() == sha256.lower()):
         return
-    raise RemoteError(
+    raise LocalFileError(
         f"{path} has changed since it was verified; it was not uploaded: make it again, or upload it by hand"
     )
 

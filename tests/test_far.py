@@ -1,0 +1,318 @@
+"""Lanes on Dask's workers without Dask: who owns which, how one moves, and what a site does when its run is gone."""
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import contextmanager
+from math import inf
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_processes import Tools
+from test_threads import lane, schedule_of
+
+from runner.engine import site, wire
+from runner.engine.berth import Berth
+from runner.engine.far import Far
+from runner.engine.shares import Place, share_out
+from runner.records import Prompt, Task
+from runner.schedule import Away, Rule, Stopped
+
+A, B, C = (Place(name, f"tcp://{host}:1", (host, f"{name}-host")) for name, host in zip("abc", "123", strict=True))
+
+
+# Who owns which lane.
+
+
+@given(st.integers(0, 30), st.integers(1, 6), st.data())
+def test_shares_are_even_and_no_lane_moves_that_need_not(lanes: int, workers: int, data: Any) -> None:
+    places = [Place(str(number), f"tcp://{number}") for number in range(workers)]
+    owners = {
+        number: f"tcp://{owner}"
+        for number in range(lanes)
+        if (owner := data.draw(st.integers(0, 2 * workers))) < workers + 1  # one of these is gone
+    }
+    shares = share_out([None] * lanes, places, owners)
+    counts = sorted((list(shares.values()).count(one.address) for one in places), reverse=True)
+    assert sorted(shares) == [*range(lanes)] and counts[0] - counts[-1] <= 1
+    had = sorted((list(owners.values()).count(one.address) for one in places), reverse=True)
+    most = [lanes // workers + (number < lanes % workers) for number in range(workers)]
+    stayed = sum(1 for number, owner in owners.items() if shares[number] == owner)
+    assert stayed == sum(map(min, had, most))
+
+
+@pytest.mark.parametrize("pin", ["a", "tcp://1:1", "1:1", "1", "a-host"])
+def test_a_lane_may_be_pinned_by_name_address_or_host(pin: str) -> None:
+    assert share_out([pin] * 3, [A, B], {0: B.address}) == dict.fromkeys(range(3), A.address)
+
+
+def test_who_may_choose_makes_room_for_who_may_not() -> None:
+    shares = share_out([None, None, "a", "a"], [A, B], {0: A.address, 1: A.address})
+    assert shares == {0: B.address, 1: B.address, 2: A.address, 3: A.address}
+
+
+def test_a_lane_whose_worker_is_not_there_has_none() -> None:
+    assert share_out(["c", None], [A, B]) == {1: A.address}
+    assert share_out([None], []) == {}
+
+
+# How a lane moves.
+
+
+class Wire:
+    """A link that only notes what is put into it."""
+
+    number = 1
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def put(self, child: int, message: object) -> None:
+        self.sent.append((child, message))
+
+    @property
+    def kinds(self) -> list[str]:
+        return [type(message).__name__ if not isinstance(message, str) else message for _, message in self.sent]
+
+
+class OneLane:
+    """One lane, and a hand that asks."""
+
+    def __init__(self) -> None:
+        self.schedule = schedule_of(lane(5))
+        self.lane = self.schedule.lanes[0]
+        self.changed = threading.Condition()
+        self.children = 0
+        self.berth = Berth(
+            self.lane, self.schedule, self.changed, new_child=self._new_child, company=lambda link: [self.berth]
+        )
+        self.work = Far({0: self.berth.seat}, self.schedule.stop, Tools())
+        self.came: list[Any] = []
+
+    def _new_child(self, berth: Berth) -> int:
+        self.children += 1
+        return self.children
+
+    def ask(self) -> threading.Thread:
+        """Have a hand ask for a prompt, and wait until it waits."""
+        before = len(self.berth.seat.open)
+
+        def hand() -> None:
+            try:
+                self.came.append(self.work([Task(Prompt(0, "0-0", "x"))], self.lane, lambda event: None))
+            except (Away, Stopped) as error:
+                self.came.append(type(error))
+
+        thread = threading.Thread(target=hand, daemon=True)
+        thread.start()
+        while len(self.berth.seat.open) == before:
+            time.sleep(0.001)
+        return thread
+
+    def answer(self, link: Wire, child: int) -> None:
+        """Answer, as a child, all that it was asked."""
+        for number, message in [*link.sent]:
+            if isinstance(message, wire.Do) and number == child:
+                self.berth.heard(child, wire.Done(message.hand, [], message.load))
+
+
+@pytest.fixture
+def one() -> OneLane:
+    return OneLane()
+
+
+def test_what_is_asked_while_no_worker_has_the_lane_waits_for_the_next(one: OneLane) -> None:
+    hand, link = one.ask(), Wire()
+    assert one.berth.waits
+    with one.changed:
+        one.berth.sit(link)  # type: ignore[arg-type]
+    assert link.kinds == ["Begin", "Do"]
+    one.answer(link, 1)
+    hand.join(10)
+    assert one.came == [[]]
+
+
+def test_a_lane_moves_when_nothing_is_in_hand_and_not_before(one: OneLane) -> None:
+    old, new = Wire(), Wire()
+    with one.changed:
+        one.berth.sit(old)  # type: ignore[arg-type]
+    first = one.ask()
+    with one.changed:
+        one.berth.move(new)  # type: ignore[arg-type]
+    second = one.ask()
+    assert old.kinds == ["Begin", "Do", "Obey"] and old.sent[-1][1].rule.closed_until == inf
+    one.lane.gate.obey(Rule(slots=1))
+    assert old.kinds[3:] == [] and new.sent == [], "its gate stays closed"
+    one.answer(old, 1)
+    assert old.kinds[3:] == ["End"] and new.kinds == ["Begin", "Do"]
+    one.answer(new, 2)
+    for hand in (first, second):
+        hand.join(10)
+    assert one.came == [[], []]
+
+
+def test_a_lane_that_need_not_move_any_more_goes_on_where_it_is(one: OneLane) -> None:
+    old, new = Wire(), Wire()
+    with one.changed:
+        one.berth.sit(old)  # type: ignore[arg-type]
+    first = one.ask()
+    with one.changed:
+        one.berth.move(new)  # type: ignore[arg-type]
+    second = one.ask()
+    with one.changed:
+        one.berth.move(old)  # type: ignore[arg-type]
+    assert old.kinds == ["Begin", "Do", "Obey", "Obey", "Do"] and new.sent == []
+    assert old.sent[3][1].rule == one.lane.rule
+    one.answer(old, 1)
+    for hand in (first, second):
+        hand.join(10)
+    assert one.came == [[], []]
+
+
+def test_what_was_sent_is_lost_with_the_worker_and_what_waits_is_not(one: OneLane) -> None:
+    old, new = Wire(), Wire()
+    with one.changed:
+        one.berth.sit(old)  # type: ignore[arg-type]
+    one.ask()
+    with one.changed:
+        one.berth.move(new)  # type: ignore[arg-type]
+    one.ask()
+    with one.changed:
+        (lost,) = one.berth.lost(0.0)
+    assert lost.asked is old.sent[1][1]
+    assert len(one.berth.seat.open) == 1
+
+
+def test_a_prompt_that_waits_for_a_worker_may_be_stolen(one: OneLane) -> None:
+    hand = one.ask()
+    assert one.lane.gate.want() and not one.lane.gate.want()
+    hand.join(10)
+    assert one.came == [Away]
+
+
+def test_who_waits_for_a_worker_is_let_go_when_the_run_stops(one: OneLane) -> None:
+    hand = one.ask()
+    one.schedule.stop.ask("SIGINT")
+    one.lane.gate.look()
+    hand.join(10)
+    assert one.came == [Stopped]
+
+
+# What a site does.
+
+
+class Bench(Tools):
+    """Its work tells when it was cut."""
+
+    cut = threading.Event()
+
+    @contextmanager
+    def open(self, endpoints: Sequence[Any]) -> Any:
+        type(self).cut.clear()
+        yield self
+
+    def abandon(self) -> None:
+        type(self).cut.set()
+
+
+def dask_worker(address: str = "tcp://w:1") -> Any:
+    return SimpleNamespace(address=address, ip="127.0.0.1", name="w", status=SimpleNamespace(name="running"))
+
+
+async def begun(worker: Any, run: str, *, place: str = "here", ahead_s: float = 0.0) -> None:
+    assert await site.runner_begin(place, run, pickle.dumps(Bench()), ahead_s, worker) is None
+    begin = wire.Envelope(1, pickle.dumps(wire.Begin(lane(1).endpoint, Rule(closes_at=50.0))))
+    assert await site.runner_give(run, 1, [begin], worker)
+    found = await site.runner_poll(run, 0, worker)
+    assert found and [pickle.loads(one.content) for one in found[1]] == [wire.Ready()]
+
+
+def in_a_loop(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(story(), 20)
+
+    asyncio.run(bounded())
+
+
+def test_orders_that_come_twice_are_taken_once() -> None:
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run", ahead_s=1000.0)
+        orders = [wire.Envelope(1, pickle.dumps(wire.Want(0)))]
+        for _ in range(2):
+            assert await site.runner_give("run", 2, orders, worker)
+        before, told = await site.runner_poll("run", 1, worker) or (0, [])
+        assert (before, len(told)) == (1, 1)
+        again = await site.runner_poll("run", 1, worker)
+        assert again == (before, told), "what was not seen is told again"
+        gate = site._sites[worker.address, "run"]._children[1].child._lanes[0].gate
+        assert gate.rule.closes_at == 1050.0, "by the clock there"
+        await site.runner_end("run", worker)
+        assert await site.runner_give("run", 3, orders, worker) is None
+
+    in_a_loop(story)
+
+
+def test_a_run_that_begins_in_the_same_place_ends_the_one_before() -> None:
+    async def story() -> None:
+        worker, other = dask_worker(), dask_worker("tcp://w:2")
+        await begun(other, "old")
+        await begun(worker, "old")
+        await site.runner_begin("elsewhere", "new", pickle.dumps(Bench()), 0.0, worker)
+        assert not Bench.cut.is_set()
+        await site.runner_begin("here", "newer", pickle.dumps(Bench()), 0.0, worker)
+        assert Bench.cut.is_set()
+        assert await site.runner_poll("old", 0, worker) is None
+        assert await site.runner_poll("old", 0, other) is not None, "that is another worker's"
+        for run, whose in (("new", worker), ("newer", worker), ("old", other)):
+            await site.runner_end(run, whose)
+
+    in_a_loop(story)
+
+
+@pytest.mark.parametrize("why", ["nobody asks", "the worker closes"])
+def test_a_site_that_is_left_alone_cuts_its_work_and_ends(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run")
+        if why == "nobody asks":
+            monkeypatch.setattr(site, "LEASE_S", 0.05)
+        else:
+            worker.status.name = "closing"
+        assert await asyncio.to_thread(Bench.cut.wait, 10)
+        while (worker.address, "run") in site._sites:
+            await asyncio.sleep(0.01)
+
+    in_a_loop(story)
+
+
+def test_what_keeps_a_child_from_beginning_is_told() -> None:
+    async def story() -> None:
+        worker = dask_worker()
+        await site.runner_begin("here", "run", pickle.dumps(Tools("open")), 0.0, worker)
+        begin = wire.Envelope(1, pickle.dumps(wire.Begin(lane(1).endpoint, Rule())))
+        await site.runner_give("run", 1, [begin], worker)
+        _, told = await site.runner_poll("run", 0, worker) or (0, [])
+        (unseated,) = [pickle.loads(one.content) for one in told]
+        assert repr(unseated.error) == "RuntimeError('SystemExit(7)')"
+        await site.runner_end("run", worker)
+
+    in_a_loop(story)
+
+
+def test_dask_s_log_holds_no_line_for_each_message() -> None:
+    import logging
+
+    def record(name: str) -> logging.LogRecord:
+        return logging.LogRecord(
+            "distributed.worker", logging.INFO, "", 0, "Run out-of-band function %r", (name,), None
+        )
+
+    assert [site._is_no_chatter(record(name)) for name in ("runner_poll", "runner_give", "runner_begin", "x")] == [
+        False, False, True, True,
+    ]  # fmt: skip

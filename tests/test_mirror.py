@@ -1,0 +1,334 @@
+"""A folder's copy in a bucket: as results arrive, later, after a crash, and when the bucket is not what it was."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ledger_of, results_of
+from folders import PLY, Folder
+from s3 import client
+from s3proxy import S3Proxy
+from server import Answer, ScriptedServer, splat_ply
+
+from runner import Summary, batch, run
+from runner.config import config_from
+from runner.mirror import Mirror, uploads
+from runner.mirror.behind import STATE_FILES
+from runner.records import Outcome
+from runner.remote import Entry
+from runner.settings import Upload
+from runner.stop import Stop
+
+QUICK = {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}
+STATE = {f".runner/{name}" for name in ("ledger.jsonl", "lists.jsonl", "runs.jsonl", "config.yaml", "summary.json")}
+
+
+def there(s3: S3Proxy, bucket: str) -> dict[str, bytes]:
+    """Everything in a bucket."""
+    listed = client(s3.there).list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {one["Key"]: client(s3.there).get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in listed}
+
+
+@pytest.fixture
+def mirrored(server: ScriptedServer, bucket: str, here: Path) -> Callable[..., Summary]:
+    """Runs a list of these images, mirrored into the bucket."""
+
+    def go(*names: str, stop: Stop | None = None, to: str | None = None, **options: Any) -> Summary:
+        (here / "prompts.txt").write_text("".join(f"{server.image(name)}\n" for name in names))
+        upload = {**QUICK, "to": to or f"s3://{bucket}/night"}
+        given = {"endpoints": [server.url], "prompts": "prompts.txt", "upload": upload}
+        return run(config_from(given | options), stop=stop)
+
+    return go
+
+
+def test_a_mirrored_run_leaves_a_whole_folder_in_the_bucket(
+    s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path
+) -> None:
+    summary = mirrored("a", "b", "c")
+    assert summary.success, summary.error
+    found = there(s3, bucket)
+    results = results_of(here / "results")
+    assert set(found) == {f"night/{name}" for name in {*results} | STATE}
+    assert {name: found[f"night/{name}"] for name in results} == results
+    for name in STATE:
+        assert found[f"night/{name}"] == (here / "results" / name).read_bytes()
+    assert json.loads(found["night/.runner/summary.json"])["saved"] == 3
+    lines = [json.loads(line) for line in (here / "results" / ".runner" / "uploads.jsonl").read_text().splitlines()]
+    by_name = {one["file"]: one for one in ledger_of(here / "results")}
+    for said in lines[:3]:
+        assert (said["size_bytes"], said["sha256"]) == (len(PLY), by_name[said["file"]]["sha256"])
+        assert said["url"] == f"s3://{bucket}/night/{said['file']}"
+
+
+def test_results_go_up_while_the_run_goes_on(
+    s3: S3Proxy, server: ScriptedServer, mirrored: Callable[..., Summary]
+) -> None:
+    server.generation_s = 0.2
+    mirrored("a", "b", "c", "d")
+    results = [key for kind, key in s3.seen if kind == "put" and ".runner" not in key]
+    assert len(results) == 4
+    at = [number for number, (kind, key) in enumerate(s3.seen) if kind == "put" and "ledger" in key]
+    assert at and at[0] > max(number for number, one in enumerate(s3.seen) if one[1] in results)
+
+
+def test_the_next_run_uploads_only_what_is_missing(
+    s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary]
+) -> None:
+    mirrored("a", "b")
+    client(s3.there).delete_object(Bucket=bucket, Key="night/b.ply")
+    s3.seen.clear()
+    assert mirrored("a", "b", "c").success
+    put = [key.rpartition("/")[2] for kind, key in s3.seen if kind == "put" and ".runner" not in key]
+    assert sorted(put) == ["b.ply", "c.ply"]
+    s3.seen.clear()
+    assert mirrored("a", "b", "c").success
+    assert sorted(key.rpartition("/")[2] for kind, key in s3.seen if kind == "put") == [
+        *("lists.jsonl", "runs.jsonl", "summary.json")  # the ledger is as it was
+    ]
+
+
+def test_what_was_there_before_the_mirror_is_caught_up(
+    s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path
+) -> None:
+    mirrored("a", "b", upload={})
+    assert s3.counts.total() == 0
+    assert mirrored("a", "b", "c").success
+    assert {"night/a.ply", "night/b.ply", "night/c.ply"} < set(there(s3, bucket))
+
+
+def test_a_result_that_is_made_again_goes_up_again(
+    s3: S3Proxy, server: ScriptedServer, bucket: str, mirrored: Callable[..., Summary], here: Path
+) -> None:
+    mirrored("a")
+    (here / "results" / "a.ply").unlink()
+    server.usual = Answer(body=splat_ply(77))
+    assert mirrored("a").success
+    assert there(s3, bucket)["night/a.ply"] == (here / "results" / "a.ply").read_bytes() == splat_ply(77)
+
+
+def test_a_report_goes_up_too(s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path) -> None:
+    assert mirrored("a", report=True).warnings == ()
+    assert there(s3, bucket)["night/report.html"] == (here / "results" / "report.html").read_bytes()
+
+
+def test_a_bucket_that_fails_for_a_while_is_tried_again(
+    s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary]
+) -> None:
+    s3.fail("put", "SlowDown", times=2)
+    s3.fail("put", "InternalError", times=4, named="b.ply")
+    assert mirrored("a", "b", "c").success  # b.ply used all its tries, and went up in the end
+    assert {"night/a.ply", "night/b.ply", "night/c.ply"} < set(there(s3, bucket))
+
+
+def test_what_is_not_up_is_an_error_though_all_is_saved_here(
+    s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.fail("put", "InternalError", times=999, named="b.ply")
+    summary = mirrored("a", "b", "c")
+    assert (summary.saved, summary.pending, summary.success, summary.exit_code) == (3, 0, False, 1)
+    assert summary.error.startswith(f"1 result is not in s3://{bucket}/night: s3://{bucket}/night/b.ply can't be")
+    assert summary.error.endswith(f"; runner upload results s3://{bucket}/night does it again")
+    assert len(results_of(here / "results")) == 3
+    assert json.loads((here / "results" / ".runner" / "summary.json").read_text())["error"] == summary.error
+    assert any("Not uploaded: s3://" in one.getMessage() for one in caplog.records)
+    s3.heal()
+    assert mirrored("a", "b", "c").success
+
+
+def test_a_bucket_that_is_not_there_is_asked_no_more_and_the_run_goes_on(
+    s3: S3Proxy, mirrored: Callable[..., Summary]
+) -> None:
+    summary = mirrored(*"abcdefgh", to="s3://no-such-bucket/night")
+    assert (summary.saved, summary.exit_code) == (8, 1)
+    assert summary.error.startswith("8 results are not in s3://no-such-bucket/night: ")
+    assert "NoSuchBucket" in summary.error
+    assert s3.counts.total() < 8
+
+
+def test_a_dead_bucket_does_not_hold_the_end_of_the_run_for_each_file(
+    s3: S3Proxy, mirrored: Callable[..., Summary]
+) -> None:
+    s3.fail("*", "InternalError", times=9999)
+    summary = mirrored(*"abcdefghijklmnop", upload={**QUICK, "to": "s3://bucket-1/n", "at_once": 1})
+    assert (summary.saved, summary.exit_code) == (16, 1)
+    assert summary.error.startswith("16 results are not in s3://bucket-1/n: s3://bucket-1/n can't be listed: Inter")
+    assert s3.counts["put"] <= 3 * 16
+
+
+def test_a_second_signal_does_not_wait_for_uploads(
+    s3: S3Proxy, bucket: str, server: ScriptedServer, start: Callable[..., subprocess.Popen[str]], here: Path,
+    listed: Callable[..., str],
+) -> None:  # fmt: skip
+    s3.fail("put", "stall", times=99, named=".ply")
+    process = start("run", listed("a", "b", upload=f"s3://{bucket}/night"), "--grace-s", "600")
+    assert s3.stalled.wait(30)
+    server.wait_for(requests=2)
+    process.send_signal(signal.SIGINT)
+    while "a second signal" not in (line := process.stderr.readline()):
+        assert line
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    answer = json.loads(out)
+    assert process.returncode == 130
+    assert "not in s3://" in answer["error"] and "not waited for" in answer["error"]
+    s3.heal()
+    assert client(s3.there).list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_uploads_end_with_the_grace_of_a_signal_and_the_next_run_does_the_rest(
+    s3: S3Proxy, bucket: str, start: Callable[..., subprocess.Popen[str]], here: Path, listed: Callable[..., str]
+) -> None:
+    s3.fail("put", "stall", times=99, named=".ply")
+    process = start("run", listed("a", "b", upload=f"s3://{bucket}/night"), "--grace-s", "0.3")
+    assert s3.stalled.wait(30)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 143 and json.loads(out)["error"]
+    s3.heal()
+    again = start("run", "run.yaml")
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert {"night/a.ply", "night/b.ply", "night/.runner/summary.json"} < set(there(s3, bucket))
+
+
+def test_a_killed_run_costs_nothing_but_what_was_in_flight(
+    s3: S3Proxy, bucket: str, server: ScriptedServer, start: Callable[..., subprocess.Popen[str]], here: Path,
+    listed: Callable[..., str],
+) -> None:  # fmt: skip
+    s3.fail("put", "stall", times=99, named="b.ply")
+    upload = {"to": f"s3://{bucket}/night"}
+    process = start("run", listed("a", "b", upload=upload))
+    assert s3.stalled.wait(30)
+    lines = here / "results" / ".runner" / "uploads.jsonl"
+    for _ in range(200):
+        if lines.exists() and "a.ply" in lines.read_text():
+            break
+        threading.Event().wait(0.02)
+    process.kill()
+    process.communicate()
+    with lines.open("a") as file:
+        file.write('{"file": "torn')
+    s3.heal()
+    s3.seen.clear()
+    again = start("run", "run.yaml")
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert [key for kind, key in s3.seen if kind == "put" and key.endswith("a.ply")] == []
+    assert "night/b.ply" in there(s3, bucket)
+    assert [json.loads(line) for line in lines.read_text().splitlines() if "torn" not in line]
+
+
+def test_upload_brings_a_folder_into_a_bucket_and_says_so(
+    s3: S3Proxy, bucket: str, runner: Callable[..., subprocess.CompletedProcess[str]], here: Path
+) -> None:
+    folder = Folder(here, "a", "b", "c")
+    for key in "abc":
+        folder.save(key)
+    folder.save("d", several=2)
+    done = runner("upload", "results", f"s3://{bucket}/night")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"results: all 5 results are in s3://{bucket}/night; 8 files uploaded (")
+    assert {"night/a.ply", "night/d-1.ply", "night/.runner/ledger.jsonl"} < set(there(s3, bucket))
+    done = runner("upload", "results", f"s3://{bucket}/night", "--json")
+    said = json.loads(done.stdout)
+    assert said == {
+        "success": True, "folder": "results", "to": f"s3://{bucket}/night", "results": 5, "uploaded": 0, "bytes": 0,
+        "left": 0, "why": None,
+    }  # fmt: skip
+
+
+def test_upload_says_what_is_not_there(
+    s3: S3Proxy, bucket: str, runner: Callable[..., subprocess.CompletedProcess[str]], here: Path
+) -> None:
+    folder = Folder(here, "a", "b", upload={**QUICK, "to": f"s3://{bucket}/night"})
+    folder.save("a")
+    folder.save("b").write_bytes(PLY[:-1] + b"!")  # of the right size, and damaged
+    done = runner("upload", "results", "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["success"], said["results"], said["left"]) == (1, False, 2, 1)
+    assert "results/b.ply has changed since it was verified" in said["why"]
+    assert done.stderr.startswith("warning: Not uploaded: ")
+    assert "night/a.ply" in there(s3, bucket) and "night/b.ply" not in there(s3, bucket)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("results",), "name a URL such as s3://bucket/prefix"),
+        (("results", "/srv/copy"), "URL: expected a URL such as s3://bucket/prefix, got '/srv/copy'"),
+        (("results", "s3://me:secret@bucket"), "credentials come from the environment"),
+        (("results", "foo://bucket/x"), "nothing speaks foo://"),
+        (("nowhere", "s3://bucket/x"), "nowhere is no output folder of a run"),
+    ],
+)
+def test_upload_refuses_what_is_no_folder_or_no_url(
+    runner: Callable[..., subprocess.CompletedProcess[str]], here: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    Folder(here, "a").save("a")
+    done = runner("upload", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr and "secret" not in done.stderr
+
+
+def test_upload_waits_for_no_run(runner: Callable[..., subprocess.CompletedProcess[str]], here: Path) -> None:
+    from runner.ledger import LOCK, locked
+
+    folder = Folder(here, "a")
+    with locked(folder.state / LOCK):
+        done = runner("upload", "results", "s3://bucket/x")
+    assert done.returncode == 75 and "is held by another run" in done.stderr
+
+
+def test_another_filesystem_is_a_mirror_as_well(mirrored: Callable[..., Summary], here: Path) -> None:
+    assert mirrored("a", "b", to=f"file://{here}/copy").success
+    assert results_of(here / "copy") == results_of(here / "results")
+    assert {one.name for one in (here / "copy" / ".runner").iterdir()} == {name.split("/")[1] for name in STATE}
+
+
+def test_the_state_that_goes_up_is_all_that_a_reader_needs() -> None:
+    assert {batch.CONFIG, batch.SUMMARY, batch.PROMPTS, batch.RICH_PROMPTS} < {*STATE_FILES}
+
+
+def test_saved_results_are_never_waited_for_and_never_forgotten(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runner.mirror import mirror as room
+
+    monkeypatch.setattr(room, "_WAITING_MOST", 2)
+    folder = Folder(here, *"abcdef")
+    one = Mirror(folder.path, f"file://{here}/copy", Upload(), Stop(), print)
+    for key in "abcdef":
+        folder.save(key)
+        line = ledger_of(folder.path)[-1]
+        one.add(_outcome(line))
+    assert len(one._queue) == 2  # nothing has begun, and nothing more is kept in mind
+    one.begin()
+    one.finish()
+    one.close()
+    assert sorted(results_of(here / "copy")) == [f"{key}.ply" for key in "abcdef"]
+
+
+def _outcome(line: dict[str, Any]) -> Outcome:
+    kept = ("key", "index", "prompt", "outcome", "endpoint", "fingerprint", "seed", "protocol")
+    files = ("file", "format", "size_bytes", "mtime_ns", "sha256")
+    return Outcome(**{name: line[name] for name in (*kept, *files)})
+
+
+def test_the_last_word_on_a_name_counts_and_only_where_its_object_is(tmp_path: Path) -> None:
+    from runner.ledger import SavedFile
+
+    first, second = SavedFile("a", "ply", 5, "1" * 64), SavedFile("a", "ply", 5, "2" * 64)
+    lines = uploads.Uploads(tmp_path, "s3://b/n")
+    lines.add(first)
+    lines.add(second)
+    assert second in lines.known() and first not in lines.known()
+    assert second in lines.known([Entry("a", 5, 0.0)])
+    assert second not in lines.known([Entry("a", 6, 0.0)])
+    assert second not in lines.known([])
+    assert second not in uploads.Uploads(tmp_path, "s3://b/other").known()
