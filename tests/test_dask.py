@@ -237,6 +237,8 @@ def test_what_a_worker_lacks_is_said_in_a_sentence(dasks: Dasks, servers, writte
     assert (done.returncode, json.loads(done.stdout)["saved"]) == (2, 0), "good does not see it either"
     done = runner("run", written(one, 2, dasks.address))
     assert (done.returncode, json.loads(done.stdout)["saved"]) == (0, 2), done.stderr
+    assert "Using 2 Dask workers: " in done.stderr
+    assert re.search(r"warning: Dask worker .* got 0\.0\.9: .*; it is not used", done.stderr)
 
 
 def test_that_nobody_answers_is_said_in_a_sentence(servers, written, start: Start, environment, free_port) -> None:
