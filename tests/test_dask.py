@@ -274,3 +274,12 @@ def test_a_run_without_dask_imports_none_of_it(listed, environment, here: Path) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=30)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_address_may_stand_in_dask_s_own_config() -> None:
+    from dask import config
+
+    from runner.engine.cluster import address_of
+
+    with config.set({"scheduler-address": "tcp://theirs:1"}):
+        assert (address_of(None), address_of("tcp://ours:2")) == ("tcp://theirs:1", "tcp://ours:2")
