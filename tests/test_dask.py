@@ -237,6 +237,8 @@ def test_what_a_worker_lacks_is_said_in_a_sentence(dasks: Dasks, servers, writte
     assert (done.returncode, json.loads(done.stdout)["saved"]) == (2, 0), "good does not see it either"
     done = runner("run", written(one, 2, dasks.address))
     assert (done.returncode, json.loads(done.stdout)["saved"]) == (0, 2), done.stderr
+    assert "Using 2 Dask workers: " in done.stderr
+    assert re.search(r"warning: Dask worker .* got 0\.0\.9: .*; it is not used", done.stderr)
 
 
 def test_that_nobody_answers_is_said_in_a_sentence(servers, written, start: Start, environment, free_port) -> None:
@@ -272,3 +274,12 @@ def test_a_run_without_dask_imports_none_of_it(listed, environment, here: Path) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=30)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_address_may_stand_in_dask_s_own_config() -> None:
+    from dask import config
+
+    from runner.engine.cluster import address_of
+
+    with config.set({"scheduler-address": "tcp://theirs:1"}):
+        assert (address_of(None), address_of("tcp://ours:2")) == ("tcp://theirs:1", "tcp://ours:2")
