@@ -46,8 +46,8 @@ class Table:
     rows: list[list[str]] = field(default_factory=list)
 
     def markdown(self) -> str:
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        head = f"| {' | '.join(self.columns)} |\n|{'---|' * len(self.columns)}\n"
+        return head + "".join(f"| {' | '.join(row)} |\n" for row in self.rows)
 
 
 def at_rate(endpoints: int, size_bytes: int = _SMALL, rate: float = _RATE, lasts_s: float = 15.0) -> Load:
@@ -63,7 +63,7 @@ def costs(known: dict[str, float]) -> Table:
     small = watched(at_rate(4))
     more = watched(at_rate(40))
     large = watched(at_rate(4, _LARGE, rate=4))
-    flat = watched(Load(40, 0.001, _SMALL, 0.1 * 75))
+    flat = watched(Load(40, 0.001, _SMALL, lasts_s=0.1))
     waiting = _waiting(4)
     large_ms = large["hands_ms"] - small["hands_ms"]
     lane_mb = (more["memory_mb"] - small["memory_mb"]) / 36
