@@ -30,6 +30,8 @@ class Costs:
     base_mb: float
     lane_mb: float
     """Memory of a run, and of each endpoint more."""
+    buffers_mb: float
+    """Memory more, with results of a MB or more."""
     line_bytes: float
     pause_s: float
     """Between two generations of one endpoint."""
@@ -61,7 +63,7 @@ class Run:
         return self.rate(costs) * costs.main_ms / 1000
 
     def memory_mb(self, costs: Costs) -> float:
-        return costs.base_mb + self.endpoints * costs.lane_mb
+        return costs.base_mb + self.endpoints * costs.lane_mb + (costs.buffers_mb if self.size_mb >= 1 else 0)
 
     def threads(self) -> int:
         return 2 * self.endpoints + 2

@@ -3,8 +3,8 @@
     python benchmarks/coordinator.py --endpoints 1000 --seconds 4.5 --rounds 8
 
 Everything is the runner's own (schedule, hands, ledger, log, progress) but the work: a hand passes its gate, sleeps
-as long as a generation takes, and returns a result without a file. So it is with worker processes and with Dask, where
-hands of the coordinator wait for workers. Prints one line of JSON.
+as long as a generation takes, and returns a result without a file. So it is with worker processes and with Dask:
+there too the coordinator's hands only wait. Prints one line of JSON.
 """
 
 from __future__ import annotations

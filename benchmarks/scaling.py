@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py [CASE …] [--docs] [--json FILE]
 
-Cases: costs, check, waiting, cluster, night, limits; all without any. Costs are measured with 4 and 40 endpoints; what
-the model makes of them is checked with 10, 100 and 1,000. ``night`` and ``limits`` only compute, from the costs of the
-last time if ``costs`` is not among the cases. ``--docs`` writes the tables into docs/scaling.md.
+Cases: costs, check, waiting, cluster, night, limits; all without any. Costs are measured with 4 and 40 endpoints;
+what the model makes of them is checked with 10, 100 and 1,000. ``night`` and ``limits`` only compute, from the costs
+of the last time if ``costs`` is not among the cases. ``--docs`` writes the tables into docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ _NIGHT_S = 8 * 3600
 _SMALL, _LARGE = 1000, 50_000_000
 
 
+Known = dict[str, float]
+"""What was measured, this time or before, by its name in ``Costs``."""
+
+
 @dataclass
 class Table:
     """Cells of one case, as they stand in the docs."""
@@ -58,7 +62,7 @@ def at_rate(endpoints: int, size_bytes: int = _SMALL, rate: float = _RATE, lasts
 # What is measured.
 
 
-def costs(known: dict[str, float]) -> Table:
+def costs(known: Known) -> Table:
     """Measure what the model needs, with few endpoints."""
     small = watched(at_rate(4))
     more = watched(at_rate(40))
@@ -74,6 +78,7 @@ def costs(known: dict[str, float]) -> Table:
         waiting_ms=waiting["hands_ms"],
         base_mb=small["memory_mb"] - 4 * lane_mb,
         lane_mb=lane_mb,
+        buffers_mb=max(0.0, large["memory_mb"] - small["memory_mb"]),
         line_bytes=small["ledger_bytes"],
         pause_s=small["idle_share"] * 4 / _RATE,
         most_rate=flat["rate"],
@@ -88,6 +93,7 @@ def costs(known: dict[str, float]) -> Table:
         ["CPU a MB received, hashed, verified, written (from results of 50 MB)", shown(found.mb_ms, "ms")],
         ["memory of a run", shown(found.base_mb, "MB")],
         ["more for each endpoint", shown(1000 * found.lane_mb, "KB")],
+        ["more for results of some MB", shown(found.buffers_mb, "MB")],
         ["a line of the ledger", shown(found.line_bytes, "bytes")],
         ["pause between two generations of an endpoint", shown(1000 * found.pause_s, "ms")],
         ["most results a second, 40 endpoints that need no time", shown(found.most_rate, "")],
@@ -96,7 +102,7 @@ def costs(known: dict[str, float]) -> Table:
     return table
 
 
-def costs_of(known: dict[str, float]) -> Costs:
+def costs_of(known: Known) -> Costs:
     """Return what was measured the last time. Raises SystemExit if nothing was."""
     try:
         return Costs(**{name: known[name] for name in Costs.__dataclass_fields__ if name in known})
@@ -135,10 +141,11 @@ def _waiting(endpoints: int, *, rounds: int | None = None, **options: object) ->
     return json.loads(done.stdout)
 
 
-def check(known: dict[str, float]) -> Table:
+def check(known: Known) -> Table:
     """Compare the model with whole runs that it was not made from."""
     cost = costs_of(known)
-    table = Table("check", ["run", "figure", "predicted", "measured", "error"])
+    columns = ["results a second", "processors in use", "memory", "threads", "ledger a second", "idle share"]
+    table = Table("check", ["run", *columns, "stand-in servers"])
     loads = [
         at_rate(10),
         at_rate(100),
@@ -152,34 +159,28 @@ def check(known: dict[str, float]) -> Table:
         run = Run(load.endpoints, load.seconds, load.size_mb)
         seen = watched(load)
         size = "1 KB" if load.size_bytes == _SMALL else f"{load.size_mb:,.0f} MB"
-        title = f"{load.endpoints:,} × {load.seconds:.2g} s, {size}"
-        rows = [
-            ("results a second", run.rate(cost), seen["rate"], ""),
-            ("processors in use", run.cores(cost), seen["cores"], ""),
-            ("… by the main thread", run.main_cores(cost), seen["main_cores"], ""),
-            ("memory", run.memory_mb(cost), seen["memory_mb"], "MB"),
-            ("threads", run.threads(), seen["threads"], ""),
-            (
-                "ledger a second",
-                run.rate(cost) * cost.line_bytes / 1e3,
-                seen["rate"] * seen["ledger_bytes"] / 1e3,
-                "KB",
-            ),
-            ("MB a second", run.mb_s(cost), seen["rate"] * load.size_mb, ""),
-            ("idle share of an endpoint", 100 * run.idle_share(cost), 100 * seen["idle_share"], "%"),
-        ]
-        for what, predicted, measured, unit in rows:
-            if what == "MB a second" and load.size_mb < 0.1:
-                continue
-            off = predicted - measured
-            error = shown(off, "points").replace("-", "−") if unit == "%" else f"{100 * off / measured:+.0f} %"
-            table.rows.append([title, what, shown(predicted, unit), shown(measured, unit), error.replace("-", "−")])
-            title = ""
-        table.rows.append(["", "processors the stand-in servers used", "", shown(seen["serving_cores"], ""), ""])
+        ledger_kb = seen["rate"] * seen["ledger_bytes"] / 1e3
+        table.rows.append([
+            f"{load.endpoints:,} × {load.seconds:.2g} s, {size}",
+            _beside(run.rate(cost), seen["rate"]),
+            _beside(run.cores(cost), seen["cores"]),
+            _beside(run.memory_mb(cost), seen["memory_mb"], "MB"),
+            _beside(run.threads(), seen["threads"]),
+            _beside(run.rate(cost) * cost.line_bytes / 1e3, ledger_kb, "KB"),
+            f"{shown(100 * run.idle_share(cost), '')} → {shown(100 * seen['idle_share'], '%')}",
+            shown(seen["serving_cores"], ""),
+        ])  # fmt: skip
+        print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
     return table
 
 
-def waiting(known: dict[str, float]) -> Table:
+def _beside(predicted: float, measured: float, unit: str = "") -> str:
+    """Return what was predicted, what was measured, and by how much the former is more."""
+    off = f"{100 * (predicted - measured) / measured:+.0f}".replace("-", "−")
+    return f"{shown(predicted, '')} → {shown(measured, unit)} ({off} %)"
+
+
+def waiting(known: Known) -> Table:
     """Measure a coordinator whose hands only wait, with up to 10,000 endpoints."""
     names = {
         "start_s": ("until all endpoints were at work", "s"),
@@ -203,7 +204,7 @@ def waiting(known: dict[str, float]) -> Table:
     return table
 
 
-def cluster(known: dict[str, float]) -> Table:
+def cluster(known: Known) -> Table:
     """Measure what is more with Dask's workers, and on the way into a bucket."""
     small, large = at_rate(40, rate=40), at_rate(20, 20_000_000, rate=4, lasts_s=20)
     table = Table("cluster", ["CPU a result", "in one process", "two Dask workers", "… into a bucket"])
@@ -239,28 +240,47 @@ def _or_none(milliseconds: float) -> str:
 # What is computed.
 
 
-def night(known: dict[str, float]) -> Table:
+def night(known: Known) -> Table:
     """Say what 10,000 endpoints of 45 s and 50 MB take."""
     cost = costs_of(known)
     rate, size_mb = _RATE, 50.0
     mb_s = rate * size_mb
     requests = requests_of_upload(size_mb * 1e6)
+    put_ms = size_mb * known.get("put_ms_mb", math.nan)
     into_ms = cost.hands_ms + size_mb * cost.mb_ms
-    table = Table("night", ["", "a second", "a night of 8 hours"])
+
+    def cores(milliseconds: float) -> str:
+        return shown(None if math.isnan(milliseconds) else rate * milliseconds / 1000, "processors")
+
+    def a_night(each: float, unit: str, per: float) -> str:
+        return shown(rate * each * _NIGHT_S / per, unit)
+
+    table = Table("night", ["", "a second", "in a night of 8 hours"])
     table.rows += [
-        ["results", shown(rate, ""), shown(rate * _NIGHT_S / 1e6, "million")],
-        ["bytes in, and once more out to the bucket", shown(mb_s / 1e3, "GB"), shown(mb_s * _NIGHT_S / 1e6, "TB")],
-        ["the same in network", shown(mb_s * 8 / 1e3, "Gbit"), ""],
-        ["requests to endpoints, and to image hosts", f"{rate:,.0f} + {rate:,.0f}", shown(2 * rate * _NIGHT_S / 1e6, "million")],
-        [f"requests to the bucket ({requests} a result)", shown(rate * requests, ""), shown(rate * requests * _NIGHT_S / 1e6, "million")],
-        ["ledger", shown(rate * cost.line_bytes / 1e3, "KB"), shown(rate * cost.line_bytes * _NIGHT_S / 1e9, "GB")],
-        ["processors for what arrives", shown(rate * into_ms / 1000, ""), ""],
-        ["machines with 10 Gbit/s, with 25, with 100", " · ".join(str(machines(mb_s, one)) for one in (10, 25, 100)), ""],
-    ]  # fmt: skip
+        ["results", shown(rate, ""), a_night(1, "million", 1e6)],
+        ["bytes in, and once more out to the bucket", shown(mb_s / 1e3, "GB"), a_night(size_mb, "TB", 1e6)],
+        ["the same on the network, in each direction", shown(mb_s * 8 / 1e3, "Gbit"), ""],
+        ["requests to endpoints and image hosts", shown(2 * rate, ""), a_night(2, "million", 1e6)],
+        [
+            f"requests to the bucket, {requests} a result",
+            shown(rate * requests, ""),
+            a_night(requests, "million", 1e6),
+        ],
+        ["ledger", shown(rate * cost.line_bytes / 1e3, "KB"), a_night(cost.line_bytes, "GB", 1e9)],
+        ["workers: to receive, hash, verify and write", cores(into_ms), ""],
+        ["workers: to send it to the bucket", cores(put_ms), ""],
+        ["coordinator, with hands that wait", cores(known.get("waiting_ms_10000", math.nan)), ""],
+        ["coordinator and its messages with Dask", cores(known.get("dask_coordinator_ms", math.nan)), ""],
+        ["Dask's scheduler", cores(known.get("dask_scheduler_ms", math.nan)), ""],
+    ]
+    for gbit_s in (10, 25, 100):
+        count = machines(mb_s, gbit_s)
+        each = f"{10_000 / count:,.0f} endpoints, {mb_s / count / 1e3:.2g} GB/s each"
+        table.rows.append([f"machines with {gbit_s} Gbit/s, 70 % of it counted on", str(count), each])
     return table
 
 
-def limits(known: dict[str, float]) -> Table:
+def limits(known: Known) -> Table:
     """Say with how many endpoints of 45 s and 50 MB each limit is met."""
     cost = costs_of(known)
     each_mb_s = 50 / 45
@@ -282,7 +302,7 @@ def limits(known: dict[str, float]) -> Table:
     return table
 
 
-CASES: dict[str, Callable[[dict[str, float]], Table]] = {
+CASES: dict[str, Callable[[Known], Table]] = {
     one.__name__: one for one in (costs, check, waiting, cluster, night, limits)
 }
 
@@ -295,7 +315,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.cases if name not in CASES]:
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
-    known: dict[str, float] = json.loads(options.json.read_text()) if options.json.exists() else {}
+    known: Known = json.loads(options.json.read_text()) if options.json.exists() else {}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     for name in options.cases or CASES:
         begun = time.monotonic()

@@ -50,8 +50,8 @@ def watched(
     """Run the load with these options of the config; return what ``Look.since`` says, and how idle endpoints were.
 
     ``beside`` names further processes; returned is the CPU of each, milliseconds a result. ``bucket``: the URL of the
-    output folder. Else results lie in memory, and those of more than 1 MB are removed as they come: disks are not what
-    is measured.
+    output folder. Else results lie in memory, and those of more than 1 MB are removed as they come: disks are not
+    what is measured.
     """
     simulated = ["--seconds", str(load.seconds), "--jitter", "0.1", "--result-bytes", str(load.size_bytes)]
     with _folder() as folder, servers(simulated, load.endpoints) as urls:
