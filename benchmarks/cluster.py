@@ -60,7 +60,7 @@ def requests_in(log: Path) -> Counter[str]:
     """Count what the S3 server was asked for, by what it is about: results, or the state of the run."""
     found: Counter[str] = Counter()
     for verb, path in _REQUEST.findall(log.read_text(errors="replace")):
-        about = "result" if re.search(r"/results/p\d+\.ply", path) else "state"
+        about = "result" if re.search(r"/p\d+\.ply", path) else "state"
         found[f"{about} {verb}"] += 1
     return found
 

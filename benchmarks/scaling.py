@@ -206,10 +206,10 @@ def waiting(known: Known) -> Table:
 
 def cluster(known: Known) -> Table:
     """Measure what is more with Dask's workers, and on the way into a bucket."""
-    small, large = at_rate(40, rate=40), at_rate(20, 20_000_000, rate=4, lasts_s=20)
+    small, large = at_rate(40, rate=40), at_rate(8, _LARGE, rate=2)
     table = Table("cluster", ["CPU a result", "in one process", "two Dask workers", "… into a bucket"])
     with tempfile.TemporaryDirectory() as name, bucket_of(Path(name)) as (url, log):
-        for title, load in (("1 KB", small), ("20 MB", large)):
+        for title, load in (("1 KB", small), ("50 MB", large)):
             found, asked = [watched(load)], requests_in(log)
             for to in (None, f"{url}-{load.size_bytes}"):
                 with dask(Path(name), 2) as (address, pids):
