@@ -201,6 +201,20 @@ def test_signals_mean_what_they_mean_to_one_process(dasks: Dasks, patient, writt
 
 
 @cluster
+def test_two_shards_of_a_folder_may_be_on_the_same_workers(
+    dasks: Dasks, patient, written, start: Start, here: Path
+) -> None:
+    dasks.add("a")
+    two = patient(2, generation_s=0.1)
+    name = written(two, 40, dasks.address)
+    shards = [start("run", name, "--shard", f"{number}/2") for number in (1, 2)]
+    for process in shards:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and "is gone" not in err and "anew" not in err, err
+    assert len(results_of(here / "results")) == 40
+
+
+@cluster
 def test_what_a_worker_lacks_is_said_in_a_sentence(dasks: Dasks, servers, written, runner, here: Path) -> None:
     one = servers(1)
     done = runner("run", written(one, 2, dasks.address, engine={"wait_workers_s": 0.2}))
@@ -237,6 +251,8 @@ def test_what_a_worker_lacks_is_said_in_a_sentence(dasks: Dasks, servers, writte
     assert (done.returncode, json.loads(done.stdout)["saved"]) == (2, 0), "good does not see it either"
     done = runner("run", written(one, 2, dasks.address))
     assert (done.returncode, json.loads(done.stdout)["saved"]) == (0, 2), done.stderr
+    assert "Using 2 Dask workers: " in done.stderr
+    assert re.search(r"warning: Dask worker .* got 0\.0\.9: .*; it is not used", done.stderr)
 
 
 def test_that_nobody_answers_is_said_in_a_sentence(servers, written, start: Start, environment, free_port) -> None:
@@ -272,3 +288,12 @@ def test_a_run_without_dask_imports_none_of_it(listed, environment, here: Path) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=30)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_address_may_stand_in_dask_s_own_config() -> None:
+    from dask import config
+
+    from runner.engine.cluster import address_of
+
+    with config.set({"scheduler-address": "tcp://theirs:1"}):
+        assert (address_of(None), address_of("tcp://ours:2")) == ("tcp://theirs:1", "tcp://ours:2")

@@ -302,7 +302,7 @@ def test_saved_results_are_never_waited_for_and_never_forgotten(here: Path, monk
 
     monkeypatch.setattr(room, "_WAITING_MOST", 2)
     folder = Folder(here, *"abcdef")
-    one = Mirror(folder.path, f"file://{here}/copy", Upload(), Stop(), print)
+    one = Mirror(folder.path, f"file://{here}/copy", Upload(), Stop(), print, state=folder.state)
     for key in "abcdef":
         folder.save(key)
         line = ledger_of(folder.path)[-1]

@@ -132,6 +132,8 @@ class Dask(Far):
             if self._links:
                 self._place()
                 self._say(logging.INFO, f"Using {_counted(len(self._links), 'Dask worker')}: {self._shares()}")
+                for why in self._unfit.values():
+                    self._say(logging.WARNING, f"{why}; it is not used")
                 self._tell_who_waits()
                 return
             if addresses and len(self._unfit) == len(addresses):

@@ -221,7 +221,8 @@ class _Site:
             child.take(wire.Obey(begin.endpoint.index, _shifted(begin.rule, self._ahead_s)))
         except BaseException as error:  # noqa: BLE001 - raised again in the main process
             opened.close()
-            told = sendable(error) if isinstance(error, Exception) else RuntimeError(repr(error))
+            told = sendable(error)
+            told = told if isinstance(told, Exception) else RuntimeError(repr(told))
             self._say(number, wire.Unseated(told, traceback.format_exc()))
             return
         seated = _Seated(child, opened, begin.endpoint)
