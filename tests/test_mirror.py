@@ -20,6 +20,7 @@ from server import Answer, ScriptedServer, splat_ply
 from runner import Summary, batch, run
 from runner.cli import main
 from runner.config import config_from, load_config
+from runner.errors import UsageError
 from runner.mirror import Mirror, uploads
 from runner.mirror.behind import STATE_FILES
 from runner.records import Outcome
@@ -329,3 +330,15 @@ def test_the_last_word_on_a_name_counts_and_only_where_its_object_is(tmp_path: P
     assert second not in lines.known([Entry("a", 6, 0.0)])
     assert second not in lines.known([])
     assert second not in uploads.Uploads(tmp_path, "s3://b/other").known()
+
+
+def test_each_of_several_runs_has_a_place_of_its_own_in_the_bucket(here: Path) -> None:
+    for name in ("red", "blue"):
+        (here / f"{name}.txt").write_text("https://h/a.png\n")
+    several = {"endpoints": ["http://one:1"], "runs": "*.txt", "output_folder": "results/{stem}"}
+    (here / "own.yaml").write_text(json.dumps(several | {"upload": {"to": "s3://b/{stem}", "at_once": 2}}))
+    assert [one.settings.upload.to for one in load_config("own.yaml").runs] == ["s3://b/blue", "s3://b/red"]
+    assert {one.settings.upload.at_once for one in load_config("own.yaml").runs} == {2}
+    (here / "one.yaml").write_text(json.dumps(several | {"upload": "s3://b/night"}))
+    with pytest.raises(UsageError, match=r"runs\.upload\.to: expected one for each run, got 's3://b/night'; two of"):
+        load_config("one.yaml")
