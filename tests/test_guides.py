@@ -160,7 +160,9 @@ def test_the_python_of_the_guides_works(
 def test_the_configs_of_the_guides_are_valid(here: Path) -> None:
     (here / "prompts.txt").write_text("http://127.0.0.1/a.png\n")
     found = [
-        block for page in ("multi-port.md", "migrating.md", "troubleshooting.md") for block in blocks(page, "yaml")
+        block
+        for page in ("multi-port.md", "migrating.md", "troubleshooting.md", "scaling.md")
+        for block in blocks(page, "yaml")
     ]
     for block in found:
         (here / "run.yaml").write_text(block)
