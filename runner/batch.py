@@ -481,18 +481,26 @@ def _dask(
     remote = is_remote(settings.output_folder)
     fit = Fit(
         folder=None if remote else this.folder.path,
+        state=this.folder.state,
         extras=("s3",) if settings.output_folder.startswith("s3://") else (),
         files=(*this.image, *dict.fromkeys(file for one in this.config.endpoints for file in _files_of(one))),
     )
     terms = Terms(
         address=address_of(settings.engine.address),
-        where=settings.output_folder if remote else str(this.folder.path),
+        where=_where(this),
         fit=fit.problem,
         wait_workers_s=settings.engine.wait_workers_s,
         all_lost_s=settings.health.all_down_s,
     )
     with fit.shown(), Dask(schedule, terms, workbench, say=say) as workers:
         yield workers
+
+
+def _where(this: _Run) -> str:
+    """Return what names the place of this run's results on every machine; each shard has one of its own."""
+    if not is_remote(this.config.settings.output_folder):
+        return str(this.folder.state)
+    return f"{this.config.settings.output_folder} {this.config.shard.folder if this.config.shard else ''}"
 
 
 def _files_of(endpoint: Endpoint) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dasks import Dasks
 from s3 import KEYS, client
 from s3proxy import S3Proxy
 from server import Answer, ScriptedServer, splat_ply
@@ -343,6 +344,28 @@ def test_a_batch_of_which_one_result_is_refused_is_sent_by_the_next_run(
         assert {name: body for name, body in night.there().items() if name.endswith(".js")} == {
             f"{name}.js": pod.artefact(name, 42) for name in names
         }
+
+
+@pytest.mark.cluster
+def test_workers_on_other_machines_send_what_they_make_and_hold_it_there(
+    night: Night, servers: Callable[..., list[ScriptedServer]], s3: S3Proxy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    four = servers(4)
+    with Dasks(tmp_path_factory.mktemp("dask")) as dasks:
+        night.machine("workers")
+        dasks.add("a", "b")
+        night.machine("one")
+        s3.fail("put", "AccessDenied", named="c.ply")
+        told = {"endpoints": [one.url for one in four], "engine": {"kind": "dask", "address": dasks.address}}
+        summary = night.run("abcdefgh", **told)
+        assert (summary.exit_code, "c.ply can't be written" in summary.error) == (1, True)
+        assert night.held() == []
+        night.machine("workers")
+        assert (night.working / "held" / "c.ply").read_bytes() == PLY
+        night.machine("one")
+        assert night.run("abcdefgh", **told).success
+    assert [sum(one.asked(name) for one in four) for name in "abcdefgh"] == [1] * 8
+    assert {name for name in night.there() if name.endswith(".ply")} == {f"{name}.ply" for name in "abcdefgh"}
 
 
 # Resume

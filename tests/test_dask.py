@@ -201,6 +201,20 @@ def test_signals_mean_what_they_mean_to_one_process(dasks: Dasks, patient, writt
 
 
 @cluster
+def test_two_shards_of_a_folder_may_be_on_the_same_workers(
+    dasks: Dasks, patient, written, start: Start, here: Path
+) -> None:
+    dasks.add("a")
+    two = patient(2, generation_s=0.1)
+    name = written(two, 40, dasks.address)
+    shards = [start("run", name, "--shard", f"{number}/2") for number in (1, 2)]
+    for process in shards:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and "is gone" not in err and "anew" not in err, err
+    assert len(results_of(here / "results")) == 40
+
+
+@cluster
 def test_what_a_worker_lacks_is_said_in_a_sentence(dasks: Dasks, servers, written, runner, here: Path) -> None:
     one = servers(1)
     done = runner("run", written(one, 2, dasks.address, engine={"wait_workers_s": 0.2}))

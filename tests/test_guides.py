@@ -91,6 +91,7 @@ class Reader:
     def __init__(self, servers: list[ScriptedServer], folder: Path) -> None:
         self._replaced = {f":{10006 + number}": f":{server.port}" for number, server in enumerate(servers)}
         self._replaced["https://example.com/"] = f"{servers[0].url}/images/"
+        self._replaced["s3://bucket/"] = f"file://{folder}/bucket/"
         urls = "".join(f"  - {server.url}\n" for server in servers)
         (folder / "run.yaml").write_text(f"endpoints:\n{urls}prompts: prompts.txt\noutput_folder: results\n")
         shutil.copy(folder / "run.yaml", folder / "runner.yaml")

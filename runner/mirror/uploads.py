@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from runner.clock import utc_now
 from runner.ledger import SavedFile
@@ -20,7 +22,12 @@ from runner.remote import Entry
 from runner.storage import FILE_MODE, refusals
 
 UPLOADS = "uploads.jsonl"
-_SUM_BITS = 64
+_TEXT = rb'"([^"\\]*)"'
+_PLAIN = re.compile(
+    rb'{"file": %b, "size_bytes": ([0-9]+), "sha256": "([0-9a-f]{64})", "url": %b, "at": %b}\n'
+    % (_TEXT, _TEXT, _TEXT)
+)
+"""A line as it is written, if its texts need no escapes: read without a JSON parser."""
 
 
 class Uploads:
@@ -32,7 +39,6 @@ class Uploads:
         self._paths = [*dict.fromkeys([*(one / UPLOADS for one in beside), self._path])]
         self._to = to
         self._lock = threading.Lock()
-        self._joint = b""
 
     def add(self, file: SavedFile) -> None:
         """Note that a file is up. Raises StorageError."""
@@ -49,37 +55,55 @@ class Uploads:
 
     def known(self, there: Iterable[Entry] | None = None) -> Known:
         """Return what is up by the lines; with a listing, only what that shows in its size. Raises StorageError."""
+        shown = None if there is None else _Shown(there)
         found: dict[int, int] = {}
-        for said in self._lines():
-            with suppress(KeyError, TypeError):
-                if said["url"] == f"{self._to}/{said['file']}":
-                    found[hash(said["file"])] = _packed(said["size_bytes"], said["sha256"])
-        if there is None:
-            return Known(found)
-        sizes = {hash(one.name): one.size_bytes for one in there}
-        for name in [name for name, packed in found.items() if sizes.get(name) != packed >> _SUM_BITS]:
-            del found[name]
+        for name, size_bytes, sha256 in self._files():
+            if shown is None or (name, size_bytes) in shown:
+                found[hash(name)] = hash((size_bytes, sha256))
+            else:
+                found.pop(hash(name), None)
         return Known(found)
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _files(self) -> Iterator[tuple[str, int, str | None]]:
+        """Yield name, size and SHA-256 of what went up to this URL; the last word on a name counts."""
+        for line in self._lines():
+            with suppress(ValueError, RecursionError, KeyError, TypeError):
+                if plain := _PLAIN.match(line):
+                    name, size_bytes, sha256, url = (
+                        plain[1].decode(),
+                        int(plain[2]),
+                        plain[3].decode(),
+                        plain[4].decode(),
+                    )
+                else:
+                    said = json.loads(line)
+                    name, size_bytes, sha256, url = said["file"], said["size_bytes"], said["sha256"], said["url"]
+                if url == f"{self._to}/{name}":
+                    yield name, size_bytes, sha256
+
+    def _lines(self) -> Iterator[bytes]:
         for path in self._paths:
             with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as file:
-                for line in file:
-                    with suppress(ValueError, RecursionError):
-                        said = json.loads(line)
-                        if isinstance(said, dict):
-                            yield said
+                yield from file
 
 
 class Known:
-    """Files that are up, in some hundred bytes each, whatever their names."""
+    """Files that are up, in a hundred bytes each, whatever their names."""
 
     def __init__(self, found: dict[int, int]) -> None:
         self._found = found
 
     def __contains__(self, file: SavedFile) -> bool:
-        return self._found.get(hash(file.name)) == _packed(file.size_bytes, file.sha256)
+        return self._found.get(hash(file.name)) == hash((file.size_bytes, file.sha256))
 
 
-def _packed(size_bytes: int, sha256: str | None) -> int:
-    return (size_bytes << _SUM_BITS) | (hash(sha256) & ((1 << _SUM_BITS) - 1))
+class _Shown:
+    """The names and sizes of a listing, in eight bytes each."""
+
+    def __init__(self, there: Iterable[Entry]) -> None:
+        self._sums = array("q", sorted(array("q", (hash((one.name, one.size_bytes)) for one in there))))
+
+    def __contains__(self, file: tuple[str, int]) -> bool:
+        wanted = hash(file)
+        place = bisect_left(self._sums, wanted)
+        return place < len(self._sums) and self._sums[place] == wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import threading
 import time
@@ -137,7 +136,9 @@ class Connection:
         last = last and self.abandoned.is_set()
         within_s = _LAST_S if last else _CONNECT_S + _READ_S + moved_bytes / _LEAST_RATE
         ends_at = time.monotonic() + within_s
-        future = asyncio.run_coroutine_threadsafe(coroutine, filesystem.loop)
+        from asyncio import run_coroutine_threadsafe  # not where nobody needs it
+
+        future = run_coroutine_threadsafe(coroutine, filesystem.loop)
         try:
             while True:
                 try:

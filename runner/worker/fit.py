@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.extras import missing
-from runner.storage import STATE, refusals
+from runner.storage import refusals
 
 SIGN = "sign-"
 """How a file in the state folder begins by which another machine sees that the folder it has is the same."""
@@ -21,10 +21,12 @@ SIGN = "sign-"
 class Fit:
     """Looks, on another machine, whether it can do the work; it is pickled on the way there.
 
-    ``folder`` is where results go, None if that is a bucket; ``extras`` must be there, and ``files`` readable.
+    ``folder`` is where results go, None if that is a bucket, and ``state`` the run's own below it; ``extras`` must be
+    there, and ``files`` readable.
     """
 
     folder: Path | None
+    state: Path
     extras: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     token: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -68,12 +70,11 @@ class Fit:
 
     @property
     def _sign(self) -> Path:
-        assert self.folder is not None
-        return self.folder / STATE / f"{SIGN}{self.token}"
+        return self.state / f"{SIGN}{self.token}"
 
     def _remove(self) -> None:
         """Remove the sign, and those that killed runs have left."""
-        for one in self._sign.parent.glob(f"{SIGN}*"):
+        for one in self.state.glob(f"{SIGN}*"):
             one.unlink(missing_ok=True)
 
     def _problem_of_files(self) -> str | None:
