@@ -94,7 +94,10 @@ class Run:
     def end(self, lane: int, task: Task, error: Any = None) -> list[Event]:
         name = f"e{lane}"
         outcome = Outcome(task.prompt.key, task.prompt.index, "x", "failed" if error else "saved", name, "f", 1, "p")
-        outcome = replace(outcome, attempts=tuple(task.attempts))
+        attempts = (
+            task.attempts if error or task.attempts else [Attempt(1, name, "", generate_s=self.lanes[lane].pace_s)]
+        )
+        outcome = replace(outcome, attempts=tuple(attempts))
         if error is None:
             return self.schedule.settle(self.lanes[lane], [task], [Saving(outcome, Nowhere())])
         if not isinstance(error, ImageError):
