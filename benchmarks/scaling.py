@@ -136,7 +136,7 @@ def _waiting(endpoints: int, *, rounds: int | None = None, **options: object) ->
         words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("coordinator.py")), *words],
-        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     return json.loads(done.stdout)
 
