@@ -78,7 +78,8 @@ _IN_WORDS = {
 
 
 Kind = Literal["absent", "exists", "renew", "never", "again", "local"]
-"""``never``: asking again can't help; ``local``: it is about this one file, which can't be read here, or is too much for the store; others may do."""
+"""``never``: asking again can't help; ``local``: nor can it, but others may do, for it is about this one file: it
+can't be read here, or is too much for the store."""
 
 
 class RemoteError(StorageError):
