@@ -26,6 +26,7 @@ from typing import Any
 from watching import Look, look
 
 from runner import batch, load_config
+from runner.batch import working
 from runner.clock import utc_now
 from runner.health import Health
 from runner.records import Attempt, Endpoint, Outcome, Saving, Task
@@ -120,8 +121,8 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     def opened(this: object, schedule: Schedule, *_: object) -> Iterator[StandIn]:
         yield work
 
-    batch._opened = opened  # type: ignore[assignment]
-    batch._processes = lambda *_: 1  # type: ignore[assignment]
+    working.opened_work = opened  # type: ignore[assignment]
+    batch.processes_for = lambda *_: 1  # type: ignore[assignment, attr-defined]
     looks: list[Look] = []
     ledger = folder / "results" / ".runner" / "ledger.jsonl"
 

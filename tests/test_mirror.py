@@ -342,3 +342,17 @@ def test_each_of_several_runs_has_a_place_of_its_own_in_the_bucket(here: Path) -
     (here / "one.yaml").write_text(json.dumps(several | {"upload": "s3://b/night"}))
     with pytest.raises(UsageError, match=r"runs\.upload\.to: expected one for each run, got 's3://b/night'; two of"):
         load_config("one.yaml")
+
+
+def test_a_bug_ends_the_uploads_and_not_the_run(
+    mirrored: Callable[..., Summary], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("runner.mirror.mirror.Store.put", put)
+    summary = mirrored("a", "b", to=f"file://{here}/copy")
+    assert (summary.saved, summary.exit_code) == (2, 1)
+    assert (
+        "2 results are not in file://" in summary.error and "a bug in runner: ZeroDivisionError: oh" in summary.error
+    )

@@ -11,7 +11,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -70,7 +71,9 @@ class _Pool:
         self._work = work
         self.most = sum(lane.hands for lane in schedule.lanes)
         self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=max(_ROOM, 4 * self.most))
-        self._threads: list[threading.Thread] = []
+        self._executor = ThreadPoolExecutor(max_workers=self.most or 1, thread_name_prefix="hand")
+        self._futures: list[Future[None]] = []
+        self._refused: RuntimeError | None = None
         self._hands = 0
         self._door = threading.Semaphore(0)
         self._is_open = False
@@ -97,12 +100,13 @@ class _Pool:
             self._work.abandon()
             self._left = True
             self._open()
-            self._wait(LEAVE_S)  # so that nobody is at work with what the caller closes next
+            wait(self._futures, LEAVE_S)  # so that nobody is at work with what the caller closes next
             raise
         finally:
             self._left = True
             self._open()
             self._drop_what_nobody_took()
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _gathered(self) -> list[Event]:
         """Return what has come since the last time; wait for it up to ``TICK_S``."""
@@ -128,15 +132,23 @@ class _Pool:
     def _start_hands(self) -> int:
         """Start the hands of lanes that have got work; return how many hands there are."""
         if not self._stop.asked:
-            for lane in self._schedule.to_start():
-                for _ in range(lane.hands):
-                    name = f"hand_{len(self._threads)}"
-                    thread = threading.Thread(target=self._hand, args=[lane], name=name, daemon=True)
-                    thread.start()  # an executor's, or one that is no daemon, looks at all others first
-                    self._threads.append(thread)
-                    self._hands += 1
+            if lanes := self._schedule.to_start():
+                starter = threading.Thread(target=self._submit, args=[lanes], daemon=True)
+                starter.start()  # whom a daemon starts is one too; others look at all there are before they begin
+                starter.join()
             self._open()
+        if self._refused:
+            raise self._refused
         return self._hands
+
+    def _submit(self, lanes: Sequence[Lane]) -> None:
+        try:
+            for lane in lanes:
+                for _ in range(lane.hands):
+                    self._futures.append(self._executor.submit(self._hand, lane))
+                    self._hands += 1
+        except RuntimeError as error:  # no thread for it
+            self._refused = error
 
     def _open(self) -> None:
         """Let the hands begin: threads that work already would slow the start of every further one."""
@@ -161,12 +173,6 @@ class _Pool:
         if (self._stop.now or self._schedule.outdone) and self._leave_at == float("inf"):
             self._leave_at = now + LEAVE_S
             self._work.abandon()
-
-    def _wait(self, seconds: float) -> None:
-        """Wait for all hands to end, so long at most."""
-        until = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
 
     def _leftovers(self) -> list[Event]:
         """Return what nobody will work on any more."""
