@@ -4,7 +4,7 @@
 #
 #   SECONDS_EACH=1      each generation takes at least so long, to rehearse a GPU
 #
-# All of it listens on loopback only, and has ended when this ends. The bucket lives in the memory of the S3 server: with
+# All of it listens on loopback only, and has ended when this ends. The bucket's objects are in demo/cluster/store: with
 # KEEP=yes it all stays up until Ctrl-C, to try commands on it.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -84,7 +84,7 @@ mkdir -p "$folder" || exit 1
 
 echo "== A scheduler, two workers, an S3 server, four generation servers"
 begin images "$python" -m http.server "$image_port" --bind 127.0.0.1 --directory configs/images
-begin bucket "$bin/moto_server" -H 127.0.0.1 -p "$bucket_port"
+begin bucket "$python" scripts/object_store.py "$bucket_port" "$folder/store"
 until_up bucket "$bucket_port"
 begin scheduler "$bin/dask" scheduler --host 127.0.0.1 --port "$scheduler_port" --no-dashboard
 until_up scheduler "$scheduler_port"

@@ -1,4 +1,4 @@
-"""Look from outside, with boto3 alone, at what a run has left in a bucket.
+"""Look from outside, with botocore alone, at what a run has left in a bucket.
 
 python scripts/look_in_bucket.py make URL            make the bucket
 python scripts/look_in_bucket.py check URL FOLDER    compare every object with the ledger; copy the report into FOLDER
@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
+import botocore.session
+from botocore.exceptions import BotoCoreError, ClientError
 
 STATE = ".runner/"
 REPORT = "report.html"
+_BEGINS_S = 30
 
 
 def objects(client: Any, bucket: str, prefix: str) -> dict[str, bytes]:
@@ -43,13 +46,28 @@ def problems(found: dict[str, bytes]) -> list[str]:
     return missing
 
 
+def make(client: Any, bucket: str) -> int:
+    """Make the bucket; a store that has just begun to listen may need some seconds."""
+    deadline = time.monotonic() + _BEGINS_S
+    while True:
+        try:
+            client.create_bucket(Bucket=bucket)
+            client.put_object(Bucket=bucket, Key="first", Body=b"")
+            client.delete_object(Bucket=bucket, Key="first")
+            return 0
+        except (BotoCoreError, ClientError) as error:
+            if time.monotonic() > deadline:
+                print(f"the bucket {bucket} can't be made: {error}", file=sys.stderr)
+                return 1
+        time.sleep(0.2)
+
+
 def main(what: str, url: str, folder: str | None = None) -> int:
-    client = boto3.client("s3")
+    client = botocore.session.get_session().create_client("s3")
     parts = urlsplit(url)
     bucket, prefix = parts.netloc, parts.path.strip("/") + "/"
     if what == "make":
-        client.create_bucket(Bucket=bucket)
-        return 0
+        return make(client, bucket)
     found = objects(client, bucket, prefix)
     wrong = problems(found)
     for one in wrong:

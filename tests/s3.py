@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import importlib.util
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDRUNNER", "AWS_SECRET_ACCESS_KEY": "secret-of-the-runner"}
@@ -33,7 +33,16 @@ OTHERS = {"AWS_ACCESS_KEY_ID": "AKIDRENEWED", "AWS_SECRET_ACCESS_KEY": "secret-r
 READER = {"AWS_ACCESS_KEY_ID": "AKIDREADER", "AWS_SECRET_ACCESS_KEY": "secret-of-a-reader"}
 """Who may only look."""
 
-_PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+
+def _loaded(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+object_store = _loaded(Path(__file__).resolve().parent.parent / "scripts" / "object_store.py")
 
 
 @contextmanager
@@ -81,11 +90,7 @@ def _serve(folder: Path) -> None:
             _wait_for_the_last(door)
         finally:
             (folder / "s3.json").unlink(missing_ok=True)
-            store.kill()
-            store.wait()
-            for one in Path("/tmp").glob("seaweedfs-*-grpc-*.sock"):  # it takes these names whatever TMPDIR says
-                if f"={one.stem.rpartition('-')[2]}\0".encode() in "\0".join(map(str, store.args)).encode() + b"\0":
-                    one.unlink(missing_ok=True)
+            object_store.end(store)
 
 
 def _wait_for_the_last(door: socket.socket) -> None:
@@ -112,31 +117,9 @@ def _stay_with(guest: socket.socket) -> None:
 
 def _started(home: Path, log: Path) -> tuple[int, subprocess.Popen[bytes]]:
     """Start a store whose files are in ``home``, and wait until it takes objects."""
-    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(len(_PORTS) + 2)]
-    *ports, port, grpc = (door.getsockname()[1] for door in doors)
-    for door in doors:
-        door.close()
-    rights = {"AKIDREADER": ["Read", "List"]}
-    people = [
-        {
-            "name": who["AWS_ACCESS_KEY_ID"],
-            "credentials": [{"accessKey": who["AWS_ACCESS_KEY_ID"], "secretKey": who["AWS_SECRET_ACCESS_KEY"]}],
-            "actions": rights.get(who["AWS_ACCESS_KEY_ID"], ["Admin"]),
-        }
-        for who in (KEYS, OTHERS, READER)
-    ]
-    (home / "people.json").write_text(json.dumps({"identities": people}))
-    options: dict[str, Any] = {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": home, "filer": "true", "s3": "true"}
-    options |= dict(zip(_PORTS, ports, strict=True))
-    options |= {"s3.port": port, "s3.port.grpc": grpc, "s3.port.iceberg": 0, "s3.port.lance": 0}
-    options |= {"s3.config": home / "people.json", "s3.iam": "false", "s3.autoCreateBucket": "false"}
-    options |= {"filer.localSocket": home / "filer", "s3.localSocket": home / "s3", "master.telemetry": "false"}
-    options |= {"master.electionTimeout": "1s", "master.heartbeatInterval": "50ms"}
-    options |= {"master.volumeSizeLimitMB": 64, "volume.max": 5000}
-    command = [str(_weed()), "server", *(f"-{name}={value}" for name, value in options.items())]
-    environment = {**os.environ, "TMPDIR": str(home), "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # each bucket has some
-    with open(log, "wb") as file:
-        store = subprocess.Popen(command, stdout=file, stderr=file, cwd=home, env=environment)
+    (port,) = object_store.free_ports(1)
+    rights = ((KEYS, ["Admin"]), (OTHERS, ["Admin"]), (READER, ["Read", "List"]))
+    store = object_store.started(home, port, {tuple(keys.values()): may for keys, may in rights}, log)
     for _ in range(400):
         with suppress(Exception):
             client(f"http://127.0.0.1:{port}").put_object(Bucket=new_bucket(f"http://127.0.0.1:{port}"), Key="a")
@@ -144,11 +127,6 @@ def _started(home: Path, log: Path) -> tuple[int, subprocess.Popen[bytes]]:
         time.sleep(0.05)
     store.kill()
     raise AssertionError(log.read_text()[-2000:])
-
-
-def _weed() -> Path:
-    beside = Path(sys.executable).parent / "weed"
-    return beside if beside.exists() else Path(shutil.which("weed") or "weed")
 
 
 @functools.cache
