@@ -476,6 +476,7 @@ def test_the_lock_of_a_dead_process_of_this_machine_does_not_block(night: Night)
     dead.wait()
     here = {"host": socket.gethostname(), "place": leases._place()}
     night.put(".runner/lock", _holder(pid=dead.pid, since=since, **here))
+    night.put(".runner/lock-claim", _holder(pid=dead.pid, since=since, **here))  # it died as it took the lock over
     assert night.run("a").success
     night.put(".runner/lock", _holder(pid=os.getppid(), since=since_of(os.getppid()), **here))
     with pytest.raises(LockedError):
