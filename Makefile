@@ -8,7 +8,7 @@ FOLDER ?= results/four-gpus
 N ?= 4
 PORT ?= 10006
 
-.PHONY: help demo demo-smoke test test-browser test-cluster check format docs shots run plan check-config status report monitor start-servers stop-servers bench outages crash-test crash-jobs nights test-servers assets browser clean
+.PHONY: help demo demo-smoke demo-cluster demo-cluster-smoke test test-browser test-cluster check format docs shots run plan check-config status report monitor start-servers stop-servers bench scaling outages crash-test crash-jobs nights test-servers assets browser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ demo: .venv/server ## Four generation servers turn twelve images into 3D splats 
 
 demo-smoke: ## Run the demo twice and check what it left
 	@scripts/demo_smoke.sh
+
+demo-cluster: .venv/all ## The demo on two Dask workers, into a bucket of an S3 server on loopback (report in demo/cluster)
+	@PYTHON=$(CURDIR)/$(BIN)/python scripts/demo_cluster.sh
+
+demo-cluster-smoke: ## Run it, with its list twice, and check what is in the bucket
+	@scripts/demo_cluster_smoke.sh
 
 test: .venv/all ## Run the tests
 	@$(BIN)/python -m pytest -q -n 4
@@ -71,6 +77,9 @@ stop-servers: ## Stop them
 
 bench: .venv/bench ## Measure everything that docs/performance.md says, beside what people write themselves (15 minutes)
 	@$(BIN)/python benchmarks/bench.py --docs $(ARGS)
+
+scaling: .venv/bench ## Measure what docs/scaling.md says, and compute its model of 10,000 endpoints (20 minutes)
+	@$(BIN)/python benchmarks/scaling.py --docs $(ARGS)
 
 outages: .venv/all ## Measure what outages cost, beside a run without any (2 minutes)
 	@$(BIN)/python benchmarks/outages.py --json benchmarks/out/outages.json

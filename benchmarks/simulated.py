@@ -4,9 +4,9 @@
 
 Prints one line of JSON with its ports as soon as it listens. ``GET /times`` of the first endpoint returns, for every
 endpoint, the list of [begin, end] of its generations (seconds of one clock); ``GET /asked`` how often each image was
-sent to it. One endpoint generates one prompt at a time; others wait in the order they came. The result is a valid
-PLY; with ``--unique`` no two are equal. ``GET /image/NAME`` of any endpoint is a small image that arrives after the
-delay.
+sent to it; ``GET /cpu`` the seconds of CPU that all of them have used. One endpoint generates one prompt at a time;
+others wait in the order they came. The result is a valid PLY; with ``--unique`` no two are equal. ``GET /image/NAME``
+of any endpoint is a small image that arrives after the delay.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Endpoint:
             await self._send(writer, result, self._options.rate)
         elif path == "/times":
             await self._send(writer, json.dumps(self._all_times).encode(), 0)
+        elif path == "/cpu":
+            await self._send(writer, json.dumps(time.process_time()).encode(), 0)
         elif path == "/asked":
             await self._send(writer, json.dumps(self._asked).encode(), 0)
         elif path.startswith("/image/"):

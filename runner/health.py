@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,8 +61,10 @@ class Breaker:
     healthy and is not costs a prompt's time each time. Never later: a healed server is not left idle.
     """
 
-    def __init__(self, policy: settings.Health) -> None:
+    def __init__(self, policy: settings.Health, doubted: Callable[[], None] | None = None) -> None:
+        """``doubted`` is called with every change for the worse."""
         self._policy = policy
+        self._doubted = doubted or _nobody_asks
         self._trials = 0
         self._probes = 0
         self.busy = 0
@@ -90,6 +92,7 @@ class Breaker:
 
     def fail(self, now: float, *, counts: bool = True) -> bool:
         """Note a failure; return whether it goes out with that. One that is likely the prompt's doesn't count."""
+        self._doubted()
         if self.state == "trial":
             self._trials += 1
             self.state = "out"
@@ -103,6 +106,7 @@ class Breaker:
 
     def open(self, now: float) -> None:
         """Take it out."""
+        self._doubted()
         self.state = "out"
         self.proven = False
         self.out_since = now
@@ -111,6 +115,7 @@ class Breaker:
 
     def cool(self, now: float, wait_s: float | None) -> None:
         """Give it no prompts for ``wait_s``, or for a pause that grows while it is busy."""
+        self._doubted()
         pause_s = _BUSY_S[min(self.busy, len(_BUSY_S) - 1)] if wait_s is None else wait_s
         self.busy += 1
         self.cool_until = max(self.cool_until, now + pause_s)
@@ -124,6 +129,10 @@ class Breaker:
             return
         self._probes += 1
         self.probe_at = now + min(_FIRST_PROBE_S * 2.0 ** min(self._probes, 30), self._policy.probe_every_s)
+
+
+def _nobody_asks() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from runner.storage import not_for_all, states_of
 
 PROGRESS = "progress.json"
 EVERY_S = 2.0
+_SHARE = 0.02
+"""With very many endpoints it is written less often: it may take so much of the main thread's time."""
 _LATELY_S = 90.0
 _COUNTS = ("total", "saved", "skipped", "failed", "pending")
 _LANE_COUNTS = ("waiting", "taken", "saved", "failed", "retries")
@@ -47,6 +49,7 @@ class Board:
             with open(self._part, "w", encoding="utf-8", errors="backslashreplace", opener=not_for_all) as file:
                 file.write(json.dumps(self._shown(tally, loads()), ensure_ascii=False) + "\n")
             os.replace(self._part, self._path)
+        self._next = max(self._next, now + (time.monotonic() - now) / _SHARE)
 
     def remove(self) -> None:
         """Take it away: nothing is going on any more."""

@@ -287,7 +287,7 @@ class RunConfig(Section):
     runs: None = Field(
         None,
         description="Several runs, one after another on the same endpoints: a list of what each has of its own, or a "
-        "glob of prompts files, each a run, with {stem} in output_folder.",
+        "glob of prompts files, each a run, with {stem} in output_folder (and upload).",
     )
     metrics: MetricsSettings = MetricsSettings()
     notify: Notify = Notify()

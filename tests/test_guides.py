@@ -91,6 +91,7 @@ class Reader:
     def __init__(self, servers: list[ScriptedServer], folder: Path) -> None:
         self._replaced = {f":{10006 + number}": f":{server.port}" for number, server in enumerate(servers)}
         self._replaced["https://example.com/"] = f"{servers[0].url}/images/"
+        self._replaced["s3://bucket/"] = f"file://{folder}/bucket/"
         urls = "".join(f"  - {server.url}\n" for server in servers)
         (folder / "run.yaml").write_text(f"endpoints:\n{urls}prompts: prompts.txt\noutput_folder: results\n")
         shutil.copy(folder / "run.yaml", folder / "runner.yaml")
@@ -159,7 +160,9 @@ def test_the_python_of_the_guides_works(
 def test_the_configs_of_the_guides_are_valid(here: Path) -> None:
     (here / "prompts.txt").write_text("http://127.0.0.1/a.png\n")
     found = [
-        block for page in ("multi-port.md", "migrating.md", "troubleshooting.md") for block in blocks(page, "yaml")
+        block
+        for page in ("multi-port.md", "migrating.md", "troubleshooting.md", "scaling.md")
+        for block in blocks(page, "yaml")
     ]
     for block in found:
         (here / "run.yaml").write_text(block)

@@ -5,7 +5,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from test_run import config_for, names
 from runner import run
 from runner.journal import JsonLines, LogFile, log
 from runner.ledger import LOCK, holder, locked
-from runner.progress import PROGRESS, read_progress
+from runner.progress import PROGRESS, Board, read_progress
 from runner.records import Event
 from runner.report import Tally
 from runner.settings import Log
@@ -199,3 +201,23 @@ def test_a_process_with_the_number_of_a_dead_one_holds_nothing(tmp_path: Path) -
     assert holder(tmp_path) is None
     (tmp_path / LOCK).write_text(said.replace("since tick ", "since tick 1"))
     assert holder(tmp_path) is None
+
+
+def test_how_far_a_run_is_is_written_less_often_where_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("runner.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    written = []
+
+    def slowly(_: Tally, loads: object) -> dict[str, Any]:
+        written.append(now[0])
+        now[0] += 0.3
+        return {}
+
+    board = Board(tmp_path, "r", str)
+    monkeypatch.setattr(board, "_shown", slowly)
+    for _ in range(200):
+        board.look(Tally(run="r", total=1, skipped=0, endpoints=[]), list)
+        now[0] += 0.25
+    assert len(written) == 4 and min(b - a for a, b in pairwise(written)) >= 15

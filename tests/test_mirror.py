@@ -18,7 +18,9 @@ from s3proxy import S3Proxy
 from server import Answer, ScriptedServer, splat_ply
 
 from runner import Summary, batch, run
-from runner.config import config_from
+from runner.cli import main
+from runner.config import config_from, load_config
+from runner.errors import UsageError
 from runner.mirror import Mirror, uploads
 from runner.mirror.behind import STATE_FILES
 from runner.records import Outcome
@@ -193,9 +195,7 @@ def test_uploads_end_with_the_grace_of_a_signal_and_the_next_run_does_the_rest(
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 143 and json.loads(out)["error"]
     s3.heal()
-    again = start("run", "run.yaml")
-    out, err = again.communicate(timeout=60)
-    assert again.returncode == 0, err
+    assert run(load_config("run.yaml")).success
     assert {"night/a.ply", "night/b.ply", "night/.runner/summary.json"} < set(there(s3, bucket))
 
 
@@ -218,44 +218,42 @@ def test_a_killed_run_costs_nothing_but_what_was_in_flight(
         file.write('{"file": "torn')
     s3.heal()
     s3.seen.clear()
-    again = start("run", "run.yaml")
-    _, err = again.communicate(timeout=60)
-    assert again.returncode == 0, err
+    assert run(load_config("run.yaml")).success
     assert [key for kind, key in s3.seen if kind == "put" and key.endswith("a.ply")] == []
     assert "night/b.ply" in there(s3, bucket)
     assert [json.loads(line) for line in lines.read_text().splitlines() if "torn" not in line]
 
 
 def test_upload_brings_a_folder_into_a_bucket_and_says_so(
-    s3: S3Proxy, bucket: str, runner: Callable[..., subprocess.CompletedProcess[str]], here: Path
+    s3: S3Proxy, bucket: str, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
     folder = Folder(here, "a", "b", "c")
     for key in "abc":
         folder.save(key)
     folder.save("d", several=2)
-    done = runner("upload", "results", f"s3://{bucket}/night")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"results: all 5 results are in s3://{bucket}/night; 8 files uploaded (")
+    assert main(["upload", "results", f"s3://{bucket}/night"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"results: all 5 results are in s3://{bucket}/night; 8 files uploaded (") and err == ""
     assert {"night/a.ply", "night/d-1.ply", "night/.runner/ledger.jsonl"} < set(there(s3, bucket))
-    done = runner("upload", "results", f"s3://{bucket}/night", "--json")
-    said = json.loads(done.stdout)
-    assert said == {
+    assert main(["upload", "results", f"s3://{bucket}/night", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
         "success": True, "folder": "results", "to": f"s3://{bucket}/night", "results": 5, "uploaded": 0, "bytes": 0,
         "left": 0, "why": None,
     }  # fmt: skip
 
 
 def test_upload_says_what_is_not_there(
-    s3: S3Proxy, bucket: str, runner: Callable[..., subprocess.CompletedProcess[str]], here: Path
+    s3: S3Proxy, bucket: str, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
     folder = Folder(here, "a", "b", upload={**QUICK, "to": f"s3://{bucket}/night"})
     folder.save("a")
     folder.save("b").write_bytes(PLY[:-1] + b"!")  # of the right size, and damaged
-    done = runner("upload", "results", "--json")
-    said = json.loads(done.stdout)
-    assert (done.returncode, said["success"], said["results"], said["left"]) == (1, False, 2, 1)
+    assert main(["upload", "results", "--json"]) == 1
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert (said["success"], said["results"], said["left"]) == (False, 2, 1)
     assert "results/b.ply has changed since it was verified" in said["why"]
-    assert done.stderr.startswith("warning: Not uploaded: ")
+    assert err.startswith("warning: Not uploaded: ")
     assert "night/a.ply" in there(s3, bucket) and "night/b.ply" not in there(s3, bucket)
 
 
@@ -270,21 +268,21 @@ def test_upload_says_what_is_not_there(
     ],
 )
 def test_upload_refuses_what_is_no_folder_or_no_url(
-    runner: Callable[..., subprocess.CompletedProcess[str]], here: Path, arguments: tuple[str, ...], said: str
+    capsys: pytest.CaptureFixture[str], here: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     Folder(here, "a").save("a")
-    done = runner("upload", *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr and "secret" not in done.stderr
+    assert main(["upload", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err and "secret" not in err
 
 
-def test_upload_waits_for_no_run(runner: Callable[..., subprocess.CompletedProcess[str]], here: Path) -> None:
+def test_upload_waits_for_no_run(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     from runner.ledger import LOCK, locked
 
     folder = Folder(here, "a")
     with locked(folder.state / LOCK):
-        done = runner("upload", "results", "s3://bucket/x")
-    assert done.returncode == 75 and "is held by another run" in done.stderr
+        assert main(["upload", "results", "s3://bucket/x"]) == 75
+    assert "is held by another run" in capsys.readouterr().err
 
 
 def test_another_filesystem_is_a_mirror_as_well(mirrored: Callable[..., Summary], here: Path) -> None:
@@ -332,3 +330,29 @@ def test_the_last_word_on_a_name_counts_and_only_where_its_object_is(tmp_path: P
     assert second not in lines.known([Entry("a", 6, 0.0)])
     assert second not in lines.known([])
     assert second not in uploads.Uploads(tmp_path, "s3://b/other").known()
+
+
+def test_each_of_several_runs_has_a_place_of_its_own_in_the_bucket(here: Path) -> None:
+    for name in ("red", "blue"):
+        (here / f"{name}.txt").write_text("https://h/a.png\n")
+    several = {"endpoints": ["http://one:1"], "runs": "*.txt", "output_folder": "results/{stem}"}
+    (here / "own.yaml").write_text(json.dumps(several | {"upload": {"to": "s3://b/{stem}", "at_once": 2}}))
+    assert [one.settings.upload.to for one in load_config("own.yaml").runs] == ["s3://b/blue", "s3://b/red"]
+    assert {one.settings.upload.at_once for one in load_config("own.yaml").runs} == {2}
+    (here / "one.yaml").write_text(json.dumps(several | {"upload": "s3://b/night"}))
+    with pytest.raises(UsageError, match=r"runs\.upload\.to: expected one for each run, got 's3://b/night'; two of"):
+        load_config("one.yaml")
+
+
+def test_a_bug_ends_the_uploads_and_not_the_run(
+    mirrored: Callable[..., Summary], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("runner.mirror.mirror.Store.put", put)
+    summary = mirrored("a", "b", to=f"file://{here}/copy")
+    assert (summary.saved, summary.exit_code) == (2, 1)
+    assert (
+        "2 results are not in file://" in summary.error and "a bug in runner: ZeroDivisionError: oh" in summary.error
+    )

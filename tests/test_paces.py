@@ -1,5 +1,8 @@
 """Which endpoints are slow."""
 
+from random import Random
+from statistics import median
+
 from runner.report.paces import WARM_UP, Paces
 
 
@@ -57,3 +60,18 @@ def test_slots_on_a_server_that_queues_make_it_no_slower() -> None:
         for name, generate_s in (("a", 0.6), ("b", 0.2), ("c", 0.2)):
             assert found.add(name, generate_s) is None
     assert found.median_s("a") == 0.6
+
+
+def test_an_endpoint_is_judged_by_the_median_of_all_others_however_they_change() -> None:
+    random = Random(7)
+    found = Paces(dict.fromkeys("abcde", 1))
+    latest: dict[str, list[float]] = {name: [] for name in "abcde"}
+    for _ in range(400):
+        name = random.choice("abcde")
+        for _ in range(WARM_UP):
+            latest[name].append(random.choice([0.1, 0.4, 0.5, 1.5]))
+            found.add(name, latest[name][-1])
+        medians = {name: median(taken[-25:]) for name, taken in latest.items() if taken}
+        others = {name: [one for other, one in medians.items() if other != name] for name in medians}
+        slow = {name for name, rest in others.items() if rest and medians[name] >= 2 * median(rest)}
+        assert found.slow().keys() == slow

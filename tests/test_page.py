@@ -324,7 +324,7 @@ def test_a_disk_that_refuses_leaves_the_old_page(tmp_path: Path, monkeypatch: py
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("runner.storage.os.fsync", refuse)
+    monkeypatch.setattr("runner.storage.writing.os.fsync", refuse)
     with pytest.raises(StorageError, match="No space left"):
         write(path, chronicles.empty(), NO_PICTURES)
     assert path.read_text() == "old"

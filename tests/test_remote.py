@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -527,5 +528,7 @@ def test_errors_of_other_libraries_are_read_by_their_codes() -> None:
 
     assert refusals.refusal_of(HttpResponseError("no container")).kind == "never"
     assert refusals.refusal_of(HttpError("forbidden")).kind == "never"
+    assert refusals.refusal_of(NotImplementedError()).kind == "never"
     assert refusals.refusal_of(TimeoutError("timed out")).kind == "again"
+    assert refusals.refusal_of(OSError(errno.EISDIR, "Is a directory")).kind == "local"
     assert refusals.refusal_of(OSError(28, "No space left on device")).advice == "make space there, or allow it"

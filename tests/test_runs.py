@@ -351,7 +351,7 @@ def test_until_is_that_of_the_day_on_which_the_night_began(
         asked.append(time_of_day)
         return 0.3
 
-    monkeypatch.setattr("runner.batch.seconds_until", soon)
+    monkeypatch.setattr("runner.batch.window.seconds_until", soon)
     server.generation_s = 0.5
     entries = own(("a.txt", {}), ("b.txt", {"until": "06:30"}))
     summary = run(load_config(written({"a.txt": "xyz", "b.txt": "u"}, runs=entries)))

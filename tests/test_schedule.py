@@ -27,6 +27,7 @@ from runner.records import (
     Task,
 )
 from runner.schedule import LOOK_AGAIN_S, Away, Lane, Schedule, Step
+from runner.schedule.queues import Queues
 from runner.settings import Health as HealthSettings
 from runner.settings import Retry
 from runner.stop import Stop
@@ -890,3 +891,32 @@ def test_a_task_whose_job_is_at_an_endpoint_that_is_out_goes_to_another() -> Non
     run.lanes[1].breaker.open(run.now)
     event = run.end(1, task, BROKEN)[0]
     assert isinstance(event, Retrying) and event.next.index != 1
+
+
+def test_an_idle_hand_looks_only_at_lanes_that_may_need_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(300, 100)
+    looked = []
+    needs_help = Queues._needs_help
+    monkeypatch.setattr(Queues, "_needs_help", lambda *one: looked.append(one[1]) or needs_help(*one))
+    for _ in range(3):
+        run.take(0)
+    assert run.step(0) == inf and looked == []
+    run.end(7, run.take(7), BROKEN)
+    looked.clear()
+    assert isinstance(run.step(0), Task)
+    assert looked == [run.lanes[7]]
+
+
+@pytest.mark.parametrize(("passed_s", "told"), [(0, {"e0", "e1", "e2"}), (60, {"e2"})])
+def test_when_the_last_endpoint_is_met_only_gates_that_wait_for_it_are_told(passed_s: float, told: set[str]) -> None:
+    run = Run(6, 3)
+    rules = []
+    run.schedule._unmet = 3
+    for lane in run.lanes:
+        lane.met = False
+        run.schedule._rule(lane)
+        lane.gate.obey = lambda rule, lane=lane: rules.append(lane.endpoint.name)
+    run.now += passed_s
+    for lane in run.lanes:
+        run.meet(lane)
+    assert {*rules} == told

@@ -1,5 +1,8 @@
 """The scripts around the runner: servers on consecutive ports, and drawings."""
 
+import hashlib
+import importlib.util
+import json
 import os
 import signal
 import socket
@@ -166,3 +169,24 @@ def test_the_example_runs_over_several_servers(
     assert done.stdout.count(": 4 saved, 0 failed, 0.") == 3
     assert "12 saved and 0 skipped of 12 in " in done.stdout
     assert len(results_of(here / "out")) == 12
+
+
+def test_what_a_bucket_and_its_ledger_disagree_on_is_named() -> None:
+    spec = importlib.util.spec_from_file_location("look_in_bucket", REPOSITORY / "scripts" / "look_in_bucket.py")
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def line(name: str, body: bytes, outcome: str = "saved") -> bytes:
+        said = {"outcome": outcome, "file": name, "size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+        return json.dumps(said).encode() + b"\n"
+
+    state = {".runner/summary.json": b"{}", "report.html": b"<html>"}
+    ledger = line("a.ply", b"whole") + line("b.ply", b"x", outcome="failed")
+    right = {"a.ply": b"whole", ".runner/ledger.jsonl": ledger} | state
+    assert script.problems(right) == []
+    assert script.problems(right | {"a.ply": b"whale"}) == ["a.ply has another SHA-256 than the ledger says"]
+    assert script.problems(right | {"a.ply": b"half"}) == ["a.ply has 4 bytes, the ledger says 5"]
+    assert script.problems(right | {"c.ply": b"x"}) == ["c.ply is in the bucket only"]
+    del right["a.ply"], right["report.html"]
+    assert script.problems(right) == ["no report.html", "a.ply is in the ledger only"]

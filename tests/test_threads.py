@@ -1,5 +1,6 @@
 """The threads: hands, slots, stopping, and what comes out. What a hand does next is tested in test_schedule."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -307,3 +308,13 @@ def test_who_closes_the_iterator_early_gets_control_when_no_hand_is_at_work_any_
     done = list(ended)
     time.sleep(0.1)
     assert ended == done
+
+
+def test_with_thousands_of_hands_the_interpreter_is_asked_for_less_often_and_afterwards_as_before() -> None:
+    usual_s = sys.getswitchinterval()
+    schedule = schedule_of(*(lane(1, slots=64, index=number, lanes=32) for number in range(32)))
+    seen = set()
+    for _ in work_through(schedule, Work()):
+        seen.add(round(sys.getswitchinterval(), 6))
+    assert seen == {round(usual_s * 32 * 65 / 500, 6)}
+    assert sys.getswitchinterval() == usual_s

@@ -14,7 +14,7 @@ from runner.errors import UsageError
 from runner.yamlfile import merged
 
 STEM = "{stem}"
-"""Stands in ``output_folder`` for the name of a prompts file, without what it ends in."""
+"""Stands in ``output_folder`` and ``upload.to`` for the name of a prompts file, without what it ends in."""
 
 COMMON = ("endpoints", "log", "metrics", "notify", "processes")
 """Keys that are the same for all runs of a config."""
@@ -77,7 +77,18 @@ def _spread(whole: dict[str, Any], place: str, base: Path) -> Iterator[dict[str,
         return
     for source in [sources] if isinstance(sources, str) else sources:
         for file in _files(str(source), place, base):
-            yield {**whole, "prompts": [file], "output_folder": folder.replace(STEM, stem_of(file))}
+            stem = stem_of(file)
+            own = {**whole, "prompts": [file], "output_folder": folder.replace(STEM, stem)}
+            yield own | ({"upload": _named(whole["upload"], stem)} if "upload" in whole else {})
+
+
+def _named(upload: Any, stem: str) -> Any:
+    """Return a section ``upload`` with the name of a run in its URL."""
+    if isinstance(upload, str):
+        return upload.replace(STEM, stem)
+    if isinstance(upload, Mapping) and isinstance(upload.get("to"), str):
+        return {**upload, "to": upload["to"].replace(STEM, stem)}
+    return upload
 
 
 def _files(source: str, place: str, base: Path) -> list[str]:

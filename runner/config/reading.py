@@ -160,14 +160,21 @@ def _shard_of(settings: RunConfig) -> Shard | None:
 
 
 def _shared_folders(parts: Sequence[Part], configs: Sequence[Config]) -> Iterator[str]:
-    """Yield the runs whose results would get into one folder: each would take the other's for those of old lists."""
+    """Yield the runs whose results would get into one folder: each would take the other's for those of old lists.
+
+    So it is with one place in a bucket.
+    """
     users: dict[str, Part] = {}
+    mirrors: dict[str, Part] = {}
     for part, one in zip(parts, configs, strict=True):
         first = users.setdefault(os.path.realpath(one.output_folder), part)
         if first is not part:
             which = f"{first.place} has it" if first.entry != part.entry else "two of its prompts files have it"
             given = one.settings.output_folder
             yield f"{part.place}.output_folder: expected one for each run, got {given!r}; {which}"
+        if (to := one.settings.upload.to) and (first := mirrors.setdefault(to.rstrip("/"), part)) is not part:
+            which = f"{first.place} has it" if first.entry != part.entry else "two of its prompts files have it"
+            yield f"{part.place}.upload.to: expected one for each run, got {to!r}; {which}"
 
 
 def _key_of(problem: str) -> str:

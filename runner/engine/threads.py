@@ -8,9 +8,10 @@ last: nothing is taken from the schedule long before its turn, however long the 
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,15 @@ GATHER_S = 0.005
 
 _ROOM = 64
 
+_ENTERING = 4
+"""So many hands wake up at a time when all begin."""
+
+_CROWD = 500
+"""With more hands than this the interpreter is asked for less often: each thread that waits for it looks 200 times a
+second whether it is free, and when thousands wait at once that is all that the processors do."""
+
+_PATIENCE_MAX_S = 0.1
+
 LEAVE_S = 2.0
 """How long hands may take to end once everything they wait for was cut."""
 
@@ -38,7 +48,13 @@ def work_through(schedule: Schedule, work: Work) -> Iterator[list[Event]]:
     has come or ``stop.now`` is set, all exchanges are cut and their prompts left pending. What a hand raises stops
     the run like ``stop.ask``, and is raised at the end. When the caller closes the iterator early, everything is cut.
     """
-    return _Pool(schedule, work).events()
+    pool = _Pool(schedule, work)
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(max(usual_s, min(usual_s * pool.most / _CROWD, _PATIENCE_MAX_S)))
+    try:
+        yield from pool.events()
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +69,14 @@ class _Pool:
         self._schedule = schedule
         self._stop = schedule.stop
         self._work = work
-        most = sum(lane.hands for lane in schedule.lanes) or 1
-        self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=max(_ROOM, 4 * most))
-        self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix="hand")
+        self.most = sum(lane.hands for lane in schedule.lanes)
+        self._events: queue.Queue[Event | _Ended] = queue.Queue(maxsize=max(_ROOM, 4 * self.most))
+        self._executor = ThreadPoolExecutor(max_workers=self.most or 1, thread_name_prefix="hand")
         self._futures: list[Future[None]] = []
+        self._refused: RuntimeError | None = None
         self._hands = 0
-        self._all_here = threading.Event()
+        self._door = threading.Semaphore(0)
+        self._is_open = False
         self._left = False
         self._hurried = False
         self._leave_at = float("inf")
@@ -81,12 +99,12 @@ class _Pool:
             self._schedule.check()
             self._work.abandon()
             self._left = True
-            self._all_here.set()
+            self._open()
             wait(self._futures, LEAVE_S)  # so that nobody is at work with what the caller closes next
             raise
         finally:
             self._left = True
-            self._all_here.set()
+            self._open()
             self._drop_what_nobody_took()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -114,12 +132,29 @@ class _Pool:
     def _start_hands(self) -> int:
         """Start the hands of lanes that have got work; return how many hands there are."""
         if not self._stop.asked:
-            for lane in self._schedule.to_start():
+            if lanes := self._schedule.to_start():
+                starter = threading.Thread(target=self._submit, args=[lanes], daemon=True)
+                starter.start()  # whom a daemon starts is one too; others look at all there are before they begin
+                starter.join()
+            self._open()
+        if self._refused:
+            raise self._refused
+        return self._hands
+
+    def _submit(self, lanes: Sequence[Lane]) -> None:
+        try:
+            for lane in lanes:
                 for _ in range(lane.hands):
                     self._futures.append(self._executor.submit(self._hand, lane))
                     self._hands += 1
-            self._all_here.set()
-        return self._hands
+        except RuntimeError as error:  # no thread for it
+            self._refused = error
+
+    def _open(self) -> None:
+        """Let the hands begin: threads that work already would slow the start of every further one."""
+        if not self._is_open:
+            self._is_open = True
+            self._door.release(_ENTERING)
 
     def _look(self) -> None:
         """Look at the clock and for a stop, every now and then."""
@@ -171,7 +206,8 @@ class _Pool:
     def _hand(self, lane: Lane) -> None:
         """Work for a lane, and tell how it ended."""
         raised: BaseException | None = None
-        self._all_here.wait()  # threads that work already would slow the start of every further one
+        self._door.acquire()
+        self._door.release()  # each lets the next one in
         try:
             self._work_for(lane)
         except BaseException as error:  # noqa: BLE001 - raised again on the calling thread

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -207,6 +208,14 @@ class Mirror:
                 self._over.set()
 
     def _work(self) -> None:
+        try:
+            self._upload_all()
+        except Exception as bug:  # noqa: BLE001 - the run goes on; what is not up is told in the end
+            self._tell(f"A bug in runner ends the uploads of this run\n{traceback.format_exc()}")
+            self._fail(f"a bug in runner: {type(bug).__name__}: {bug}")
+            self._close()
+
+    def _upload_all(self) -> None:
         while (file := self._next()) is not None:
             try:
                 self._put(file)
@@ -266,11 +275,15 @@ class Mirror:
             return  # it was given up, not refused
         kind = error.kind if isinstance(error, RemoteError) else "local"
         self._fail(str(error))
+        self._in_a_row += kind != "local"
+        if kind == "never" or (self._finishing and self._in_a_row >= self._at_once):
+            self._close()
+
+    def _close(self) -> None:
+        """Try nothing more."""
         with self._changed:
-            self._in_a_row += kind != "local"
-            if kind == "never" or (self._finishing and self._in_a_row >= self._at_once):
-                self._closed = True
-                self._changed.notify_all()
+            self._closed = True
+            self._changed.notify_all()
 
     def _fail(self, why: str) -> None:
         with self._changed:

@@ -56,7 +56,18 @@ _NEVER = {
 }
 """Codes and errors after which asking again can't help, and what can."""
 
-_NEVER_ERRNO = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG}
+_NEVER_ERRNO = {
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
+_ONE_FILE = ("EntityTooLarge", "KeyTooLongError", "InvalidObjectState", errno.EISDIR, errno.ENAMETOOLONG)
+
 _IN_WORDS = {
     "EndpointConnectionError": "nobody answers there",
     "FSTimeoutError": "no answer came in time",
@@ -67,7 +78,8 @@ _IN_WORDS = {
 
 
 Kind = Literal["absent", "exists", "renew", "never", "again", "local"]
-"""``never``: asking again can't help; ``local``: the file here can't be read, or is not what was verified."""
+"""``never``: asking again can't help; ``local``: nor can it, but others may do, for it is about this one file: it
+can't be read here, or is too much for the store."""
 
 
 class RemoteError(StorageError):
@@ -129,13 +141,16 @@ def refusal_of(error: BaseException) -> Refusal:
     if code in _RENEW:
         return Refusal("renew", code, why, "renew the credentials (environment or profile file), then do it again")
     if code in _NEVER:
-        return Refusal("never", code, why, _NEVER[code])
+        return Refusal("local" if code in _ONE_FILE else "never", code, why, _NEVER[code])
+    if isinstance(error, NotImplementedError):
+        return Refusal("never", "", "this kind of store can't do that", "choose another")
     if code in ("PreconditionFailed", "412") or isinstance(error, FileExistsError):
         return Refusal("exists", code, why, "remove it there, or choose another name")
     if code in _ABSENT or isinstance(error, FileNotFoundError):
         return Refusal("absent", code, why, "look whether the URL is right")
     if isinstance(error, OSError) and error.errno in _NEVER_ERRNO and not codes:
-        return Refusal("never", "", why, "make space there, or allow it")
+        kind: Kind = "local" if error.errno in _ONE_FILE else "never"
+        return Refusal(kind, "", why, "make space there, or allow it")
     return Refusal("again", code, why, "do it again later")
 
 

@@ -134,7 +134,8 @@ class Bucket:
         """Write an object into a file, all of it of one version; return its size in bytes."""
         head = self._head(name)
         size = int(head["ContentLength"])
-        for block in self._blocks(name, size, IfMatch=head["ETag"]):
+        version = {"IfMatch": head["ETag"]} if "ETag" in head else {}
+        for block in self._blocks(name, size, **version):
             file.write(block)
         return size
 
@@ -174,7 +175,7 @@ class Bucket:
             raise
         if int(head["ContentLength"]) != sums.size_bytes:
             return False
-        if head["ETag"].strip('"').lower() == sums.etag:
+        if head.get("ETag", "").strip('"').lower() == sums.etag:
             return True
         found = hashlib.sha256()
         for block in self._blocks(name, sums.size_bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +33,17 @@ class Slow:
 
 
 class Paces:
-    """The latest generations of every endpoint; ``slots`` has those of each."""
+    """The latest generations of every endpoint; ``slots`` has those of each.
+
+    The medians are kept in order: with ten thousand endpoints nobody may sort them for each result.
+    """
 
     def __init__(self, slots: Mapping[str, int]) -> None:
         self._slots = slots
         self._taken: dict[str, deque[float]] = {name: deque(maxlen=LATEST) for name in slots}
         self._counts = dict.fromkeys(self._taken, 0)
         self._medians: dict[str, float] = {}
+        self._in_order: list[float] = []
         self._named: set[str] = set()
 
     def add(self, name: str, generate_s: float) -> Slow | None:
@@ -47,7 +52,7 @@ class Paces:
         self._counts[name] += 1
         if self._counts[name] % WARM_UP:
             return None
-        self._medians[name] = median(self._taken[name]) / self._slots[name]
+        self._remember(name, median(self._taken[name]) / self._slots[name])
         found = self._judged(name)
         if found is None or name in self._named:
             return None
@@ -63,10 +68,22 @@ class Paces:
         taken = self._taken[name]
         return round(median(taken), 3) if taken else None
 
+    def _remember(self, name: str, median_s: float) -> None:
+        if name in self._medians:
+            del self._in_order[bisect_left(self._in_order, self._medians[name])]
+        self._medians[name] = median_s
+        insort(self._in_order, median_s)
+
     def _judged(self, name: str) -> Slow | None:
-        others = [one for other, one in self._medians.items() if other != name]
-        if not others:
+        if len(self._in_order) < 2:
             return None
-        mine, others_s = self._medians[name], median(others)
+        mine = self._medians[name]
+        others_s = self._median_without(bisect_left(self._in_order, mine))
         slow = mine >= SLOW * others_s and mine - others_s >= NOTICEABLE_S
         return Slow(name, mine, others_s) if slow else None
+
+    def _median_without(self, place: int) -> float:
+        """Return the median of all medians but the one at a place in their order."""
+        half, odd = divmod(len(self._in_order) - 1, 2)
+        upper = self._in_order[half + (half >= place)]
+        return upper if odd else (self._in_order[half - 1 + (half - 1 >= place)] + upper) / 2

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 from statistics import median
 from typing import Any
@@ -99,7 +100,7 @@ class Schedule:
         idle_too = (steal or hedge) and self._blame.open
         self._to_start = [lane for lane in lanes if lane.backlog or idle_too]
         for lane in lanes:
-            lane.breaker = Breaker(health)
+            lane.breaker = Breaker(health, partial(self._queues.doubt, lane))
             lane.work = threading.Condition(self._lock)
             lane.gate = Gate(lane.endpoint.slots, stop, clock)
             lane.rule = Rule(lane.endpoint.slots)
@@ -394,7 +395,7 @@ class Schedule:
     def _meet(self, lane: Lane, found: Health, now: float) -> list[Event]:
         lane.met = True
         self._unmet -= 1
-        if not self._unmet:
+        if not self._unmet and self._clock() < self._meet_until:  # else nobody waits for it any more
             for one in self.lanes:
                 self._rule(one)
         events: list[Event] = [Met(lane.endpoint, found.version)] if found.version else []

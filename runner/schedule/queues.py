@@ -36,6 +36,7 @@ class Queues:
         self._steal = steal
         self._wake = wake
         self._serial = itertools.count()
+        self._doubted: dict[int, Lane] = {}
 
     def recall(self, jobs: Mapping[int, tuple[str, Job]], now: float) -> None:
         """Let prompts that an endpoint took on in an earlier run go there first, in their order."""
@@ -67,7 +68,7 @@ class Queues:
         if self._steal and not trial:
             return self._stolen(lane, now)
         if self._failover:
-            needy = [one for one in self._lanes if one is not lane and (trial or self._needs_help(one, now))]
+            needy = [one for one in (self._lanes if trial else self._needy(now)) if one is not lane]
             queues = [queue for one in needy for queue in (one.backlog, one.adopted) if queue]
             if queues:
                 return self._task(max(queues, key=len).pop())
@@ -132,6 +133,15 @@ class Queues:
         rate = sum(one.endpoint.slots / one.pace_s for one in others)
         rounds = 2 if lane.taken >= lane.endpoint.slots else 1
         return rounds * lane.pace_s > waiting / rate + min(map(_pace, others))
+
+    def doubt(self, lane: Lane) -> None:
+        """Take note that a lane may need help from now on."""
+        self._doubted[lane.endpoint.index] = lane
+
+    def _needy(self, now: float) -> list[Lane]:
+        """Return the lanes that need help. Of ten thousand most do well, and each idle hand asks for the others."""
+        self._doubted = {index: one for index, one in sorted(self._doubted.items()) if self._needs_help(one, now)}
+        return [*self._doubted.values()]
 
     def _needs_help(self, lane: Lane, now: float) -> bool:
         """Tell whether lanes with nothing to do should take from this one: it is full, or in doubt."""

@@ -51,10 +51,15 @@ class Window:
         """Return when the lane's last generation may begin."""
         if not self._medians:
             return self.ends_at
-        if self._common is None:
+        load = min(self._load_size, max(1, lane.load.waiting + lane.taken)) if self._load_size > 1 else 1
+        return self.ends_at - load * self._takes_s(lane.endpoint.index)
+
+    def _takes_s(self, index: int) -> float:
+        if index in self._medians:
+            return self._medians[index]
+        if self._common is None:  # all of them are looked at only for who has made nothing yet
             self._common = median(self._medians.values())
-        load = min(self._load_size, max(1, lane.load.waiting + lane.taken))
-        return self.ends_at - load * self._medians.get(lane.endpoint.index, self._common)
+        return self._common
 
     def is_over(self, lanes: Sequence[Lane], now: float, *, shared: bool) -> bool:
         """Tell whether nothing can be begun any more, and nothing is at work.
