@@ -276,13 +276,17 @@ def proxies(s3: S3Proxy) -> None:
     PROXIES[:] = [s3]
 
 
-def test_after_a_credential_expired_the_same_command_sends_what_is_held(night: Night, server: ScriptedServer) -> None:
+def test_after_a_credential_expired_the_same_command_sends_what_is_held(
+    night: Night, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     summary = _fail_to_send(night, server, "abc")
     assert (summary.saved, summary.failed, summary.pending, summary.exit_code) == (0, 0, 3, 1)
     assert "ExpiredToken" in summary.error
     assert "waits on this machine: the same command sends it" in summary.error
     assert not [one for one in summary.endpoints if one.outages or one.out]
     assert night.held() == [*"abc"]
+    main(["status", night.url])
+    assert "; 3 results wait here for their upload: the next run sends them" in capsys.readouterr().out
     summary = night.run("abcd")
     assert (summary.saved, summary.success) == (4, True)
     assert [server.asked(name) for name in "abcd"] == [1, 1, 1, 1]
@@ -476,6 +480,7 @@ def test_the_lock_of_a_dead_process_of_this_machine_does_not_block(night: Night)
     dead.wait()
     here = {"host": socket.gethostname(), "place": leases._place()}
     night.put(".runner/lock", _holder(pid=dead.pid, since=since, **here))
+    night.put(".runner/lock-claim", _holder(pid=dead.pid, since=since, **here))  # it died as it took the lock over
     assert night.run("a").success
     night.put(".runner/lock", _holder(pid=os.getppid(), since=since_of(os.getppid()), **here))
     with pytest.raises(LockedError):

@@ -45,6 +45,7 @@ def status_fields(folder: str, found: Status) -> Iterator[tuple[str, Any]]:
     yield "last_result", {"at": saved_at, "age_s": round(utc_age_s(saved_at))} if saved_at else None
     yield "running", {**found.progress, **_pace(found.progress)} if found.progress else None
     yield "free_bytes", found.free_bytes
+    yield "held", found.held
     yield "unreadable_lines", found.unreadable_lines
     yield "failures", ({"key": key, "prompt": prompt, "error": error} for key, prompt, error in found.failures())
     yield "unknown_files", found.unknown
@@ -108,6 +109,8 @@ def _run_lines(found: Status) -> Iterator[str]:
     if found.last_result_at:
         parts.append(f"last result {_ago(found.last_result_at)}")
     parts.append(f"{found.free_bytes / 1e9:.1f} GB free")
+    if found.held:
+        parts.append(f"{found.held} results wait here for their upload: the next run sends them")
     if found.unreadable_lines:
         parts.append(f"{found.unreadable_lines} unreadable lines in the ledger")
     yield "; ".join(parts)

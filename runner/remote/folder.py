@@ -302,6 +302,10 @@ class FarFolder:
         """Give verified results their names here, where they wait for their upload."""
         return self._shelf.put(outcome, temps)
 
+    def waiting(self) -> int:
+        """Return how many results wait here for their upload."""
+        return self._shelf.count()
+
     def held(self, key: str, fingerprint: str) -> Held | None:
         """Return the results of a prompt that wait here since a crash, or went up without a word in the ledger."""
         return self._shelf.find(key, fingerprint)

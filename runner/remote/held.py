@@ -113,6 +113,12 @@ class Shelf:
                 os.unlink(self._path / one.file)
         return time.monotonic() - begun
 
+    def count(self) -> int:
+        """Return how many files are held."""
+        with refusals(f"{self._path} can't be read"), suppress(FileNotFoundError):
+            return sum(not entry.name.startswith(".") for entry in os.scandir(self._path))
+        return 0
+
     def sweep(self) -> int:
         """Remove files that nothing is known of, and notes that nobody needs; return how many there were."""
         with refusals(f"{self._path} can't be read"), suppress(FileNotFoundError):

@@ -122,16 +122,15 @@ class Lease:
     def _take_over(self) -> None:
         """Put our lock in the place of a dead one; of several that try, one at a time."""
         claim = f"{self._name}-claim"
-        mark = secrets.token_hex(8).encode()
-        if not self._store.create(claim, mark):
-            if self._age_s(claim) < self._stale_s:
-                self._refuse(self._holder())
-            self._store.write(claim, mark)
-        try:
-            found = self._alive(self._name)
-            if found:
+        if not self._store.create(claim, self._said()):
+            if found := self._alive(claim):
                 self._refuse(found)
-            if self._store.read(claim) != mark:
+            self._store.write(claim, self._said())
+        first = read_holder(self._store, claim)
+        if first is None or first.token != self._own.token:
+            self._refuse(first)
+        try:
+            if found := self._alive(self._name):
                 self._refuse(found)
             self._store.remove([self._name])
             if not self._store.create(self._name, self._said()):

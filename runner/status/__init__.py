@@ -78,6 +78,8 @@ class Status:
     last_run: LastRun | None
     progress: Mapping[str, Any] | None
     free_bytes: int
+    held: int
+    """So many results wait on this machine for a bucket to take them."""
     unreadable_lines: int
     failure_places: array[int]
     """Where in the ledger the failures stand."""
@@ -167,6 +169,7 @@ def status_of(path: Path) -> Status:
         last_run=last_run(path, progress),
         progress=together(progress.values()),
         free_bytes=folder.free_bytes(),
+        held=folder.waiting(),
         unreadable_lines=history.unreadable,
         failure_places=failures,
         ledgers=ledgers,
