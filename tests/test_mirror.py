@@ -356,3 +356,17 @@ def test_a_bug_ends_the_uploads_and_not_the_run(
     assert (
         "2 results are not in file://" in summary.error and "a bug in runner: ZeroDivisionError: oh" in summary.error
     )
+
+
+def test_the_latest_word_on_a_name_counts_whichever_state_has_it(tmp_path: Path) -> None:
+    from runner.ledger import SavedFile
+
+    whole, shard = tmp_path / "whole", tmp_path / "1-of-2"
+    for state, sha256, at in ((shard, "1" * 64, "10:00:00.000"), (whole, "2" * 64, "11:00:00.000")):
+        state.mkdir()
+        said = {"file": "a", "size_bytes": 5, "sha256": sha256, "url": "s3://b/n/a", "at": f"2026-11-29T{at}Z"}
+        (state / uploads.UPLOADS).write_text(json.dumps(said) + "\n")
+    for own in (whole, shard):
+        known = uploads.Uploads(own, "s3://b/n", beside=[whole, shard]).known()
+        assert SavedFile("a", "ply", 5, "2" * 64) in known
+        assert SavedFile("a", "ply", 5, "1" * 64) not in known

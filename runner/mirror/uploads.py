@@ -1,7 +1,7 @@
 """What of a folder is in a bucket: ``.runner/uploads.jsonl``, a line for each file that went up, checked.
 
-The last line of a name counts. A line that was lost with a power cut costs one more upload; nobody believes a line
-whose object a listing does not show.
+The latest line of a name counts, whichever state has it. A line that was lost with a power cut costs one more upload;
+nobody believes a line whose object a listing does not show.
 """
 
 from __future__ import annotations
@@ -57,34 +57,50 @@ class Uploads:
         """Return what is up by the lines; with a listing, only what that shows in its size. Raises StorageError."""
         shown = None if there is None else _Shown(there)
         found: dict[int, int] = {}
-        for name, size_bytes, sha256 in self._files():
+        said_at: dict[int, int] = {}
+        several = sum(path.exists() for path in self._paths) > 1  # else their order is that of time
+        for (name, size_bytes, sha256), at in self._files():
+            key = hash(name)
+            if several:
+                moment = _moment(at)
+                if moment < said_at.get(key, 0):
+                    continue
+                said_at[key] = moment
             if shown is None or (name, size_bytes) in shown:
-                found[hash(name)] = hash((size_bytes, sha256))
+                found[key] = hash((size_bytes, sha256))
             else:
-                found.pop(hash(name), None)
+                found.pop(key, None)
         return Known(found)
 
-    def _files(self) -> Iterator[tuple[str, int, str | None]]:
-        """Yield name, size and SHA-256 of what went up to this URL; the last word on a name counts."""
+    def _files(self) -> Iterator[tuple[tuple[str, int, str | None], str]]:
+        """Yield name, size and SHA-256 of what went up to this URL, and when that was said."""
         for line in self._lines():
             with suppress(ValueError, RecursionError, KeyError, TypeError):
                 if plain := _PLAIN.match(line):
-                    name, size_bytes, sha256, url = (
+                    name, size_bytes, sha256, url, at = (
                         plain[1].decode(),
                         int(plain[2]),
                         plain[3].decode(),
                         plain[4].decode(),
+                        plain[5].decode(),
                     )
                 else:
                     said = json.loads(line)
                     name, size_bytes, sha256, url = said["file"], said["size_bytes"], said["sha256"], said["url"]
+                    at = str(said.get("at", ""))
                 if url == f"{self._to}/{name}":
-                    yield name, size_bytes, sha256
+                    yield (name, size_bytes, sha256), at
 
     def _lines(self) -> Iterator[bytes]:
         for path in self._paths:
             with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as file:
                 yield from file
+
+
+def _moment(at: str) -> int:
+    """Return a time that ``utc_now`` told as a number that grows with it, which takes less room."""
+    digits = re.sub(r"[^0-9]", "", at)[:17]
+    return int(digits) if digits.isascii() and digits else 0
 
 
 class Known:
