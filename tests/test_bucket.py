@@ -236,6 +236,22 @@ def test_a_result_that_went_up_without_a_word_in_the_ledger_gets_it_from_the_nex
     assert night.there()["b.ply"] == PLY
 
 
+def test_an_old_note_does_not_vouch_for_what_another_machine_has_put_there_since(
+    night: Night, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Held, "keep", lambda self: None)  # as where who writes the ledger is elsewhere
+        night.run("ab", seed=1)
+    night.machine("two")
+    server.usual = Answer(body=splat_ply(value=0.25))
+    run(night.config("ab", seed=2), overwrite=True)
+    night.machine("one")
+    server.usual = Answer()
+    assert run(night.config("ab", seed=1), overwrite=True).saved == 2
+    assert [server.asked(name) for name in "ab"] == [3, 3]
+    assert {night.there()[f"{one}.ply"] for one in "ab"} == {PLY}
+
+
 def test_a_held_result_that_is_not_whole_any_more_is_made_again(night: Night, server: ScriptedServer) -> None:
     _fail_to_send(night, server, "ab")
     (night.working / "held" / "a.ply").write_bytes(PLY[:-1] + b"x")
