@@ -29,7 +29,7 @@ from runner.config import Config, config_from
 from runner.errors import LockedError
 from runner.ledger import since_of
 from runner.records import Summary
-from runner.remote import FarFolder, Held, Store, working_folder
+from runner.remote import Far, FarFolder, Held, Store, working_folder
 from runner.remote import lease as leases
 from runner.remote.lease import Holder, Lease
 from runner.remote.lines import add_missing
@@ -37,6 +37,7 @@ from runner.remote.mirror import Mirror
 from runner.remote.state import fetch_all
 from runner.settings import Upload
 from runner.stop import Stop
+from runner.worker import Fit
 
 QUICK = {"attempts": 2, "backoff_s": 0.01, "backoff_max_s": 0.02}
 PLY = splat_ply()
@@ -265,6 +266,23 @@ def test_a_held_result_of_other_parameters_is_made_again(night: Night, server: S
     assert night.run("ab", seed=43).success
     assert [server.asked(name) for name in "ab"] == [2, 2]
     assert {one["seed"] for one in night.ledger()} == {43}
+
+
+def test_a_machine_without_the_credentials_or_room_for_results_is_told_from_one_that_can_work(
+    night: Night, s3: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Fit(None, night.working, far=Far(night.url, Upload()))
+    assert fit.problem() is None
+    assert night.there() == {}
+    s3.fail("put", "AccessDenied", times=9)
+    assert "can't be written" in (fit.problem() or "")
+    s3.heal()
+    with monkeypatch.context() as patched:
+        patched.delenv("AWS_ACCESS_KEY_ID")
+        patched.delenv("AWS_SECRET_ACCESS_KEY")
+        assert "no credentials were found" in (fit.problem() or "")
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    assert "/proc/nowhere" in (fit.problem() or "")
 
 
 def _fail_to_send(night: Night, server: ScriptedServer, names: str) -> Summary:
