@@ -285,6 +285,21 @@ def test_a_machine_without_the_credentials_or_room_for_results_is_told_from_one_
     assert "/proc/nowhere" in (fit.problem() or "")
 
 
+def test_a_machine_that_only_works_for_others_forgets_what_is_long_done(night: Night) -> None:
+    held = night.working / "held"
+    held.mkdir(parents=True)
+    note = json.dumps({"files": [{"file": "a.ply"}]})
+    old = [held / ".gone.json", night.working / ".b.01234567.part"]
+    new = [held / ".new.json", night.working / ".c.01234567.part"]
+    for one in (*old, *new, held / "a.ply", held / ".a.json"):
+        one.write_text(note if one.name == ".a.json" else '{"files": []}')
+    for one in (*old, held / "a.ply", held / ".a.json"):
+        os.utime(one, (1, 1))
+    assert Fit(None, night.working, far=Far(night.url)).problem() is None
+    assert [one.exists() for one in (*old, *new)] == [False, False, True, True]
+    assert (held / "a.ply").exists() and (held / ".a.json").exists(), "that waits for its upload"
+
+
 def _fail_to_send(night: Night, server: ScriptedServer, names: str) -> Summary:
     """Run until the credentials expire, with the first of these results on their way."""
     hold = threading.Event()

@@ -133,9 +133,7 @@ class Shelf:
                 yield name
 
     def _is_old(self, name: str) -> bool:
-        with suppress(FileNotFoundError):
-            return time.time() - os.stat(self._path / name).st_mtime > _UNCLAIMED_S
-        return False
+        return is_old(self._path / name)
 
     def _claimed(self, note: str) -> set[str]:
         try:
@@ -174,3 +172,10 @@ class Shelf:
 
     def _note(self, key: str) -> Path:
         return self._path / f".{key}.json"
+
+
+def is_old(path: Path) -> bool:
+    """Tell whether a file is there, and has been left unchanged for so long that nobody is at it any more."""
+    with suppress(FileNotFoundError):
+        return time.time() - os.stat(path).st_mtime > _UNCLAIMED_S
+    return False

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.extras import missing
-from runner.remote import Far, Store, folder_of
-from runner.storage import STATE, refusals
+from runner.remote import Far, FarFolder, Store
+from runner.storage import STATE, OutputFolder, refusals
 
 SIGN = "sign-"
 """How a file in the state folder begins by which another machine sees that the folder it has is the same."""
@@ -85,7 +85,9 @@ class Fit:
         timer = threading.Timer(_BUCKET_S, late.set)
         timer.start()
         try:
-            folder_of(self.far.here, self.far).prepare()
+            folder = FarFolder(OutputFolder(self.far.here), self.far)
+            folder.prepare()
+            folder.tidy()
             store, name = Store(self.far.url, policy, late), f"{STATE}/lock-{SIGN}{secrets.token_hex(8)}"
             store.write(name, b"")
             store.remove([name])
