@@ -30,7 +30,7 @@ from runner.config import Config, config_from
 from runner.errors import LockedError
 from runner.ledger import since_of
 from runner.records import Summary
-from runner.remote import FarFolder, Held, Store, working_folder
+from runner.remote import Far, FarFolder, Held, Store, working_folder
 from runner.remote import lease as leases
 from runner.remote.lease import Holder, Lease
 from runner.remote.lines import add_missing
@@ -38,6 +38,7 @@ from runner.remote.mirror import Mirror
 from runner.remote.state import fetch_all
 from runner.settings import Upload
 from runner.stop import Stop
+from runner.worker import Fit
 
 QUICK = {"attempts": 2, "backoff_s": 0.01, "backoff_max_s": 0.02}
 PLY = splat_ply()
@@ -237,6 +238,22 @@ def test_a_result_that_went_up_without_a_word_in_the_ledger_gets_it_from_the_nex
     assert night.there()["b.ply"] == PLY
 
 
+def test_an_old_note_does_not_vouch_for_what_another_machine_has_put_there_since(
+    night: Night, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Held, "keep", lambda self: None)  # as where who writes the ledger is elsewhere
+        night.run("ab", seed=1)
+    night.machine("two")
+    server.usual = Answer(body=splat_ply(value=0.25))
+    run(night.config("ab", seed=2), overwrite=True)
+    night.machine("one")
+    server.usual = Answer()
+    assert run(night.config("ab", seed=1), overwrite=True).saved == 2
+    assert [server.asked(name) for name in "ab"] == [3, 3]
+    assert {night.there()[f"{one}.ply"] for one in "ab"} == {PLY}
+
+
 def test_a_held_result_that_is_not_whole_any_more_is_made_again(night: Night, server: ScriptedServer) -> None:
     _fail_to_send(night, server, "ab")
     (night.working / "held" / "a.ply").write_bytes(PLY[:-1] + b"x")
@@ -250,6 +267,38 @@ def test_a_held_result_of_other_parameters_is_made_again(night: Night, server: S
     assert night.run("ab", seed=43).success
     assert [server.asked(name) for name in "ab"] == [2, 2]
     assert {one["seed"] for one in night.ledger()} == {43}
+
+
+def test_a_machine_without_the_credentials_or_room_for_results_is_told_from_one_that_can_work(
+    night: Night, s3: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Fit(None, night.working, far=Far(night.url, Upload()))
+    assert fit.problem() is None
+    assert night.there() == {}
+    s3.fail("put", "AccessDenied", times=9)
+    assert "can't be written" in (fit.problem() or "")
+    s3.heal()
+    with monkeypatch.context() as patched:
+        patched.delenv("AWS_ACCESS_KEY_ID")
+        patched.delenv("AWS_SECRET_ACCESS_KEY")
+        assert "no credentials were found" in (fit.problem() or "")
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    assert "/proc/nowhere" in (fit.problem() or "")
+
+
+def test_a_machine_that_only_works_for_others_forgets_what_is_long_done(night: Night) -> None:
+    held = night.working / "held"
+    held.mkdir(parents=True)
+    note = json.dumps({"files": [{"file": "a.ply"}]})
+    old = [held / ".gone.json", night.working / ".b.01234567.part"]
+    new = [held / ".new.json", night.working / ".c.01234567.part"]
+    for one in (*old, *new, held / "a.ply", held / ".a.json"):
+        one.write_text(note if one.name == ".a.json" else '{"files": []}')
+    for one in (*old, held / "a.ply", held / ".a.json"):
+        os.utime(one, (1, 1))
+    assert Fit(None, night.working, far=Far(night.url)).problem() is None
+    assert [one.exists() for one in (*old, *new)] == [False, False, True, True]
+    assert (held / "a.ply").exists() and (held / ".a.json").exists(), "that waits for its upload"
 
 
 def _fail_to_send(night: Night, server: ScriptedServer, names: str) -> Summary:

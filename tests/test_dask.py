@@ -3,12 +3,13 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,25 @@ def test_that_nobody_answers_is_said_in_a_sentence(servers, written, start: Star
     assert (process.returncode, answer["pending"]) == (75, 2), err
     assert f"no Dask scheduler answers at tcp://127.0.0.1:{free_port}" in answer["error"]
     assert "Traceback" not in err and "never awaited" not in err
+
+
+def test_that_somebody_else_answers_is_said_in_a_sentence(servers, written, start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    guest, _ = door.accept()
+                    with guest:
+                        guest.recv(10)
+                        guest.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"tcp://127.0.0.1:{door.getsockname()[1]}"
+        out, err = start("run", written(servers(1), 2, address)).communicate(timeout=20)
+        door.shutdown(socket.SHUT_RDWR)
+    assert f"no Dask scheduler answers at {address}" in json.loads(out)["error"], err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,19 @@ def test_a_run_that_begins_in_the_same_place_ends_the_one_before() -> None:
     in_a_loop(story)
 
 
+def test_a_site_that_ends_late_leaves_alone_the_one_that_its_run_has_begun_meanwhile() -> None:
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run")
+        old = site._sites[worker.address, "run"]
+        await site.runner_begin("here", "run", pickle.dumps(Bench()), 0.0, worker)
+        await asyncio.to_thread(old.end)
+        assert await site.runner_give("run", 1, [], worker)
+        await site.runner_end("run", worker)
+
+    in_a_loop(story)
+
+
 @pytest.mark.parametrize("why", ["nobody asks", "the worker closes"])
 def test_a_site_that_is_left_alone_cuts_its_work_and_ends(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:

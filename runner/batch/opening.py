@@ -63,6 +63,7 @@ def _dask(
         state=this.folder.state,
         extras=("s3",) if settings.output_folder.startswith("s3://") else (),
         files=(*this.image, *dict.fromkeys(file for one in this.config.endpoints for file in _files_of(one))),
+        far=this.config.far,
     )
     terms = Terms(
         address=address_of(settings.engine.address),

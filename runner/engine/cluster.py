@@ -69,10 +69,10 @@ class Cluster:
             except BaseException:
                 await self.close()
                 raise
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, asyncio.TimeoutError, MemoryError) as error:  # what isn't Dask's reads as a huge length
             raise AbsentError(
-                f"no Dask scheduler answers at {self.address} ({error}): start it, or correct engine.address, and "
-                "run the same command again"
+                f"no Dask scheduler answers at {self.address} ({str(error) or 'no answer'}): start it, or "
+                "correct engine.address, and run the same command again"
             ) from error
         except (ValueError, ImportError, TypeError) as error:
             raise UsageError(f"engine.address: Dask can't use {self.address}: {error}. Nothing was sent.") from error

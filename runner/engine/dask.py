@@ -315,7 +315,7 @@ class Dask(Far):
         for name in dict.fromkeys(one.worker for one in waiting):
             count = sum(1 for one in waiting if one.worker == name)
             self._say(
-                logging.WARNING, f"{_counted(count, 'endpoint')} waits for Dask worker {name}, which is not there"
+                logging.WARNING, f"{_counted(count, 'endpoint')} can't be asked before Dask worker {name} is there"
             )
 
 

@@ -77,13 +77,13 @@ async def runner_begin(place: str, run: str, bench: bytes, ahead_s: float, dask_
         for key, other in [*_sites.items()]:
             if key[0] == address and other.place == place:
                 await asyncio.to_thread(other.end)
-        _sites[address, run] = _Site(
+        _sites[address, run] = site = _Site(
             place=place,
             bench=pickle.loads(bench),
             ahead_s=ahead_s,
             loop=asyncio.get_running_loop(),
             closing=lambda: dask_worker.status.name in _CLOSING,
-            ended=lambda: _sites.pop((address, run), None),
+            ended=lambda: _sites.pop((address, run)) if _sites.get((address, run)) is site else None,
         )
     except Exception as error:  # noqa: BLE001 - it is said where people read it
         return f"{type(error).__name__}: {error}"

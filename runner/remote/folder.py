@@ -18,7 +18,7 @@ from pathlib import Path
 from runner.errors import LockedError, StorageError
 from runner.ledger import LEDGER, alone
 from runner.records import Outcome, Saving
-from runner.remote.held import Held, Shelf
+from runner.remote.held import Held, Shelf, is_old
 from runner.remote.lease import Lease
 from runner.remote.mirror import Mirror
 from runner.remote.places import working_folder
@@ -28,6 +28,7 @@ from runner.settings import Upload
 from runner.shards import Shard
 from runner.storage import (
     FILE_MODE,
+    PART,
     STATE,
     OutputFolder,
     Scratch,
@@ -281,6 +282,13 @@ class FarFolder:
         for left in (*self.path.glob(".segments-*"), *self.state.glob(".reading-*")):
             shutil.rmtree(left, ignore_errors=True)
         return self._near.sweep() + self._shelf.sweep()
+
+    def tidy(self) -> None:
+        """Remove what was left here long ago, where the lock is another machine's, and so nobody sweeps."""
+        self._shelf.sweep()
+        for part in (one for one in self.path.glob(".*") if PART.match(one.name) and is_old(one)):
+            with suppress(OSError):
+                part.unlink()
 
     def clean(self, key: str, mark: int) -> None:
         """Remove the temp files that ``temp`` made of the same."""

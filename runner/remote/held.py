@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -138,9 +139,7 @@ class Shelf:
                 yield name
 
     def _is_old(self, name: str) -> bool:
-        with suppress(FileNotFoundError):
-            return time.time() - os.stat(self._path / name).st_mtime > _UNCLAIMED_S
-        return False
+        return is_old(self._path / name)
 
     def _claimed(self, note: str) -> set[str]:
         try:
@@ -163,9 +162,26 @@ class Shelf:
                 return sha256_of(file) == one.sha256
         except FileNotFoundError:
             there = self._store.entry(one.file)
-            return there is not None and there.size_bytes == one.size_bytes
+            return there is not None and there.size_bytes == one.size_bytes and self._is_same_there(one)
         except OSError:
             return False
 
+    def _is_same_there(self, one: ResultFile) -> bool:
+        """Read a file of the bucket: a note may be old, and another machine have put its own there since."""
+        with (
+            refusals(f"{self._path} can't be written"),
+            tempfile.NamedTemporaryFile(dir=self._path, prefix=".there-") as room,
+        ):
+            self._store.fetch(one.file, room.name)
+            with open(room.name, "rb") as file:
+                return sha256_of(file) == one.sha256
+
     def _note(self, key: str) -> Path:
         return self._path / f".{key}.json"
+
+
+def is_old(path: Path) -> bool:
+    """Tell whether a file is there, and has been left unchanged for so long that nobody is at it any more."""
+    with suppress(FileNotFoundError):
+        return time.time() - os.stat(path).st_mtime > _UNCLAIMED_S
+    return False

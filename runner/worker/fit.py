@@ -5,30 +5,38 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.errors import RunnerError
 from runner.extras import missing
-from runner.storage import refusals
+from runner.remote import Far, FarFolder, Store
+from runner.storage import STATE, OutputFolder, refusals
 
 SIGN = "sign-"
 """How a file in the state folder begins by which another machine sees that the folder it has is the same."""
+
+_ATTEMPTS = 2
+_BUCKET_S = 8.0
+"""A bucket that takes nothing for so long is none of this machine's; who asks waits for hardly longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Looks, on another machine, whether it can do the work; it is pickled on the way there.
 
-    ``folder`` is where results go, None if that is a bucket, and ``state`` the run's own below it; ``extras`` must be
-    there, and ``files`` readable.
+    ``folder`` is where results go, None if that is a bucket (``far``), and ``state`` the run's own below it;
+    ``extras`` must be there, and ``files`` readable.
     """
 
     folder: Path | None
     state: Path
     extras: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    far: Far | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @contextmanager
@@ -51,7 +59,7 @@ class Fit:
         for extra in self.extras:
             if absent := missing(extra):
                 return f"it needs {absent}"
-        return self._problem_of_folder() or self._problem_of_files()
+        return self._problem_of_folder() or self._problem_of_bucket() or self._problem_of_files()
 
     def _problem_of_folder(self) -> str | None:
         if self.folder is None:
@@ -67,6 +75,27 @@ class Fit:
                 return None
         except OSError as error:
             return f"it can't write into {self.folder} ({error.strerror or error}): let its user write there"
+
+    def _problem_of_bucket(self) -> str | None:
+        """Put a file there and remove it, with this machine's credentials; results wait here for their upload."""
+        if self.far is None:
+            return None
+        policy = self.far.policy.model_copy(update={"attempts": _ATTEMPTS, "backoff_max_s": 1.0})
+        late = threading.Event()
+        timer = threading.Timer(_BUCKET_S, late.set)
+        timer.start()
+        try:
+            folder = FarFolder(OutputFolder(self.far.here), self.far)
+            folder.prepare()
+            folder.tidy()
+            store, name = Store(self.far.url, policy, late), f"{STATE}/lock-{SIGN}{secrets.token_hex(8)}"
+            store.write(name, b"")
+            store.remove([name])
+        except RunnerError as error:
+            return str(error)
+        finally:
+            timer.cancel()
+        return None
 
     @property
     def _sign(self) -> Path:
