@@ -133,7 +133,6 @@ class Connection:
 
         ``last`` is what is still asked when the run is over.
         """
-        import asyncio  # not where nobody asks for a bucket
 
         last = last and self.abandoned.is_set()
         within_s = _LAST_S if last else _CONNECT_S + _READ_S + moved_bytes / _LEAST_RATE
