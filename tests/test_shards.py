@@ -617,13 +617,36 @@ def test_the_slurm_script_passes_the_signal_on_and_asks_to_be_put_into_the_queue
     server.wait_for(requests=1)
     process.terminate()
     log = OutputFolder(here / "results", shard=Shard(2, 3)).state / "run.log"
-    until = time.monotonic() + 20
-    while "SIGTERM" not in log.read_text() and time.monotonic() < until:
-        time.sleep(0.02)
+    await_in(log, "SIGTERM", process)
     hold.set()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143, err
     assert json.loads(out)["saved"] == 1 and asked_for.read_text() == "requeue 77_2\n"
+
+
+def await_in(log: Path, text: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a log says this; fails if the process ends before, or a minute passes."""
+    until = time.monotonic() + 60
+    while text not in log.read_text():
+        assert process.poll() is None, f"it ended with {process.returncode} before the log said {text}"
+        assert time.monotonic() < until, f"after a minute the log does not say {text}: {log.read_text()}"
+        time.sleep(0.02)
+
+
+def test_a_signal_that_comes_while_the_servers_start_keeps_the_slurm_task_from_beginning(
+    here: Path, environment: dict[str, str], server: ScriptedServer
+) -> None:
+    scripts = here / "scripts"
+    scripts.mkdir()
+    (scripts / "start_multi_port.sh").write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    (scripts / "stop_multi_port.sh").write_text(f"#!/bin/sh\necho stopped >> {here / 'servers'}\n")
+    for one in scripts.iterdir():
+        one.chmod(0o755)
+    process, asked_for = slurm(here, environment, server, ENDPOINTS="", N="1")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert asked_for.read_text() == "requeue 77_2\n" and (here / "servers").read_text() == "stopped\n"
+    assert not (here / "results").exists()
 
 
 def documents() -> dict[str, Any]:
