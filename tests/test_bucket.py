@@ -603,9 +603,9 @@ def test_commands_look_at_a_folder_in_a_bucket_from_any_machine(
     night.run("abc")
     night.machine("two")
     assert main(["status", night.url]) == 0
-    assert capsys.readouterr().out.startswith(
-        f"{night.url}: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n"
-    )
+    said = capsys.readouterr().out
+    assert said.startswith(f"{night.url}: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n")
+    assert " GB free here, where results wait for the bucket\n" in said
     assert main(["verify", night.url]) == 0
     night.put("a.ply", PLY[:-1] + b"x")
     night.remove("b.ply")
