@@ -24,7 +24,7 @@ from s3proxy import S3Proxy
 from server import Answer, ScriptedServer, splat_ply
 from simulated import SERVERS, ImageHost
 
-from runner import run
+from runner import Generator, load_config, run
 from runner.cli import main
 from runner.config import Config, config_from
 from runner.errors import LockedError
@@ -37,6 +37,7 @@ from runner.remote.lines import add_missing
 from runner.remote.mirror import Mirror
 from runner.remote.state import fetch_all
 from runner.settings import Upload
+from runner.shards import number_of
 from runner.stop import Stop
 from runner.worker import Fit
 
@@ -592,6 +593,19 @@ def test_shards_share_the_folder_and_the_whole_list_waits_for_them(
     assert len(server.received) == 6
     assert main(["status", night.url]) == 0
     assert f"{night.url}: 6 total, 6 saved" in capsys.readouterr().out
+
+
+def test_from_python_results_go_into_a_bucket_and_a_shard_does_its_share(
+    night: Night, server: ScriptedServer
+) -> None:
+    generator = Generator(server.url, output_folder=night.url)
+    summary = generator.run([server.image("a"), server.image("b")])
+    assert (summary.saved, summary.success, summary.output_folder) == (2, True, night.url)
+    assert {"a.ply", "b.ply", ".runner/ledger.jsonl"} <= {*night.there()}
+    night.config("abcd")
+    config = load_config("run.yaml", {"shard": "1/2", "engine": {"kind": "local"}})
+    own = [key for key in "abcd" if number_of(key.encode(), 2) == 1]
+    assert run(config).total == len(own)
 
 
 # Commands
