@@ -24,7 +24,7 @@ from s3proxy import S3Proxy
 from server import Answer, ScriptedServer, splat_ply
 from simulated import SERVERS, ImageHost
 
-from runner import run
+from runner import Generator, load_config, run
 from runner.cli import main
 from runner.config import Config, config_from
 from runner.errors import LockedError
@@ -37,6 +37,7 @@ from runner.remote.lines import add_missing
 from runner.remote.mirror import Mirror
 from runner.remote.state import fetch_all
 from runner.settings import Upload
+from runner.shards import number_of
 from runner.stop import Stop
 from runner.worker import Fit
 
@@ -594,6 +595,19 @@ def test_shards_share_the_folder_and_the_whole_list_waits_for_them(
     assert f"{night.url}: 6 total, 6 saved" in capsys.readouterr().out
 
 
+def test_from_python_results_go_into_a_bucket_and_a_shard_does_its_share(
+    night: Night, server: ScriptedServer
+) -> None:
+    generator = Generator(server.url, output_folder=night.url)
+    summary = generator.run([server.image("a"), server.image("b")])
+    assert (summary.saved, summary.success, summary.output_folder) == (2, True, night.url)
+    assert {"a.ply", "b.ply", ".runner/ledger.jsonl"} <= {*night.there()}
+    night.config("abcd")
+    config = load_config("run.yaml", {"shard": "1/2", "engine": {"kind": "local"}})
+    own = [key for key in "abcd" if number_of(key.encode(), 2) == 1]
+    assert run(config).total == len(own)
+
+
 # Commands
 
 
@@ -603,9 +617,9 @@ def test_commands_look_at_a_folder_in_a_bucket_from_any_machine(
     night.run("abc")
     night.machine("two")
     assert main(["status", night.url]) == 0
-    assert capsys.readouterr().out.startswith(
-        f"{night.url}: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n"
-    )
+    said = capsys.readouterr().out
+    assert said.startswith(f"{night.url}: 3 total, 3 saved, 0 failed, 0 missing, 0 earlier, 0 unknown\n")
+    assert " GB free here, where results wait for the bucket\n" in said
     assert main(["verify", night.url]) == 0
     night.put("a.ply", PLY[:-1] + b"x")
     night.remove("b.ply")
