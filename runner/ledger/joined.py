@@ -66,6 +66,19 @@ class Ledgers:
             found = (stretch for path in new for stretch in _stretches(path))
             self.stretches += sorted(found, key=lambda one: one.run)
 
+    def follow(self, path: Path) -> int:
+        """Let what is written into a ledger from now on be the latest of all; return the place where it begins.
+
+        It may not be there yet, and its last line has to be whole. Raises StorageError.
+        """
+        end = 0
+        with refusals(f"{path} can't be read"), suppress(FileNotFoundError):
+            end = os.stat(path).st_size
+        before = [one._replace(end=end) if one.path == path and one.end is None else one for one in self.stretches]
+        self.stretches = [*before, Stretch(path, end, None, "")]
+        self._known.add(path)
+        return len(before) << PLACE_BITS | end
+
     def blocks(self) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Yield the lines of each stretch in turn, with the place of the first. Raises StorageError."""
         for number, one in enumerate(self.stretches):
@@ -145,6 +158,8 @@ def joined(source: Path | Ledgers) -> Ledgers:
 
 
 def _until(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    if size_bytes <= 0:
+        return
     for line in file:
         yield line
         size_bytes -= len(line)
