@@ -13,7 +13,7 @@ from runner.ledger import LEDGER, Ledgers, SavedFile, cut_torn_line, replay, res
 from runner.lists import LISTS
 from runner.mirror.uploads import Known
 from runner.shards import Shard
-from runner.storage import REPORT, refusals
+from runner.storage import REPORT, no_pipe, refusals
 from runner.trail import TRAIL
 
 STATE_FILES = (LEDGER, LISTS, TRAIL, "config.yaml", "prompts.txt", "prompts.jsonl", "summary.json")
@@ -54,7 +54,7 @@ def state_behind(folder: Path, states: Iterable[Path], known: Known) -> Iterator
 def _summed(folder: Path, name: str) -> SavedFile | None:
     path, digest, size = folder / name, hashlib.sha256(), 0
     try:
-        with refusals(f"{path} can't be read"), open(path, "rb") as file:
+        with refusals(f"{path} can't be read"), open(path, "rb", opener=no_pipe) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
                 size += len(block)
