@@ -266,6 +266,10 @@ def test_upload_says_what_is_not_there(
         (("results", "s3://me:secret@bucket"), "credentials come from the environment"),
         (("results", "foo://bucket/x"), "nothing speaks foo://"),
         (("nowhere", "s3://bucket/x"), "nowhere is no output folder of a run"),
+        (
+            ("s3://me:secret@a", "s3://b"),
+            "FOLDER: expected an output folder on this machine, whose results go to URL, got s3://",
+        ),
     ],
 )
 def test_upload_refuses_what_is_no_folder_or_no_url(
