@@ -34,7 +34,7 @@ from runner.remote import Far, FarFolder, Held, Store, working_folder
 from runner.remote import lease as leases
 from runner.remote.lease import Holder, Lease
 from runner.remote.lines import add_missing
-from runner.remote.mirror import Mirror
+from runner.remote.sending import Sending
 from runner.remote.state import fetch_all
 from runner.settings import Upload
 from runner.stop import Stop
@@ -479,15 +479,15 @@ def test_what_a_dead_machine_had_sent_of_its_ledger_is_joined_exactly(night: Nig
     ledger = state / "ledger.jsonl"
     ledger.write_bytes(b"old\n")
     for number, name in enumerate(("run-1", "run-2")):
-        mirror = Mirror(store, tmp_path / "w", ".runner", name, pytest.fail, every_s=0.01)
-        mirror.begin()
+        sending = Sending(store, tmp_path / "w", ".runner", name, pytest.fail, every_s=0.01)
+        sending.begin()
         with open(ledger, "ab", buffering=0) as file:
             for line in range(3):
                 file.write(b"%d %d %s\n" % (number, line, b"x" * 300_000))
                 sent = ledger.stat().st_size
                 _until(lambda sent=sent: _bytes_there(store) == sent)
             file.write(b"torn")
-        mirror.stop()  # the machine is dead
+        sending.stop()  # the machine is dead
         with open(ledger, "rb+") as file:
             file.truncate(ledger.stat().st_size - 4)
     assert fetch_all(store, tmp_path / "other")
