@@ -7,15 +7,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
 from runner.errors import StorageError
 from runner.journal import log
-from runner.ledger import LEDGER, LOCK, SavedFile, ledgers_of, locked
+from runner.ledger import LEDGER, SavedFile, ledgers_of
 from runner.mirror.behind import followed, results_in, state_behind
+from runner.mirror.standing import Standing
 from runner.mirror.uploads import Uploads
 from runner.records import Outcome
 from runner.remote import Entry, RemoteError, Store
@@ -35,29 +34,6 @@ _LEAVE_S = 6
 """How long threads may take to end what they do once nobody waits for it."""
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What of a folder is where. ``uploaded`` and ``bytes`` are those of this time, ``left`` what is not up.
-
-    ``why`` is the first reason, None if all is up.
-    """
-
-    to: str
-    results: int
-    uploaded: int
-    bytes: int
-    left: int
-    why: str | None
-
-    def problem(self, folder: str) -> str | None:
-        """Say what is not up, and what brings it there; None if all is."""
-        if self.why is None:
-            return None
-        what = f"{self.left} results are" if self.left != 1 else "1 result is"
-        what = what if self.left else "the ledger, or what else tells of the results, is"
-        return f"{what} not in {self.to}: {self.why}; runner upload {folder} {self.to} does it again"
 
 
 class Mirror:
@@ -321,44 +297,3 @@ class Mirror:
             self._tell(f"Not uploaded: {why}")
         elif told == _TOLD_MOST + 1:
             self._tell("More could not be uploaded; the end of the run says how many")
-
-
-@contextmanager
-def kept_mirrored(
-    folder: Path, policy: Upload, stop: Stop, tell: Tell, *, run: Path | None = None, shard: Shard | None = None
-) -> Iterator[Mirror | None]:
-    """Mirror a folder, or the part of it that is a shard's, if that is wanted; a ``run`` adds what it saves.
-
-    ``tell`` may be called on any thread. Raises StorageError.
-    """
-    if policy.to is None:
-        yield None
-        return
-    mirror = Mirror(folder, policy.to, policy, stop, tell, run=run, shard=shard)
-    mirror.begin()
-    try:
-        yield mirror
-    finally:
-        mirror.close()
-
-
-def upload_report(folder: Path, policy: Upload, stop: Stop) -> str | None:
-    """Upload the report that was made after a mirrored run, if it changed; say what went wrong with that."""
-    if policy.to is None:
-        return None
-    mirror = Mirror(folder, policy.to, policy, stop, tell=lambda _: None)
-    mirror.begin(results=False)
-    try:
-        mirror.put_report()
-        return mirror.why
-    finally:
-        mirror.close()
-
-
-def upload_folder(folder: Path, policy: Upload, stop: Stop, tell: Tell) -> Standing:
-    """Upload what of a folder is not in ``policy.to`` yet. Raises UsageError, LockedError, StorageError."""
-    with locked(folder / STATE / LOCK), kept_mirrored(folder, policy, stop, tell) as mirror:
-        assert mirror is not None
-        mirror.finish()
-        mirror.put_state()
-        return mirror.standing()
