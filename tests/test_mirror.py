@@ -29,6 +29,7 @@ from runner.settings import Upload
 from runner.shards import number_of
 from runner.stop import Stop
 
+cluster = pytest.mark.cluster
 QUICK = {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}
 STATE = {f".runner/{name}" for name in ("ledger.jsonl", "lists.jsonl", "runs.jsonl", "config.yaml", "summary.json")}
 
@@ -71,6 +72,7 @@ def test_a_mirrored_run_leaves_a_whole_folder_in_the_bucket(
         assert said["url"] == f"s3://{bucket}/night/{said['file']}"
 
 
+@cluster
 def test_results_go_up_while_the_run_goes_on(
     s3: S3Proxy, server: ScriptedServer, mirrored: Callable[..., Summary]
 ) -> None:
@@ -98,6 +100,7 @@ def test_the_next_run_uploads_only_what_is_missing(
     ]
 
 
+@cluster
 def test_what_was_there_before_the_mirror_is_caught_up(
     s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_result_that_is_made_again_goes_up_again(
     assert there(s3, bucket)["night/a.ply"] == (here / "results" / "a.ply").read_bytes() == splat_ply(77)
 
 
+@cluster
 def test_a_report_goes_up_too(s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path) -> None:
     assert mirrored("a", report=True).warnings == ()
     assert there(s3, bucket)["night/report.html"] == (here / "results" / "report.html").read_bytes()
@@ -131,6 +135,7 @@ def test_a_bucket_that_fails_for_a_while_is_tried_again(
     assert {"night/a.ply", "night/b.ply", "night/c.ply"} < set(there(s3, bucket))
 
 
+@cluster
 def test_what_is_not_up_is_an_error_though_all_is_saved_here(
     s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,6 +171,7 @@ def test_a_dead_bucket_does_not_hold_the_end_of_the_run_for_each_file(
     assert s3.counts["put"] <= 3 * 16
 
 
+@cluster
 def test_a_second_signal_does_not_wait_for_uploads(
     s3: S3Proxy, bucket: str, server: ScriptedServer, start: Callable[..., subprocess.Popen[str]], here: Path,
     listed: Callable[..., str],
@@ -186,6 +192,7 @@ def test_a_second_signal_does_not_wait_for_uploads(
     assert client(s3.there).list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
+@cluster
 def test_uploads_end_with_the_grace_of_a_signal_and_the_next_run_does_the_rest(
     s3: S3Proxy, bucket: str, start: Callable[..., subprocess.Popen[str]], here: Path, listed: Callable[..., str]
 ) -> None:
@@ -200,6 +207,7 @@ def test_uploads_end_with_the_grace_of_a_signal_and_the_next_run_does_the_rest(
     assert {"night/a.ply", "night/b.ply", "night/.runner/summary.json"} < set(there(s3, bucket))
 
 
+@cluster
 def test_a_killed_run_costs_nothing_but_what_was_in_flight(
     s3: S3Proxy, bucket: str, server: ScriptedServer, start: Callable[..., subprocess.Popen[str]], here: Path,
     listed: Callable[..., str],
@@ -225,6 +233,7 @@ def test_a_killed_run_costs_nothing_but_what_was_in_flight(
     assert [json.loads(line) for line in lines.read_text().splitlines() if "torn" not in line]
 
 
+@cluster
 def test_upload_brings_a_folder_into_a_bucket_and_says_so(
     s3: S3Proxy, bucket: str, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
