@@ -22,7 +22,7 @@ from runner.config import Config
 from runner.ledger import LEDGER
 from runner.prompts import Prompts
 from runner.remote import Folder
-from runner.storage import refusals, states_of
+from runner.storage import content_of, refusals, states_of
 
 LISTS = "lists.jsonl"
 _MOST = 200
@@ -70,7 +70,7 @@ def lists_in(state: Path) -> list[Listed]:
     """Return the lists that were run in a folder, that of the last run at the end. Raises StorageError."""
     path = state / LISTS
     with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
-        return [_listed(line) for line in path.read_bytes().splitlines()]
+        return [_listed(line) for line in content_of(path).splitlines()]
     return []
 
 

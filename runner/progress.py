@@ -15,7 +15,7 @@ from runner.clock import utc_age_s, utc_now
 from runner.ledger import holder, holder_elsewhere
 from runner.report import Tally
 from runner.schedule import Load
-from runner.storage import not_for_all, states_of
+from runner.storage import content_of, not_for_all, states_of
 
 PROGRESS = "progress.json"
 EVERY_S = 2.0
@@ -135,7 +135,7 @@ def left_of(state: Path) -> str | None:
 
 def _said(state: Path) -> dict[str, Any]:
     try:
-        found = json.loads((state / PROGRESS).read_text(encoding="utf-8", errors="replace"))
+        found = json.loads(content_of(state / PROGRESS))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ from runner.lists import lists_in
 from runner.records import Summary
 from runner.remote import far_folder, is_remote, problem_of, url_at
 from runner.settings import RunConfig
-from runner.storage import STATE, refusals, states_of
+from runner.storage import STATE, content_of, is_file, refusals, states_of
 
 
 def here(folder: str) -> Path:
@@ -110,16 +110,14 @@ def summary_from(said: Mapping[str, Any]) -> Summary | None:
 
 def _is_there(path: Path) -> bool:
     """Tell whether there is such a file. Raises StorageError if nobody can say: that is not the same as none."""
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
-        os.stat(path)
-        return True
-    return False
+    with refusals(f"{path} can't be read"):
+        return is_file(path)
 
 
 def _document(path: Path) -> Mapping[str, Any]:
     text = ""
     with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = content_of(path).decode(errors="replace")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from typing import Any
 from runner.clock import utc_now
 from runner.records import Back, Endpoint, Event, Out, Summary
 from runner.redact import public_url
-from runner.storage import FILE_MODE, refusals, write_whole
+from runner.storage import content_of, no_pipe, refusals, write_whole
 
 TRAIL = "runs.jsonl"
 BYTES_MAX = 8_000_000
@@ -95,7 +95,7 @@ class Trail:
     def _write(self, what: str, **said: Any) -> None:
         line = json.dumps({"run": self._run, "what": what, "at": utc_now()} | said) + "\n"
         with suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+            descriptor = no_pipe(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 os.write(descriptor, line.encode())
             finally:
@@ -106,7 +106,8 @@ def traces_in(state: Path) -> list[Trace]:
     """Return what the runs in a folder left, in the order of their beginning. Raises StorageError."""
     path = state / TRAIL
     found: dict[str, Trace] = {}
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError, NotADirectoryError), open(path, "rb") as file:
+    absent = suppress(FileNotFoundError, NotADirectoryError)
+    with refusals(f"{path} can't be read"), absent, open(path, "rb", opener=no_pipe) as file:
         for said in _lines(file):
             trace = found.setdefault(said["run"], Trace(said["run"]))
             with suppress(KeyError, TypeError, ValueError, OverflowError):
@@ -152,7 +153,7 @@ def _prepare(path: Path) -> None:
     """Make the next line stand alone, whatever a killed run left; drop the older half of a trail grown too long."""
     if not path.exists():
         return
-    kept = path.read_bytes()
+    kept = content_of(path)
     if len(kept) <= BYTES_MAX and (not kept or kept.endswith(b"\n")):
         return
     kept = kept[: kept.rfind(b"\n") + 1]

@@ -14,12 +14,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+_TRIES = 5
+_UP_S = 40
+_LOOK_S = 0.05
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -53,6 +57,35 @@ def started(home: Path, port: int, people: Mapping[tuple[str, str], Sequence[str
         return subprocess.Popen(command, stdout=file, stderr=file, cwd=home, env=environment)
 
 
+def brought_up(
+    home: Path,
+    people: Mapping[tuple[str, str], Sequence[str]],
+    log: Path,
+    takes: Callable[[int], bool],
+    *,
+    port: int | None = None,
+) -> tuple[Any, int]:
+    """Start a store, on any port if none is given; return it and its port as soon as ``takes(port)`` is true.
+
+    A port that was free may be another process's before the store has it, which then ends: it is begun again on other
+    ports, a few times. Raises RuntimeError, with the end of its log.
+    """
+    until = time.monotonic() + _UP_S
+    for _ in range(_TRIES):
+        at = port or free_ports(1)[0]
+        store = started(home, at, people, log)
+        try:
+            while store.poll() is None and time.monotonic() < until:
+                if takes(at):
+                    return store, at
+                time.sleep(_LOOK_S)
+        except BaseException:
+            end(store)
+            raise
+        end(store)
+    raise RuntimeError(f"the store did not come up: {log.read_text(errors='replace')[-2000:]}")
+
+
 def end(store: Any) -> None:
     """End a store, and remove what it leaves elsewhere: it takes these names whatever TMPDIR says."""
     store.kill()
@@ -72,11 +105,21 @@ def main(port: str, folder: str) -> None:
     home = Path(folder).resolve()
     home.mkdir(parents=True, exist_ok=True)
     key, secret = (os.environ[name] for name in _KEYS)
-    store = started(home, int(port), {(key, secret): ["Admin"]}, home / "store.log")
     for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, lambda *_: store.kill())
-    store.wait()
-    end(store)
+        signal.signal(one, lambda *_: sys.exit())
+    log = home / "store.log"
+    store, _ = brought_up(home, {(key, secret): ["Admin"]}, log, _listens, port=int(port))
+    try:
+        code = store.wait()
+    finally:
+        end(store)
+    sys.exit(f"the store has ended by itself ({code}); {log} says more")
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 if __name__ == "__main__":

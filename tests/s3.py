@@ -62,7 +62,7 @@ def shared(folder: Path) -> Iterator[str]:
 
 
 def _waited_for(folder: Path) -> tuple[str, socket.socket]:
-    for _ in range(600):
+    for _ in range(1000):
         with suppress(OSError, ValueError):
             return _connected(folder)
         time.sleep(0.05)
@@ -117,16 +117,16 @@ def _stay_with(guest: socket.socket) -> None:
 
 def _started(home: Path, log: Path) -> tuple[int, subprocess.Popen[bytes]]:
     """Start a store whose files are in ``home``, and wait until it takes objects."""
-    (port,) = object_store.free_ports(1)
     rights = ((KEYS, ["Admin"]), (OTHERS, ["Admin"]), (READER, ["Read", "List"]))
-    store = object_store.started(home, port, {tuple(keys.values()): may for keys, may in rights}, log)
-    for _ in range(400):
-        with suppress(Exception):
-            client(f"http://127.0.0.1:{port}").put_object(Bucket=new_bucket(f"http://127.0.0.1:{port}"), Key="a")
-            return port, store
-        time.sleep(0.05)
-    store.kill()
-    raise AssertionError(log.read_text()[-2000:])
+    store, port = object_store.brought_up(home, {tuple(keys.values()): may for keys, may in rights}, log, _takes)
+    return port, store
+
+
+def _takes(port: int) -> bool:
+    with suppress(Exception):
+        client(f"http://127.0.0.1:{port}").put_object(Bucket=new_bucket(f"http://127.0.0.1:{port}"), Key="a")
+        return True
+    return False
 
 
 @functools.cache

@@ -34,7 +34,7 @@ from runner.remote import Far, FarFolder, Held, Store, working_folder
 from runner.remote import lease as leases
 from runner.remote.lease import Holder, Lease
 from runner.remote.lines import add_missing
-from runner.remote.mirror import Mirror
+from runner.remote.sending import Sending
 from runner.remote.state import fetch_all
 from runner.settings import Upload
 from runner.shards import number_of
@@ -44,6 +44,8 @@ from runner.worker import Fit
 QUICK = {"attempts": 2, "backoff_s": 0.01, "backoff_max_s": 0.02}
 PLY = splat_ply()
 Start = Callable[..., subprocess.Popen[str]]
+
+cluster = pytest.mark.cluster
 
 
 class Night:
@@ -109,6 +111,7 @@ def night(here: Path, monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, b
 # A run
 
 
+@cluster
 def test_a_run_leaves_results_and_state_in_the_bucket_and_nothing_else_here(
     night: Night, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,6 +140,7 @@ def test_a_run_leaves_results_and_state_in_the_bucket_and_nothing_else_here(
     assert str(night.working).encode() not in b"".join(found.values())
 
 
+@cluster
 def test_a_machine_that_knows_nothing_goes_on_from_the_bucket_alone(night: Night, server: ScriptedServer) -> None:
     night.run("abcd")
     night.machine("two")
@@ -149,6 +153,7 @@ def test_a_machine_that_knows_nothing_goes_on_from_the_bucket_alone(night: Night
     assert night.run("abcde").skipped == 5
 
 
+@cluster
 def test_a_result_that_is_gone_or_has_another_size_is_made_again(night: Night, server: ScriptedServer) -> None:
     night.run("abc")
     night.remove("a.ply")
@@ -158,6 +163,7 @@ def test_a_result_that_is_gone_or_has_another_size_is_made_again(night: Night, s
     assert night.there()["b.ply"] == PLY
 
 
+@cluster
 def test_an_upload_in_parts_of_which_one_fails_is_nobodys_fault(
     night: Night, server: ScriptedServer, s3: S3Proxy
 ) -> None:
@@ -172,6 +178,7 @@ def test_an_upload_in_parts_of_which_one_fails_is_nobodys_fault(
     assert len(night.there()["a.ply"]) == len(server.usual.body) == line["size_bytes"]
 
 
+@cluster
 def test_worker_processes_send_what_they_make(night: Night, servers: Callable[..., list[ScriptedServer]]) -> None:
     two = servers(2)
     summary = night.run("abcdef", endpoints=[one.url for one in two], processes=2)
@@ -180,6 +187,7 @@ def test_worker_processes_send_what_they_make(night: Night, servers: Callable[..
     assert night.held() == []
 
 
+@cluster
 def test_results_made_with_another_seed_are_refused_before_anything_is_sent(night: Night) -> None:
     night.run("ab")
     night.machine("two")
@@ -199,6 +207,7 @@ def _until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@cluster
 def test_what_was_held_when_a_run_was_killed_is_sent_and_not_generated_again(
     night: Night, server: ScriptedServer, s3: S3Proxy, start: Start
 ) -> None:
@@ -224,6 +233,7 @@ def test_what_was_held_when_a_run_was_killed_is_sent_and_not_generated_again(
     assert [name for name in night.there() if "/ledger/" in name or name.endswith("lock")] == []
 
 
+@cluster
 def test_a_result_that_went_up_without_a_word_in_the_ledger_gets_it_from_the_next_run(
     night: Night, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +249,7 @@ def test_a_result_that_went_up_without_a_word_in_the_ledger_gets_it_from_the_nex
     assert night.there()["b.ply"] == PLY
 
 
+@cluster
 def test_an_old_note_does_not_vouch_for_what_another_machine_has_put_there_since(
     night: Night, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +266,7 @@ def test_an_old_note_does_not_vouch_for_what_another_machine_has_put_there_since
     assert {night.there()[f"{one}.ply"] for one in "ab"} == {PLY}
 
 
+@cluster
 def test_a_held_result_that_is_not_whole_any_more_is_made_again(night: Night, server: ScriptedServer) -> None:
     _fail_to_send(night, server, "ab")
     (night.working / "held" / "a.ply").write_bytes(PLY[:-1] + b"x")
@@ -263,6 +275,7 @@ def test_a_held_result_that_is_not_whole_any_more_is_made_again(night: Night, se
     assert night.there()["a.ply"] == PLY
 
 
+@cluster
 def test_a_held_result_of_other_parameters_is_made_again(night: Night, server: ScriptedServer) -> None:
     _fail_to_send(night, server, "ab")
     assert night.run("ab", seed=43).success
@@ -326,6 +339,7 @@ def proxies(s3: S3Proxy) -> None:
     PROXIES[:] = [s3]
 
 
+@cluster
 def test_after_a_credential_expired_the_same_command_sends_what_is_held(
     night: Night, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,6 +358,7 @@ def test_after_a_credential_expired_the_same_command_sends_what_is_held(
     assert not [*(night.working / "held").iterdir()]
 
 
+@cluster
 def test_a_bucket_that_refuses_the_ledger_is_said_and_loses_nothing(
     night: Night, server: ScriptedServer, s3: S3Proxy
 ) -> None:
@@ -358,6 +373,7 @@ def test_a_bucket_that_refuses_the_ledger_is_said_and_loses_nothing(
     assert len(server.received) == 2
 
 
+@cluster
 def test_a_second_signal_leaves_what_is_on_its_way_held(night: Night, server: ScriptedServer, s3: S3Proxy) -> None:
     s3.fail("put", "stall", times=9, named=".ply")
     stop = Stop()
@@ -381,6 +397,7 @@ def test_a_folder_of_this_machine_can_be_named_by_its_url(night: Night, here: Pa
     assert {one.name for one in (here / "far").iterdir()} == {"a.ply", "b.ply", "c.ply", ".runner"}
 
 
+@cluster
 def test_a_batch_of_which_one_result_is_refused_is_sent_by_the_next_run(
     night: Night, s3: S3Proxy, here: Path
 ) -> None:
@@ -400,7 +417,7 @@ def test_a_batch_of_which_one_result_is_refused_is_sent_by_the_next_run(
         }
 
 
-@pytest.mark.cluster
+@cluster
 def test_workers_on_other_machines_send_what_they_make_and_hold_it_there(
     night: Night, servers: Callable[..., list[ScriptedServer]], s3: S3Proxy, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -425,6 +442,7 @@ def test_workers_on_other_machines_send_what_they_make_and_hold_it_there(
 # Resume
 
 
+@cluster
 def test_a_resume_asks_no_request_a_prompt(night: Night, here: Path, s3: S3Proxy, server: ScriptedServer) -> None:
     names = [f"p{number:04}" for number in range(1000)]
     config = night.config("")
@@ -474,21 +492,22 @@ def test_files_of_two_machines_are_joined_in_their_order_and_no_line_stands_twic
     assert (tmp_path / "new").read_bytes() == b"1\n2\n4\n3\n5\n"
 
 
+@cluster
 def test_what_a_dead_machine_had_sent_of_its_ledger_is_joined_exactly(night: Night, tmp_path: Path) -> None:
     state, store = tmp_path / "w" / ".runner", night.store
     state.mkdir(parents=True)
     ledger = state / "ledger.jsonl"
     ledger.write_bytes(b"old\n")
     for number, name in enumerate(("run-1", "run-2")):
-        mirror = Mirror(store, tmp_path / "w", ".runner", name, pytest.fail, every_s=0.01)
-        mirror.begin()
+        sending = Sending(store, tmp_path / "w", ".runner", name, pytest.fail, every_s=0.01)
+        sending.begin()
         with open(ledger, "ab", buffering=0) as file:
             for line in range(3):
                 file.write(b"%d %d %s\n" % (number, line, b"x" * 300_000))
                 sent = ledger.stat().st_size
                 _until(lambda sent=sent: _bytes_there(store) == sent)
             file.write(b"torn")
-        mirror.stop()  # the machine is dead
+        sending.stop()  # the machine is dead
         with open(ledger, "rb+") as file:
             file.truncate(ledger.stat().st_size - 4)
     assert fetch_all(store, tmp_path / "other")
@@ -524,6 +543,7 @@ def test_a_run_on_another_machine_has_the_folder_for_itself(night: Night, server
     assert json.loads(night.there()[".runner/lock"])["host"] == "far-away"
 
 
+@cluster
 def test_the_lock_of_a_dead_process_of_this_machine_does_not_block(night: Night) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     since = since_of(dead.pid)
@@ -537,6 +557,7 @@ def test_the_lock_of_a_dead_process_of_this_machine_does_not_block(night: Night)
         night.run("a")
 
 
+@cluster
 def test_a_lock_that_nobody_renews_is_taken_over_and_its_holder_hears_of_it(night: Night) -> None:
     night.put(".runner/lock", _holder())
     with pytest.raises(LockedError, match="on far-away"):
@@ -574,6 +595,7 @@ def test_a_run_whose_lock_was_taken_ends(
     assert summary.exit_code == 1
 
 
+@cluster
 def test_shards_share_the_folder_and_the_whole_list_waits_for_them(
     night: Night, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -611,6 +633,7 @@ def test_from_python_results_go_into_a_bucket_and_a_shard_does_its_share(
 # Commands
 
 
+@cluster
 def test_commands_look_at_a_folder_in_a_bucket_from_any_machine(
     night: Night, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
@@ -641,6 +664,7 @@ def test_commands_look_at_a_folder_in_a_bucket_from_any_machine(
     assert not [*night.working.glob("**/.reading-*")]
 
 
+@cluster
 def test_a_report_is_written_into_the_bucket_with_pictures_of_what_is_there(
     night: Night, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
@@ -664,6 +688,7 @@ def test_a_url_with_nothing_there_is_no_folder_of_a_run(night: Night, capsys: py
     assert not night.working.exists()
 
 
+@cluster
 def test_status_knows_of_a_run_on_another_machine(
     night: Night, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,3 +92,36 @@ def test_a_ledger_that_is_gone_meanwhile_says_nothing_and_the_others_go_on(tmp_p
     (tmp_path / ".runner" / "ledger.jsonl").unlink()
     left = [line for _, line in ledgers.lines_at(places)]
     assert 0 < len(left) < len(written) and left == [line for _, line in ledgers.lines()]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_is_written_from_now_on_can_be_made_the_latest_whatever_the_clock_says(
+    tmp_path: Path, alone: bool
+) -> None:
+    state, shard = tmp_path / ".runner", OutputFolder(tmp_path, shard=Shard(1, 2)).state
+    shard.mkdir(parents=True)
+    late, early = line_of(run_name(20), "a"), line_of(run_name(10), "a")
+    (state / "ledger.jsonl").write_bytes(early)
+    if not alone:
+        (shard / "ledger.jsonl").write_bytes(late)
+    before = [early] if alone else [early, late]
+    ledgers = ledgers_of(tmp_path)
+    begun = ledgers.follow(state / "ledger.jsonl")
+    assert [line for place, line in ledgers.lines() if place < begun] == before
+    new = line_of(run_name(0), "a")  # the clock was set back
+    with open(state / "ledger.jsonl", "ab") as file:
+        file.write(new)
+    assert [line for _, line in ledgers.lines()] == [*before, new]
+    assert replay(ledgers).failed["a"].endpoint == "one:1"
+    assert replay(ledgers).place_of_failure(b"a") == begun
+    assert ledgers.line(begun) == new
+
+
+def test_a_ledger_that_is_not_there_yet_can_be_followed(tmp_path: Path) -> None:
+    file = tmp_path / ".runner" / "ledger.jsonl"
+    file.parent.mkdir()
+    ledgers = ledgers_of(tmp_path)
+    begun = ledgers.follow(file)
+    assert [*ledgers.lines()] == []
+    file.write_bytes(line := line_of(run_name(0), "a"))
+    assert [*ledgers.lines()] == [(begun, line)]

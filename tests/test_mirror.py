@@ -24,10 +24,12 @@ from runner.errors import UsageError
 from runner.mirror import Mirror, uploads
 from runner.mirror.behind import STATE_FILES
 from runner.records import Outcome
-from runner.remote import Entry
+from runner.remote import Entry, Store
 from runner.settings import Upload
+from runner.shards import number_of
 from runner.stop import Stop
 
+cluster = pytest.mark.cluster
 QUICK = {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}
 STATE = {f".runner/{name}" for name in ("ledger.jsonl", "lists.jsonl", "runs.jsonl", "config.yaml", "summary.json")}
 
@@ -70,6 +72,7 @@ def test_a_mirrored_run_leaves_a_whole_folder_in_the_bucket(
         assert said["url"] == f"s3://{bucket}/night/{said['file']}"
 
 
+@cluster
 def test_results_go_up_while_the_run_goes_on(
     s3: S3Proxy, server: ScriptedServer, mirrored: Callable[..., Summary]
 ) -> None:
@@ -97,6 +100,7 @@ def test_the_next_run_uploads_only_what_is_missing(
     ]
 
 
+@cluster
 def test_what_was_there_before_the_mirror_is_caught_up(
     s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path
 ) -> None:
@@ -116,6 +120,7 @@ def test_a_result_that_is_made_again_goes_up_again(
     assert there(s3, bucket)["night/a.ply"] == (here / "results" / "a.ply").read_bytes() == splat_ply(77)
 
 
+@cluster
 def test_a_report_goes_up_too(s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path) -> None:
     assert mirrored("a", report=True).warnings == ()
     assert there(s3, bucket)["night/report.html"] == (here / "results" / "report.html").read_bytes()
@@ -130,6 +135,7 @@ def test_a_bucket_that_fails_for_a_while_is_tried_again(
     assert {"night/a.ply", "night/b.ply", "night/c.ply"} < set(there(s3, bucket))
 
 
+@cluster
 def test_what_is_not_up_is_an_error_though_all_is_saved_here(
     s3: S3Proxy, bucket: str, mirrored: Callable[..., Summary], here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +171,7 @@ def test_a_dead_bucket_does_not_hold_the_end_of_the_run_for_each_file(
     assert s3.counts["put"] <= 3 * 16
 
 
+@cluster
 def test_a_second_signal_does_not_wait_for_uploads(
     s3: S3Proxy, bucket: str, server: ScriptedServer, start: Callable[..., subprocess.Popen[str]], here: Path,
     listed: Callable[..., str],
@@ -185,6 +192,7 @@ def test_a_second_signal_does_not_wait_for_uploads(
     assert client(s3.there).list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
+@cluster
 def test_uploads_end_with_the_grace_of_a_signal_and_the_next_run_does_the_rest(
     s3: S3Proxy, bucket: str, start: Callable[..., subprocess.Popen[str]], here: Path, listed: Callable[..., str]
 ) -> None:
@@ -199,6 +207,7 @@ def test_uploads_end_with_the_grace_of_a_signal_and_the_next_run_does_the_rest(
     assert {"night/a.ply", "night/b.ply", "night/.runner/summary.json"} < set(there(s3, bucket))
 
 
+@cluster
 def test_a_killed_run_costs_nothing_but_what_was_in_flight(
     s3: S3Proxy, bucket: str, server: ScriptedServer, start: Callable[..., subprocess.Popen[str]], here: Path,
     listed: Callable[..., str],
@@ -224,6 +233,7 @@ def test_a_killed_run_costs_nothing_but_what_was_in_flight(
     assert [json.loads(line) for line in lines.read_text().splitlines() if "torn" not in line]
 
 
+@cluster
 def test_upload_brings_a_folder_into_a_bucket_and_says_so(
     s3: S3Proxy, bucket: str, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
@@ -265,6 +275,10 @@ def test_upload_says_what_is_not_there(
         (("results", "s3://me:secret@bucket"), "credentials come from the environment"),
         (("results", "foo://bucket/x"), "nothing speaks foo://"),
         (("nowhere", "s3://bucket/x"), "nowhere is no output folder of a run"),
+        (
+            ("s3://me:secret@a", "s3://b"),
+            "FOLDER: expected an output folder on this machine, whose results go to URL, got s3://",
+        ),
     ],
 )
 def test_upload_refuses_what_is_no_folder_or_no_url(
@@ -300,7 +314,7 @@ def test_saved_results_are_never_waited_for_and_never_forgotten(here: Path, monk
 
     monkeypatch.setattr(room, "_WAITING_MOST", 2)
     folder = Folder(here, *"abcdef")
-    one = Mirror(folder.path, f"file://{here}/copy", Upload(), Stop(), print, state=folder.state)
+    one = Mirror(folder.path, f"file://{here}/copy", Upload(), Stop(), print, run=folder.state)
     for key in "abcdef":
         folder.save(key)
         line = ledger_of(folder.path)[-1]
@@ -370,3 +384,85 @@ def test_the_latest_word_on_a_name_counts_whichever_state_has_it(tmp_path: Path)
         known = uploads.Uploads(own, "s3://b/n", beside=[whole, shard]).known()
         assert SavedFile("a", "ply", 5, "2" * 64) in known
         assert SavedFile("a", "ply", 5, "1" * 64) not in known
+
+
+# Shards, and a whole list after or before them.
+
+KEYS = [*"abcdefgh"]
+OF_TWO = {number: [key for key in KEYS if number_of(key.encode(), 2) == number] for number in (1, 2)}
+
+
+def in_copy(here: Path) -> dict[str, bytes]:
+    """The results in what stands for a bucket, where that is quicker."""
+    return results_of(here / "copy") if (here / "copy").exists() else {}
+
+
+def states_in_copy(here: Path) -> set[str]:
+    return {one.parent.relative_to(here / "copy").as_posix() for one in (here / "copy").rglob("ledger.jsonl")}
+
+
+def test_a_run_of_the_whole_list_catches_up_what_shards_saved(mirrored: Callable[..., Summary], here: Path) -> None:
+    for shard in ("1/2", "2/2"):
+        assert mirrored(*KEYS, upload={}, shard=shard).success
+    summary = mirrored(*KEYS, to=f"file://{here}/copy")
+    assert (summary.success, summary.skipped) == (True, len(KEYS))
+    assert in_copy(here) == results_of(here / "results") and len(in_copy(here)) == len(KEYS)
+    assert states_in_copy(here) == {".runner", ".runner/shards/1-of-2", ".runner/shards/2-of-2"}
+    for state in states_in_copy(here):
+        assert (here / "copy" / state / "config.yaml").exists() and (here / "copy" / state / "lists.jsonl").exists()
+
+
+def test_a_shard_catches_up_what_is_of_it_whoever_saved_it(mirrored: Callable[..., Summary], here: Path) -> None:
+    assert mirrored(*KEYS, upload={}).success
+    assert mirrored(*KEYS, to=f"file://{here}/copy", shard="2/2").success
+    assert sorted(in_copy(here)) == [f"{key}.ply" for key in OF_TWO[2]]
+    assert {one.name for one in (here / "copy" / ".runner").iterdir()} == {"shards"}
+    assert {one.name for one in (here / "copy" / ".runner" / "shards").iterdir()} == {"2-of-2"}
+    assert mirrored(*KEYS, to=f"file://{here}/copy", shard="1/2").success
+    assert in_copy(here) == results_of(here / "results")
+
+
+@pytest.mark.parametrize("again", ["1/2", None])
+def test_only_the_last_word_on_a_result_goes_up(
+    mirrored: Callable[..., Summary], server: ScriptedServer, here: Path, again: str | None
+) -> None:
+    first = None if again else "1/2"
+    assert mirrored(*KEYS, to=f"file://{here}/copy", shard=first).success
+    for key in OF_TWO[1]:
+        (here / "results" / f"{key}.ply").unlink()
+    server.usual = Answer(body=PLY[:-1] + bytes([PLY[-1] ^ 1]))  # of the same size
+    assert mirrored(*KEYS, upload={}, shard=again).success
+    summary = mirrored(*KEYS, to=f"file://{here}/copy", shard=first)
+    assert (summary.success, summary.warnings) == (True, ())
+    kept = {name: body for name, body in results_of(here / "results").items() if name in in_copy(here)}
+    assert in_copy(here) == kept and len(kept) == len(OF_TWO[1] if first else KEYS)
+
+
+def test_what_a_run_saves_goes_up_once_though_other_ledgers_are_read_beside_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(here, *"abc")
+    folder.save("a")
+    other = folder.state / "shards" / "1-of-2"
+    other.mkdir(parents=True)
+    (folder.state / "ledger.jsonl").rename(other / "ledger.jsonl")
+    folder.save("b")
+    put: list[str] = []
+    store_put = Store.put
+
+    def noted(store: Store, path: str, name: str, **options: Any) -> None:
+        put.append(name)
+        store_put(store, path, name, **options)
+
+    monkeypatch.setattr(Store, "put", noted)
+    with (folder.state / "ledger.jsonl").open("a") as torn:
+        torn.write('{"key": "torn')
+    one = Mirror(folder.path, f"file://{here}/copy", Upload(), Stop(), print, run=folder.state)
+    for key in "ca":  # "a" is made again, before anybody has read what was there
+        folder.save(key)
+        one.add(_outcome(ledger_of(folder.path)[-1]))
+    one.begin()
+    one.finish()
+    one.close()
+    assert sorted(put) == ["a.ply", "b.ply", "c.ply"]
+    assert one.standing().results == 3 and one.standing().left == 0

@@ -89,8 +89,10 @@ def run(
         this.trail.began(config.endpoints, total=total, skipped=len(found.done), command=command)
         schedule = schedule_of(this, prompts, found, usual_s or {})
         observe = observe or _nobody
-        upload = config.settings.upload
-        with mirror.kept_mirrored(folder.path, upload, this.stop, this.warn, state=folder.state) as mirrored:
+        kept = mirror.kept_mirrored(
+            folder.path, config.settings.upload, this.stop, this.warn, run=folder.state, shard=config.shard
+        )
+        with kept as mirrored:
             error = work_through(this, schedule, processes, tally, observe, mirrored)
             observe(tally, None)
             return close(this, tally, error, mirrored)

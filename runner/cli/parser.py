@@ -61,10 +61,8 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     _completes(parser.add_argument("config", metavar="CONFIG", help="the YAML file"), "file")
 
 
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    _completes(
-        parser.add_argument("folder", metavar="FOLDER", help="the output folder of a run, or its URL"), "directory"
-    )
+def _add_folder(parser: argparse.ArgumentParser, *, what: str = "the output folder of a run, or its URL") -> None:
+    _completes(parser.add_argument("folder", metavar="FOLDER", help=what), "directory")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +180,7 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_upload(parser: argparse.ArgumentParser) -> None:
-    _add_folder(parser)
+    _add_folder(parser, what="the output folder of a run, on this machine")
     parser.add_argument(
         "url", nargs="?", metavar="URL", help="where to, such as s3://bucket/night (default: upload.to of its config)"
     )

@@ -318,7 +318,8 @@ Upload the saved results of an output folder that are not in a bucket yet, each
 checked there by size and checksum, then the ledger and what else of .runner a
 reader needs, and the report if there is one. It may be ended and run again at
 any time: it goes on where it was. With upload.to in the config, a run does the
-same as its results arrive.
+same as its results arrive. FOLDER is one of this machine; that of a run with a
+URL for its output folder is in its bucket already.
 
 What is up is remembered in .runner/uploads.jsonl; an object that was removed
 from the bucket is noticed, and uploaded again. Credentials come from the

@@ -12,6 +12,7 @@ from pathlib import Path
 from runner.cli.running import signals
 from runner.errors import UsageError
 from runner.mirror import Standing, upload_folder
+from runner.redact import public_url
 from runner.remote import is_remote, problem_of
 from runner.report import plain
 from runner.settings import Upload
@@ -23,6 +24,9 @@ _SIGNALS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 def upload(arguments: Namespace) -> int:
     """Upload what of a folder is not in the bucket yet; 0 only if all of its saved results are there."""
+    if is_remote(arguments.folder):
+        url = public_url(arguments.folder)
+        raise UsageError(f"FOLDER: expected an output folder on this machine, whose results go to URL, got {url}")
     folder = Path(arguments.folder)
     expect_ledger(folder)
     policy = _policy(folder, arguments.url)

@@ -31,7 +31,7 @@ from runner.ledger.lines import (
 )
 from runner.ledger.locks import LOCK, alone, holder, holder_elsewhere, is_alive, locked, locked_for, since_of
 from runner.records import Attempt, Outcome
-from runner.storage import not_for_all, refusals
+from runner.storage import no_pipe, refusals
 
 __all__ = [
     "LEDGER",
@@ -74,7 +74,7 @@ class Ledger:
         self._synced = time.monotonic()
         with refusals(f"{path} can't be written"):
             cut_torn_line(path)
-            self._file = open(path, "ab", buffering=0, opener=not_for_all)  # noqa: SIM115 - closed in close()
+            self._file = open(path, "ab", buffering=0, opener=no_pipe)  # noqa: SIM115 - closed in close()
 
     def append(self, outcomes: Sequence[Outcome]) -> None:
         """Write each outcome as one line, all at once."""
@@ -138,7 +138,7 @@ def cut_torn_line(path: Path) -> None:
     """Remove what a killed run left behind the last whole line, so that the next line stands alone."""
     if not path.exists():
         return
-    with open(path, "rb+") as file:
+    with open(path, "rb+", opener=no_pipe) as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
         while keep:

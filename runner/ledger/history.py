@@ -8,11 +8,13 @@ import struct
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from runner.ledger.joined import Ledgers, joined
 from runner.records import Job, ResultFile
+from runner.shards import Shard
 from runner.storage import NO_STAMP, Stamp
 
 Unchanged = Callable[[bytes, int, int], bool]
@@ -131,9 +133,11 @@ class History:
             for other in self._more.get(row // 4, ()):
                 yield key, other, None
 
-    def places(self) -> array[int]:
-        """Return where the lines of all saved results begin, ascending."""
-        return array("Q", sorted(map(self._offset, self._rows.values())))
+    def places(self, shard: Shard | None = None) -> array[int]:
+        """Return where the lines of all saved results begin, or of those that are of a shard, ascending."""
+        rows: Iterable[int] = self._rows.values()
+        mine = compress(rows, shard.members(self._rows)) if shard else rows
+        return array("Q", sorted(map(self._offset, mine)))
 
     def place(self, key: bytes) -> int | None:
         """Return where the line of a saved result begins; None if there is none. ``key`` is in UTF-8."""

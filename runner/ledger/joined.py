@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from runner.storage import refusals, states_of
+from runner.storage import is_file, no_pipe, refusals, states_of
 
 LEDGER = "ledger.jsonl"
 READ_BYTES = 1024 * 1024
@@ -66,11 +66,24 @@ class Ledgers:
             found = (stretch for path in new for stretch in _stretches(path))
             self.stretches += sorted(found, key=lambda one: one.run)
 
+    def follow(self, path: Path) -> int:
+        """Let what is written into a ledger from now on be the latest of all; return the place where it begins.
+
+        It may not be there yet, and its last line has to be whole. Raises StorageError.
+        """
+        end = 0
+        with refusals(f"{path} can't be read"), suppress(FileNotFoundError):
+            end = os.stat(path).st_size
+        before = [one._replace(end=end) if one.path == path and one.end is None else one for one in self.stretches]
+        self.stretches = [*before, Stretch(path, end, None, "")]
+        self._known.add(path)
+        return len(before) << PLACE_BITS | end
+
     def blocks(self) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Yield the lines of each stretch in turn, with the place of the first. Raises StorageError."""
         for number, one in enumerate(self.stretches):
             place = number << PLACE_BITS | one.begin
-            with self.reading(place), suppress(FileNotFoundError), open(one.path, "rb", READ_BYTES) as file:
+            with self.reading(place), suppress(FileNotFoundError), _opened(one.path) as file:
                 file.seek(one.begin)
                 yield place, file if one.end is None else _until(file, one.end - one.begin)
 
@@ -114,7 +127,7 @@ class Ledgers:
         last = ""
         for one in self.stretches:
             if one.run == run:
-                with refusals(f"{one.path} can't be read"), suppress(FileNotFoundError), open(one.path, "rb") as file:
+                with refusals(f"{one.path} can't be read"), suppress(FileNotFoundError), _opened(one.path) as file:
                     end = file.seek(0, os.SEEK_END) if one.end is None else one.end
                     begin = file.seek(max(one.begin, end - _NEAR))
                     said = _FINISHED.findall(file.read(end - begin))
@@ -123,7 +136,7 @@ class Ledgers:
 
     def _opened(self, place: int, until: ExitStack) -> BinaryIO | None:
         with suppress(FileNotFoundError):
-            return until.enter_context(open(self.stretches[place >> PLACE_BITS].path, "rb", READ_BYTES))
+            return until.enter_context(_opened(self.stretches[place >> PLACE_BITS].path))
         return None
 
 
@@ -132,8 +145,9 @@ def ledgers_of(folder: Path) -> Ledgers:
 
     def find() -> Iterator[Path]:
         for file in (one / LEDGER for one in states_of(folder)):
-            with refusals(f"{file} can't be read"), suppress(FileNotFoundError, NotADirectoryError):
-                os.stat(file)
+            with refusals(f"{file} can't be read"):
+                found = is_file(file)
+            if found:
                 yield file
 
     return Ledgers(find)
@@ -144,7 +158,13 @@ def joined(source: Path | Ledgers) -> Ledgers:
     return source if isinstance(source, Ledgers) else Ledgers(lambda: [source])
 
 
+def _opened(path: Path) -> BinaryIO:
+    return open(path, "rb", READ_BYTES, opener=no_pipe)
+
+
 def _until(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    if size_bytes <= 0:
+        return
     for line in file:
         yield line
         size_bytes -= len(line)
@@ -154,7 +174,7 @@ def _until(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
 
 def _stretches(path: Path) -> Iterator[Stretch]:
     """Yield what each run wrote into a ledger, in its order, whatever the clock was set to meanwhile."""
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as file:
+    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), _opened(path) as file:
         begin, run = _next(file, 0)
         begin, latest = 0, ""
         while run is not None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from runner.ledger.history import _PLAIN, Recorded, _recorded
 from runner.ledger.joined import Ledgers, joined
-from runner.storage import refusals
+from runner.storage import no_pipe, refusals
 
 _NUMBER = rb"[0-9.e+-]{1,30}"
 _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -101,7 +101,7 @@ def recorded_at(source: Path | Ledgers, places: Iterable[int]) -> Iterator[Recor
 
 def last_run_named(path: Path) -> str | None:
     """Return the name of the run that wrote the last whole line of a ledger; None if there is none."""
-    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as file:
+    with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb", opener=no_pipe) as file:
         file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
         for line in reversed(file.read(_TAIL_BYTES).splitlines()):
             with suppress(ValueError, RecursionError):

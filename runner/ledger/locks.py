@@ -17,7 +17,7 @@ from typing import IO, Protocol
 
 from runner.errors import LockedError, StorageError
 from runner.shards import Shard
-from runner.storage import SHARDS, STATE, not_for_all, refusals, states_of
+from runner.storage import SHARDS, STATE, content_of, no_pipe, refusals, states_of
 
 LOCK = "lock"
 _GATE = "gate"
@@ -111,7 +111,7 @@ def _join(file: IO[str], path: Path, shard: Shard) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     with refusals(f"{path} can't be written"):
-        file = open(path, "a+", encoding="utf-8", errors="replace", opener=not_for_all)  # noqa: SIM115
+        file = open(path, "a+", encoding="utf-8", errors="replace", opener=no_pipe)  # noqa: SIM115
     with file:
         yield file
 
@@ -133,7 +133,7 @@ def _write(file: IO[str], text: str) -> None:
 def _holder_in(path: Path) -> str:
     """Return who holds a lock; of shards those that are at work now, for the first of them may have ended."""
     with suppress(OSError):
-        said = path.read_text(encoding="utf-8", errors="replace")[:200].strip()
+        said = content_of(path)[:200].decode(errors="replace").strip()
         if found := _TOGETHER.fullmatch(f"{said}\n"):
             folders = [one for one in states_of(path.parent.parent)[1:] if one.name.endswith(f"-of-{found['count']}")]
             texts = ((one.name, _text(one / LOCK)) for one in folders if not _is_dead(one))
@@ -147,7 +147,7 @@ def _holder_in(path: Path) -> str:
 
 def _text(path: Path) -> str:
     with suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")[:200].strip()
+        return content_of(path)[:200].decode(errors="replace").strip()
     return ""
 
 
@@ -175,7 +175,7 @@ def holder(state: Path) -> int | None:
     time than the lock says has only got the number of a dead one.
     """
     try:
-        found = _HOLDER.fullmatch((state / LOCK).read_text(errors="replace"))
+        found = _HOLDER.fullmatch(content_of(state / LOCK).decode(errors="replace"))
     except OSError:
         return None
     if not found or found["host"] != socket.gethostname():

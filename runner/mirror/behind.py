@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from math import inf
 from pathlib import Path
 
-from runner.ledger import LEDGER, Ledgers, SavedFile, replay, results_at
+from runner.ledger import LEDGER, Ledgers, SavedFile, cut_torn_line, replay, results_at
 from runner.lists import LISTS
 from runner.mirror.uploads import Known
-from runner.storage import REPORT, refusals
+from runner.shards import Shard
+from runner.storage import REPORT, no_pipe, refusals
 from runner.trail import TRAIL
 
 STATE_FILES = (LEDGER, LISTS, TRAIL, "config.yaml", "prompts.txt", "prompts.jsonl", "summary.json")
@@ -21,22 +22,26 @@ STATE_FILES = (LEDGER, LISTS, TRAIL, "config.yaml", "prompts.txt", "prompts.json
 _BLOCK = 1024 * 1024
 
 
-def results_in(folder: Path, ledger: Path | Ledgers, *, before: float = inf) -> Iterator[SavedFile]:
-    """Yield every file of every saved result that is there, one by one, as the ledger's lines stand.
+def results_in(
+    folder: Path, ledgers: Ledgers, shard: Shard | None = None, *, before: float = inf
+) -> Iterator[SavedFile]:
+    """Yield every file of every saved result that is there, or of those of a shard, as the ledgers' lines stand.
 
-    Only of lines that begin ``before`` this place in the ledger. Raises StorageError.
+    Of a prompt the last word of all ledgers counts, and only if it begins ``before`` this place. Raises StorageError.
     """
-    places = (place for place in replay(ledger).places() if place < before)
-    for result in results_at(ledger, places):
+    places = (place for place in replay(ledgers).places(shard) if place < before)
+    for result in results_at(ledgers, places):
         yield from (file for file in (result.files if result else ()) if _is_there(folder, file))
 
 
-def ledger_bytes(ledger: Path | Ledgers) -> float:
-    """Return how long a ledger is now, 0 if there is none; of several, which nobody writes then, infinity."""
-    try:
-        return os.stat(ledger).st_size if isinstance(ledger, Path) else inf
-    except OSError:
-        return 0
+def followed(ledgers: Ledgers, ledger: Path) -> int:
+    """Let what a run that begins writes into its ledger be the last word; return the place where that begins.
+
+    Raises StorageError.
+    """
+    with refusals(f"{ledger} can't be written"):
+        cut_torn_line(ledger)
+    return ledgers.follow(ledger)
 
 
 def state_behind(folder: Path, states: Iterable[Path], known: Known) -> Iterator[SavedFile]:
@@ -49,7 +54,7 @@ def state_behind(folder: Path, states: Iterable[Path], known: Known) -> Iterator
 def _summed(folder: Path, name: str) -> SavedFile | None:
     path, digest, size = folder / name, hashlib.sha256(), 0
     try:
-        with refusals(f"{path} can't be read"), open(path, "rb") as file:
+        with refusals(f"{path} can't be read"), open(path, "rb", opener=no_pipe) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
                 size += len(block)

@@ -6,19 +6,20 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 
 from runner.errors import StorageError
 from runner.journal import log
-from runner.ledger import LEDGER, LOCK, SavedFile, ledgers_of, locked
-from runner.mirror.behind import ledger_bytes, results_in, state_behind
+from runner.ledger import LEDGER, SavedFile, ledgers_of
+from runner.mirror.behind import followed, results_in, state_behind
+from runner.mirror.standing import Standing
 from runner.mirror.uploads import Uploads
 from runner.records import Outcome
 from runner.remote import Entry, RemoteError, Store
 from runner.settings import Upload
+from runner.shards import Shard
 from runner.stop import Stop
 from runner.storage import REPORT, STATE, states_of
 
@@ -35,29 +36,6 @@ _LEAVE_S = 6
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What of a folder is where. ``uploaded`` and ``bytes`` are those of this time, ``left`` what is not up.
-
-    ``why`` is the first reason, None if all is up.
-    """
-
-    to: str
-    results: int
-    uploaded: int
-    bytes: int
-    left: int
-    why: str | None
-
-    def problem(self, folder: str) -> str | None:
-        """Say what is not up, and what brings it there; None if all is."""
-        if self.why is None:
-            return None
-        what = f"{self.left} results are" if self.left != 1 else "1 result is"
-        what = what if self.left else "the ledger, or what else tells of the results, is"
-        return f"{what} not in {self.to}: {self.why}; runner upload {folder} {self.to} does it again"
-
-
 class Mirror:
     """Uploads what is added, and what was there before. ``add`` never waits.
 
@@ -66,21 +44,34 @@ class Mirror:
     """
 
     def __init__(
-        self, folder: Path, to: str, policy: Upload, stop: Stop, tell: Tell, *, state: Path | None = None
+        self,
+        folder: Path,
+        to: str,
+        policy: Upload,
+        stop: Stop,
+        tell: Tell,
+        *,
+        run: Path | None = None,
+        shard: Shard | None = None,
     ) -> None:
-        """``state``: that of a run, whose results alone go up; None: those of all runs.
+        """``run``: the state of a run that begins, and adds what it saves; it has the folder's lock.
 
-        Raises UsageError if nothing that is installed speaks the URL's scheme.
+        One of a ``shard`` brings there what is of it, whichever run made that, and its own state; others, which have
+        the folder to themselves, bring all there. Raises StorageError, and UsageError if nothing that is installed
+        speaks the URL's scheme.
         """
         self.to = to.rstrip("/")
         self._folder = folder
-        self._states = [state] if state else [one for one in states_of(folder) if one.exists()]
-        self._ledger = state / LEDGER if state else ledgers_of(folder)
+        self._shard = shard
+        states = [run] if run and shard else states_of(folder)
+        self._states = [one for one in states if one == run or one.exists()]
+        self._ledgers = ledgers_of(folder)
+        self._begun = followed(self._ledgers, run / LEDGER) if run else inf
         self._stop = stop
         self._tell = tell
         self._over = threading.Event()
         self._store = Store(self.to, policy, self._over)
-        self._uploads = Uploads(state or folder / STATE, self.to, beside=states_of(folder))
+        self._uploads = Uploads(run or folder / STATE, self.to, beside=states_of(folder))
         self._changed = threading.Condition()
         self._queue: deque[SavedFile] = deque()
         self._behind: Iterator[SavedFile] | None = None
@@ -94,7 +85,7 @@ class Mirror:
     def begin(self, *, results: bool = True) -> None:
         """Begin with what is saved and not up, for which the bucket is listed once; or just be ready."""
         if results:
-            self._behind = self._listed_behind(before=ledger_bytes(self._ledger))
+            self._behind = self._listed_behind()
         for work in (self._watch, *[self._work] * (self._at_once if results else 0)):
             self._threads.append(threading.Thread(target=work, name="mirror", daemon=True))
             self._threads[-1].start()
@@ -127,11 +118,18 @@ class Mirror:
 
     def put_state(self) -> None:
         """Upload the ledger, and what else tells of the results, as far as it changed."""
+        self._put_changed(self._states)
+
+    def put_report(self) -> None:
+        """Upload the report alone, if it changed."""
+        self._put_changed([])
+
+    def _put_changed(self, states: Sequence[Path]) -> None:
         if self._closed or self._over.is_set():
             self._why = self._why or _CUT
             return
         try:
-            for file in state_behind(self._folder, self._states, self._uploads.known(self._listed_state())):
+            for file in state_behind(self._folder, states, self._uploads.known(self._listed_state(states))):
                 self._put(file)
         except StorageError as error:
             self._fail(str(error))
@@ -159,24 +157,28 @@ class Mirror:
         """Count what is up and what is not. Raises StorageError."""
         results = left = 0
         known = self._uploads.known()
-        for file in results_in(self._folder, self._ledger):
+        for file in self._results():
             results += 1
             left += file not in known
         why = self._why or (_CUT if left else None)
         return Standing(self.to, results, self._uploaded, self._bytes, left, why)
 
-    def _listed_behind(self, *, before: float) -> Iterator[SavedFile]:
+    def _results(self, *, before: float = inf) -> Iterator[SavedFile]:
+        return results_in(self._folder, self._ledgers, self._shard, before=before)
+
+    def _listed_behind(self) -> Iterator[SavedFile]:
+        """Yield what is not up of what was saved before; what is saved from now on is added."""
         known = self._uploads.known(self._store.entries())
-        yield from (file for file in results_in(self._folder, self._ledger, before=before) if file not in known)
+        yield from (file for file in self._results(before=self._begun) if file not in known)
 
     def _unlisted_behind(self) -> Iterator[SavedFile]:
         known = self._uploads.known()
-        yield from (file for file in results_in(self._folder, self._ledger) if file not in known)
+        yield from (file for file in self._results() if file not in known)
 
-    def _listed_state(self) -> Iterator[Entry]:
+    def _listed_state(self, states: Sequence[Path]) -> Iterator[Entry]:
         if report := self._store.entry(REPORT):
             yield report
-        for state in self._states:
+        for state in states:
             yield from self._store.entries(state.relative_to(self._folder).as_posix())
 
     def _wait(self) -> None:
@@ -295,44 +297,3 @@ class Mirror:
             self._tell(f"Not uploaded: {why}")
         elif told == _TOLD_MOST + 1:
             self._tell("More could not be uploaded; the end of the run says how many")
-
-
-@contextmanager
-def kept_mirrored(
-    folder: Path, policy: Upload, stop: Stop, tell: Tell, *, state: Path | None = None
-) -> Iterator[Mirror | None]:
-    """Mirror a folder, or of it what a run with its ``state`` makes, if that is wanted.
-
-    ``tell`` may be called on any thread.
-    """
-    if policy.to is None:
-        yield None
-        return
-    mirror = Mirror(folder, policy.to, policy, stop, tell, state=state)
-    mirror.begin()
-    try:
-        yield mirror
-    finally:
-        mirror.close()
-
-
-def upload_report(folder: Path, policy: Upload, stop: Stop) -> str | None:
-    """Upload the report that was made after a mirrored run, if it changed; say what went wrong with that."""
-    if policy.to is None:
-        return None
-    mirror = Mirror(folder, policy.to, policy, stop, tell=lambda _: None)
-    mirror.begin(results=False)
-    try:
-        mirror.put_state()
-        return mirror.why
-    finally:
-        mirror.close()
-
-
-def upload_folder(folder: Path, policy: Upload, stop: Stop, tell: Tell) -> Standing:
-    """Upload what of a folder is not in ``policy.to`` yet. Raises UsageError, LockedError, StorageError."""
-    with locked(folder / STATE / LOCK), kept_mirrored(folder, policy, stop, tell) as mirror:
-        assert mirror is not None
-        mirror.finish()
-        mirror.put_state()
-        return mirror.standing()

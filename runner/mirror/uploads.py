@@ -19,7 +19,7 @@ from pathlib import Path
 from runner.clock import utc_now
 from runner.ledger import SavedFile
 from runner.remote import Entry
-from runner.storage import FILE_MODE, refusals
+from runner.storage import no_pipe, refusals
 
 UPLOADS = "uploads.jsonl"
 _TEXT = rb'"([^"\\]*)"'
@@ -45,7 +45,7 @@ class Uploads:
         said = {"file": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
         line = json.dumps({**said, "url": f"{self._to}/{file.name}", "at": utc_now()}).encode() + b"\n"
         with refusals(f"{self._path} can't be written"), self._lock:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
+            descriptor = no_pipe(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
                 end = os.fstat(descriptor).st_size
                 torn = end and os.pread(descriptor, 1, end - 1) != b"\n"  # a killed run was at it
@@ -93,7 +93,8 @@ class Uploads:
 
     def _lines(self) -> Iterator[bytes]:
         for path in self._paths:
-            with refusals(f"{path} can't be read"), suppress(FileNotFoundError), open(path, "rb") as file:
+            absent = suppress(FileNotFoundError)
+            with refusals(f"{path} can't be read"), absent, open(path, "rb", opener=no_pipe) as file:
                 yield from file
 
 

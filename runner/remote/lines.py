@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from runner.storage import no_pipe
+
 _BLOCK = 1024 * 1024
 
 
@@ -25,7 +27,7 @@ def add_missing(path: Path, other: Path) -> None:
         with suppress(FileNotFoundError):
             missing.difference_update(map(_digest, _lines(path)))
         lines.seek(begin)
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=no_pipe) as file:
             for line in lines:
                 if (digest := _digest(line)) in missing:
                     missing.discard(digest)
@@ -35,7 +37,7 @@ def add_missing(path: Path, other: Path) -> None:
 def _common(path: Path, other: Path) -> int:
     """Return how many bytes both files begin with, to the end of a line."""
     common = ended = 0
-    with suppress(FileNotFoundError), open(path, "rb") as one, open(other, "rb") as two:
+    with suppress(FileNotFoundError), open(path, "rb", opener=no_pipe) as one, open(other, "rb") as two:
         while (block := one.read(_BLOCK)) and block == two.read(len(block)):
             newline = block.rfind(b"\n") + 1
             ended = common + newline if newline else ended
@@ -44,7 +46,7 @@ def _common(path: Path, other: Path) -> int:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    with open(path, "rb", _BLOCK) as file:
+    with open(path, "rb", _BLOCK, opener=no_pipe) as file:
         yield from file
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from runner.settings import Upload
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -51,3 +54,16 @@ def working_folder(url: str, spool: str | None = None) -> Path:
     return Path(
         os.path.abspath(base / f"{name}-{hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]}")
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """A folder that is none of this machine: its URL, and how often what goes there is tried."""
+
+    url: str
+    policy: Upload = field(default_factory=Upload)
+
+    @property
+    def here(self) -> Path:
+        """Where on this machine what belongs there is worked on."""
+        return working_folder(self.url, self.policy.spool_folder)

@@ -9,6 +9,7 @@
 """
 
 from runner.storage.folder import OutputFolder
+from runner.storage.opening import content_of, is_file, no_pipe
 from runner.storage.places import NO_STAMP, PART, REPORT, SHARDS, STATE, Stamp, states_of
 from runner.storage.temps import Part, Parts, Scratch, Temp, new_mark
 from runner.storage.writing import FILE_MODE, not_for_all, opened, refusals, seen_as, sha256_of, write_whole
@@ -26,7 +27,10 @@ __all__ = [
     "Scratch",
     "Stamp",
     "Temp",
+    "content_of",
+    "is_file",
     "new_mark",
+    "no_pipe",
     "not_for_all",
     "opened",
     "refusals",

@@ -12,6 +12,7 @@ from pathlib import Path
 from runner.errors import StorageError
 from runner.records import Outcome, Saving
 from runner.shards import Shard, shard_in
+from runner.storage.opening import is_file
 from runner.storage.places import PART, SHARDS, STATE, Stamp, states_of
 from runner.storage.temps import Parts, Scratch, Temp, new_mark
 from runner.storage.writing import FILE_MODE, opened, refusals, seen_as, sha256_of, write_whole
@@ -114,7 +115,7 @@ class OutputFolder:
             return
         except OSError as error:
             raise StorageError(f"the output folder {self.path} can't be read: {error.strerror}") from error
-        look, is_file = os.stat, stat.S_ISREG
+        look, is_regular = os.stat, stat.S_ISREG
 
         def unchanged(name: bytes, size_bytes: int, mtime_ns: int) -> bool:
             try:
@@ -124,7 +125,7 @@ class OutputFolder:
             except OSError as error:
                 path = self._within + os.fsdecode(name)
                 raise StorageError(f"{path} can't be read: {error.strerror or error}") from error
-            return found.st_size == size_bytes and found.st_mtime_ns == mtime_ns and is_file(found.st_mode)
+            return found.st_size == size_bytes and found.st_mtime_ns == mtime_ns and is_regular(found.st_mode)
 
         try:
             yield unchanged
@@ -265,4 +266,5 @@ class OutputFolder:
     def write(self, name: str, text: str | Iterable[str], *, mode: int = FILE_MODE) -> None:
         """Write a state file, whole or not at all; ``mode`` is cut by the umask. Raises StorageError."""
         with refusals(f"{self.state / name} can't be written"):
+            is_file(self.state / name)  # a pipe would be written into, and wait for its reader
             write_whole(self.state / name, [text] if isinstance(text, str) else text, mode=mode)

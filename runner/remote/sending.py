@@ -29,7 +29,7 @@ SEGMENT_BYTES = 512 * 1024
 _LONGEST_BYTES = 8 * SEGMENT_BYTES
 
 
-class Mirror:
+class Sending:
     """Sends what a run writes into its state folder; ``tell`` takes, from another thread, what went wrong, once."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Mirror:
         self._log_at = time.monotonic() + LOG_EVERY_S
         self._told = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="mirror", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="sending", daemon=True)
 
     def begin(self) -> None:
         """Send what this machine knows and the bucket does not, and go on from there. Raises RemoteError."""
