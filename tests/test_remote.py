@@ -22,6 +22,7 @@ from runner.errors import UsageError
 from runner.remote import Entry, RemoteError, Store, refusals
 from runner.remote import s3 as remote_s3
 from runner.settings import Upload
+from runner.stop import Fence
 
 QUICK = Upload(attempts=4, backoff_s=0.01, backoff_max_s=0.02, part_bytes=5 * 1024 * 1024)
 LARGE = random.Random(8).randbytes(11 * 1024 * 1024)
@@ -464,6 +465,37 @@ def test_waits_end_when_the_run_does(s3: S3Proxy, s3_url: str, bucket: str, file
     upload.join(10)
     assert failed and "large.ply can't be written" in str(failed[0])
     assert uploads_in(s3_url, bucket) == []
+
+
+@pytest.mark.parametrize(("content", "places"), [(b"small", (0, 1, 2)), (LARGE, (0, 1, 2, 7, 11))])
+def test_nothing_goes_up_once_it_should_not_though_nobody_could_say_so(
+    s3: S3Proxy, bucket: str, file: Callable[..., str], content: bytes, places: tuple[int, ...]
+) -> None:
+    path, here = file(content), threading.Lock()
+
+    def put(stopped_at: int) -> int:
+        """Upload, in a process that goes on after a stop at one of many places; return how many those are."""
+        looks = 0
+
+        def passed() -> bool:
+            nonlocal looks
+            with here:
+                looks += 1
+                return looks > stopped_at
+
+        Store(f"s3://{bucket}", QUICK, Fence(passed)).put(path, "a.ply")
+        return looks
+
+    s3.fail("complete", "InternalError")
+    assert put(10**6) > places[-1] + 1
+    remove = client(s3.there).delete_object
+    for stopped_at in places:
+        remove(Bucket=bucket, Key="a.ply")
+        s3.counts.clear()
+        with pytest.raises(RemoteError):
+            put(stopped_at)
+        assert keys_in(s3.there, bucket) == [] and uploads_in(s3.there, bucket) == []
+        assert stopped_at or not s3.counts
 
 
 def test_many_threads_share_a_store_and_few_connections(s3: S3Proxy, bucket: str, file: Callable[..., str]) -> None:

@@ -39,10 +39,10 @@ class Requests:
         """Ask, as often as it takes; ``last`` also when the run is over. Raises RemoteError."""
 
         def once(filesystem: Any) -> Any:
-            sent = {} if body is None else {"Body": io.BytesIO(body)}
+            sent = {} if body is None else {"Body": _Body(body, self.connection)}
             return self.once(filesystem, method, moved_bytes=len(body or b""), last=last, **sent, **asked)
 
-        return self.connection.tried(what, once)
+        return self.connection.tried(what, once, last=last)
 
     def once(self, filesystem: Any, method: str, *, moved_bytes: int = 0, last: bool = False, **asked: Any) -> Any:
         coroutine = filesystem._call_s3(method, Bucket=self._bucket, **asked)
@@ -67,6 +67,18 @@ class Requests:
             if not page.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+class _Body(io.BytesIO):
+    """What goes up; not the rest of it once the run is abandoned: the store takes no half of an object."""
+
+    def __init__(self, content: bytes, connection: Connection) -> None:
+        super().__init__(content)
+        self._connection = connection
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._connection.check()
+        return super().read(size)
 
 
 class Bucket:
