@@ -251,6 +251,27 @@ def test_an_object_that_is_not_what_was_sent_is_removed_and_sent_again(
     assert keys_in(s3_url, bucket) == ["a.ply"]
 
 
+def test_an_object_that_another_has_put_there_meanwhile_is_not_removed(
+    s3: S3Proxy, s3_url: str, bucket: str, file: Callable[..., str]
+) -> None:
+    s3.fail("head", "stall")
+    path, there = file(b"small"), client(s3_url)
+
+    def put() -> None:
+        with pytest.raises(RemoteError, match="its size or checksum there is not that of the file"):
+            Store(f"s3://{bucket}", QUICK.model_copy(update={"attempts": 1})).put(path, "a.ply")
+
+    upload = threading.Thread(target=put)
+    upload.start()
+    assert s3.stalled.wait(20)
+    there.put_object(Bucket=bucket, Key="a.ply", Body=b"SMALL")
+    s3.go_on.set()
+    upload.join(20)
+    assert there.get_object(Bucket=bucket, Key="a.ply")["Body"].read() == b"SMALL"
+    Store(f"s3://{bucket}", QUICK).put(path, "a.ply")
+    assert there.get_object(Bucket=bucket, Key="a.ply")["Body"].read() == b"small"
+
+
 def test_an_object_of_many_parts_that_is_not_what_was_sent_is_sent_again(
     s3: S3Proxy, s3_url: str, bucket: str, file: Callable[..., str]
 ) -> None:
