@@ -309,10 +309,37 @@ def test_a_machine_that_only_works_for_others_forgets_what_is_long_done(night: N
     for one in (*old, *new, held / "a.ply", held / ".a.json"):
         one.write_text(note if one.name == ".a.json" else '{"files": []}')
     for one in (*old, held / "a.ply", held / ".a.json"):
-        os.utime(one, (1, 1))
+        os.utime(one, (time.time() - 7200,) * 2)
     assert Fit(None, night.working, far=Far(night.url)).problem() is None
     assert [one.exists() for one in (*old, *new)] == [False, False, True, True]
     assert (held / "a.ply").exists() and (held / ".a.json").exists(), "that waits for its upload"
+
+
+@pytest.mark.parametrize("who", ["another machine's worker", "a run"])
+def test_what_was_made_again_elsewhere_or_waits_for_weeks_is_forgotten(
+    night: Night, s3: S3Proxy, who: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = night.working / "held"
+    held.mkdir(parents=True)
+    ages_s = {"again": 600, "same": 600, "just": 60, "lonely": 600, "weeks": 31 * 86400}
+    for name, age_s in ages_s.items():
+        (held / f"{name}.ply").write_text("held")
+        (held / f".{name}.json").write_text(json.dumps({"files": [{"file": f"{name}.ply"}]}))
+        os.utime(held / f"{name}.ply", (time.time() - age_s,) * 2)
+    for name, content in {"again": b"other", "same": b"held", "just": b"other"}.items():
+        night.put(f"{name}.ply", content)
+    if who == "a run":
+        night.run("")
+    else:
+        assert Fit(None, night.working, far=Far(night.url)).problem() is None
+    said = f"Removed what had waited 30 days in {night.working} for its upload: results of 1 prompts"
+    assert said in caplog.text
+    assert sorted(one.name for one in held.iterdir()) == [
+        ".just.json", ".lonely.json", ".same.json", "just.ply", "lonely.ply",
+    ]  # fmt: skip
+    assert sorted(key.rpartition("/")[2] for kind, key in s3.seen if kind == "head" and key.endswith(".ply")) == [
+        "again.ply", "just.ply", "lonely.ply", "same.ply",
+    ]  # fmt: skip
 
 
 def _fail_to_send(night: Night, server: ScriptedServer, names: str) -> Summary:

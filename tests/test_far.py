@@ -210,10 +210,12 @@ class Bench(Tools):
     """Its work tells when it was cut."""
 
     cut = threading.Event()
+    fence: threading.Event | None = None
 
     @contextmanager
-    def open(self, endpoints: Sequence[Any]) -> Any:
+    def open(self, endpoints: Sequence[Any], abandoned: threading.Event | None = None) -> Any:
         type(self).cut.clear()
+        type(self).fence = abandoned
         yield self
 
     def abandon(self) -> None:
@@ -302,6 +304,29 @@ def test_a_site_that_is_left_alone_cuts_its_work_and_ends(why: str, monkeypatch:
             await asyncio.sleep(0.01)
 
     in_a_loop(story)
+
+
+def test_a_site_that_stood_still_too_long_is_over_before_anybody_has_told_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "LOOK_S", 60.0)  # it does not come to cut its work
+    seen: list[Any] = []
+
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run")
+        here = site._sites[worker.address, "run"]
+        asked = asyncio.create_task(site.runner_poll("run", 1, worker))
+        await asyncio.sleep(0)
+        assert Bench.fence is not None and not Bench.fence.is_set()
+        here._heard_at -= 2 * site.LEASE_S
+        assert Bench.fence.is_set() and Bench.fence.wait(0) and not Bench.cut.is_set()
+        here._say(1, wire.Declined(0))
+        seen.append(await asked)
+        assert Bench.fence.is_set(), "a question of before does not bring it back"
+        seen.append(await site.runner_poll("run", 1, worker))
+        await site.runner_give("run", 2, [], worker)
+
+    in_a_loop(story)
+    assert seen == [None, None]
 
 
 def test_what_keeps_a_child_from_beginning_is_told() -> None:
