@@ -258,6 +258,18 @@ def test_orders_that_come_twice_are_taken_once() -> None:
     in_a_loop(story)
 
 
+def test_a_site_that_orders_were_lost_to_knows_no_such_run() -> None:
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run")
+        assert await site.runner_give("run", 3, [], worker) is None
+        assert await site.runner_give("run", 2, [], worker)
+        assert await site.runner_give("run", 1, [], worker) is None
+        await site.runner_end("run", worker)
+
+    in_a_loop(story)
+
+
 def test_a_run_that_begins_in_the_same_place_ends_the_one_before() -> None:
     async def story() -> None:
         worker, other = dask_worker(), dask_worker("tcp://w:2")
