@@ -285,6 +285,18 @@ def test_that_somebody_else_answers_is_said_in_a_sentence(servers, written, star
     assert "Traceback" not in err
 
 
+@cluster
+def test_that_the_address_is_a_worker_s_is_said_in_a_sentence(dasks: Dasks, servers, written, runner) -> None:
+    dasks.add("a")
+    (address,) = re.findall(r"Start worker at:\s+(tcp://\S+)", dasks.log_of("a"))
+    done = runner("run", written(servers(1), 2, address))
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (
+        2,
+        f"engine.address: a worker of Dask answers at {address}: expected the address of the scheduler, which the "
+        "worker was started with. Nothing was sent.",
+    )
+
+
 @pytest.mark.parametrize(
     ("address", "words"), [(None, "none is in Dask's own config"), ("nonsense", "Dask can't use")]
 )
