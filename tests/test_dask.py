@@ -161,6 +161,49 @@ def test_that_all_workers_are_lost_ends_a_run_after_a_while(dasks: Dasks, patien
 
 
 @cluster
+def test_a_worker_whose_disk_refuses_is_used_no_more_and_the_others_go_on(
+    dasks: Dasks, patient, written, start: Start, here: Path
+) -> None:
+    (here / "results").mkdir()
+    for name in "ab":
+        (here / name).mkdir()
+        (here / name / "results").symlink_to(here / "results")
+        dasks.add(name, cwd=here / name)
+    four = patient(4, generation_s=0.1)
+    options: dict[str, Any] = {"output_folder": "/proc/self/cwd/results", "health": {"all_down_s": 0.5}}
+    process = start("run", written(four, 60, dasks.address, **options))
+    wait_for(four, 8)
+    (here / "b/results").unlink()
+    assert re.search(
+        r"warning: Dask worker b can't go on with \d prompts? in its hands; its endpoints go to a \(2\); "
+        r"start it anew once this is put right: /proc/self/cwd/results.* can't be ",
+        said(process, "Dask worker b"),
+    )
+    out, err = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (process.returncode, answer["saved"], answer["failed"]) == (0, 60, 0), err
+    assert "Dask worker b" not in err and "rying" not in err, "it is said once, and no endpoint is blamed"
+    assert [one.most_at_once for one in four] == [1] * 4
+    lines = [line for line in ledger_of(here / "results") if line["outcome"] == "saved"]
+    assert len(lines) == len(results_of(here / "results")) == 60
+    assert {len(line["attempts"]) for line in lines} == {1}
+
+    process = start("run", written(four, 90, dasks.address, **options))
+    assert "Using 1 Dask worker: a (4 endpoints)" in said(process, "Dask worker")
+    asked = sum(len(one.received) for one in four)
+    wait_for(four, asked + 4)
+    (here / "a/results").unlink()
+    out, err = process.communicate(timeout=30)
+    answer = json.loads(out)
+    assert (process.returncode, answer["failed"]) == (75, 0), err
+    assert re.search(
+        r"^no Dask worker that could go on came within health.all_down_s \(0.5 s\): start workers, and run the same "
+        r"command again\. Dask worker a can't go on: /proc/self/cwd/results.* can't be ",
+        answer["error"],
+    )
+
+
+@cluster
 def test_that_the_scheduler_is_lost_ends_a_run_with_a_sentence(dasks: Dasks, patient, written, start: Start) -> None:
     dasks.add("a")
     two = patient(2, generation_s=0.2)

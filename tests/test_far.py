@@ -20,6 +20,7 @@ from runner.engine import site, wire
 from runner.engine.berth import Berth
 from runner.engine.far import Far
 from runner.engine.shares import Place, share_out
+from runner.errors import StorageError
 from runner.records import Prompt, Task
 from runner.schedule import Away, Rule, Stopped
 
@@ -186,6 +187,24 @@ def test_what_was_sent_is_lost_with_the_worker_and_what_waits_is_not(one: OneLan
         (lost,) = one.berth.lost(0.0)
     assert lost.asked is old.sent[1][1]
     assert len(one.berth.seat.open) == 1
+
+
+def test_what_a_worker_refused_is_raised_where_it_is_taken_out_and_what_it_had_goes_back_as_it_came(
+    one: OneLane,
+) -> None:
+    link = Wire()
+    with one.changed:
+        one.berth.sit(link)  # type: ignore[arg-type]
+    hand = one.ask()
+    asked = link.sent[-1][1]
+    spoiled = [Task(Prompt(0, "0-0", "x"), attempts=[None])]  # type: ignore[list-item]
+    with pytest.raises(StorageError, match="no space left"):
+        one.berth.heard(1, wire.Raised(asked.hand, StorageError("no space left"), "", spoiled))
+    with one.changed:
+        (lost,) = one.berth.lost(0.0)
+    lost.give_back()
+    hand.join(10)
+    assert one.came == [Away] and (asked.load[0].attempts, asked.load[0].losses) == ([], [])
 
 
 def test_a_prompt_that_waits_for_a_worker_may_be_stolen(one: OneLane) -> None:

@@ -10,7 +10,8 @@ from math import inf
 from runner.engine import wire
 from runner.engine.far import FarGate, Question, Seat, from_afar, let_go
 from runner.engine.link import Link
-from runner.schedule import Away, Lane, Rule, Schedule
+from runner.errors import StorageError
+from runner.schedule import Lane, Rule, Schedule
 
 
 class Berth:
@@ -66,7 +67,7 @@ class Berth:
         for hand, question in self.seat.open.items():
             if hand not in self._sent and isinstance(question.asked, wire.Do):
                 del self.seat.open[hand]
-                question.answers.put(wire.Raised(hand, Away(), "", question.load))
+                question.give_back()
                 return True
         return False
 
@@ -122,13 +123,13 @@ class Berth:
     # What the event loop does.
 
     def heard(self, child: int, message: object) -> None:
-        """Pass on what a child has said. Raises what kept it from beginning."""
+        """Pass on what a child has said. Raises what kept it from beginning, and what is its Dask worker's fault."""
         match message:
             case wire.Declined():  # that of an earlier one, too: somebody waits for it
                 self._schedule.declined(self.lane)
             case _ if child != self._child:
                 return
-            case wire.Unseated():
+            case wire.Unseated() | wire.Raised(error=StorageError()):
                 raise from_afar(message.error, message.trace)
             case wire.Told() | wire.Done() | wire.Found() | wire.Raised():
                 with suppress(KeyError):  # nobody waits for it any more

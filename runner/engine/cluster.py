@@ -81,8 +81,8 @@ class Cluster:
         except (ValueError, ImportError, TypeError) as error:
             if other := _OTHERS.match(str(error)):
                 raise UsageError(
-                    f"engine.address: a {other[1].lower()} of Dask answers at {self.address}: expected the address of "
-                    "the scheduler, which the worker was started with. Nothing was sent."
+                    f"engine.address: a {other[1].lower()} of Dask answers at {self.address}: expected the address "
+                    "of the scheduler, which the worker was started with. Nothing was sent."
                 ) from error
             raise UsageError(f"engine.address: Dask can't use {self.address}: {error}. Nothing was sent.") from error
 
