@@ -145,6 +145,39 @@ def test_a_pinned_lane_is_with_its_worker_and_waits_for_it(dasks: Dasks, patient
 
 
 @cluster
+@pytest.mark.parametrize("assignment", ["modulo", "steal"])
+def test_the_others_do_the_work_of_an_endpoint_whose_worker_is_not_there(
+    dasks: Dasks, patient, written, start: Start, assignment: str
+) -> None:
+    dasks.add("a")
+    four = patient(4, generation_s=0.1)
+    name = written(four, 240, dasks.address, pins=[None, None, None, "typo"], assignment=assignment)
+    process = start("run", name)
+    assert "its Dask worker typo is not there; in use are a" in said(process, "is out")
+    wait_for(four, 20)
+    assert not four[3].received
+    dasks.add("typo")
+    out, err = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (process.returncode, answer["saved"], answer["failed"]) == (0, 240, 0), err
+    assert four[3].received, "its worker has joined"
+    assert [one.most_at_once for one in four] == [1] * 4
+
+
+@cluster
+def test_without_failover_who_is_pinned_to_nobody_waits_and_the_run_says_for_whom(
+    dasks: Dasks, servers, written, runner
+) -> None:
+    dasks.add("a")
+    two = servers(2)
+    health = {"all_down_s": 0.5, "wait_ready_s": 0.5}
+    done = runner("run", written(two, 6, dasks.address, pins=[None, "typo"], failover=False, health=health))
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["saved"], answer["pending"]) == (75, 3, 3), done.stderr
+    assert re.search(r"No endpoint can be used \(.*: its Dask worker typo is not there; in use are a\)", done.stderr)
+
+
+@cluster
 def test_that_all_workers_are_lost_ends_a_run_after_a_while(dasks: Dasks, patient, written, start: Start) -> None:
     dasks.add("a")
     two = patient(2, generation_s=0.2)

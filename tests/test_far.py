@@ -214,6 +214,27 @@ def test_a_prompt_that_waits_for_a_worker_may_be_stolen(one: OneLane) -> None:
     assert one.came == [Away]
 
 
+def test_a_lane_whose_worker_is_not_there_says_so_until_it_joins(one: OneLane) -> None:
+    waiting = one.ask()
+    with one.changed:
+        one.berth.give_up("its Dask worker typo is not there")
+    waiting.join(10)
+    with pytest.raises(Away) as away:
+        one.work([task := Task(Prompt(0, "0-0", "x"))], one.lane, lambda event: None)
+    assert (one.came, away.value.why) == ([Away], "its Dask worker typo is not there")
+    assert (task.attempts, task.losses, task.charged) == ([], [], [])
+    found = one.work.probe(one.lane.endpoint)
+    assert (found.alive, found.refused, found.status) == (False, True, "its Dask worker typo is not there")
+    assert not one.berth.waits, "so nobody takes it for a sign that all workers are lost"
+    link = Wire()
+    with one.changed:
+        one.berth.sit(link)  # type: ignore[arg-type]
+    hand = one.ask()
+    one.answer(link, 1)
+    hand.join(10)
+    assert one.came == [Away, []]
+
+
 def test_who_waits_for_a_worker_is_let_go_when_the_run_stops(one: OneLane) -> None:
     hand = one.ask()
     one.schedule.stop.ask("SIGINT")

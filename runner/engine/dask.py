@@ -26,13 +26,13 @@ from runner.engine.link import Link
 from runner.engine.shares import Place, share_out
 from runner.engine.work import Bench
 from runner.errors import AbsentError, StorageError, UsageError
-from runner.schedule import Schedule
+from runner.schedule import Lane, Schedule
 
 LOOK_S = 1.0
 """Workers are looked for so often; at once when one doesn't answer."""
 
 _TICK_S = 0.05
-_SHOWN = 3
+_SHOWN = 5
 _LEAVE_S = 5.0
 _LET_GO_S = 2 * site.LOOK_S
 """So long after it is gone from Dask's list a worker that was closed in good order may have requests out."""
@@ -59,6 +59,7 @@ class Dask(Far):
             for lane in schedule.lanes
         }
         super().__init__({index: one.seat for index, one in self._berths.items()}, schedule.stop, bench())
+        self._schedule = schedule
         self._terms = terms
         self._make_bench = bench
         self._say = say
@@ -224,7 +225,8 @@ class Dask(Far):
         )
 
     def _place(self) -> None:
-        """Let every lane be with whom it should be."""
+        """Let every lane be with whom it should be; one whose worker is not there is out until it is."""
+        back: list[Lane] = []
         with self._changed:
             if self._over:
                 return
@@ -233,11 +235,23 @@ class Dask(Far):
             shares = share_out(pins, [link.place for link in self._links.values()], owners)
             for number, berth in enumerate(self._berths.values()):
                 if (address := shares.get(number)) is None:
-                    continue  # its worker is not there
-                if berth.link is None and time.monotonic() >= berth.free_at:
+                    if self._links:  # else it waits with all others
+                        berth.give_up(self._why_absent(str(pins[number])))
+                elif berth.link is None and time.monotonic() >= berth.free_at:
+                    if berth.absent:
+                        back.append(berth.lane)
                     berth.sit(self._links[address])
                 elif berth.link:
                     berth.move(self._links[address])
+        for lane in back:  # what it said before, that nobody is there, has come by then
+            self._loop.call_later(_TICK_S, self._schedule.expect, lane)
+
+    def _why_absent(self, pin: str) -> str:
+        known = [link.place.label for link in self._links.values()]
+        shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        ways = (f"Dask worker {pin}:", f"Dask worker {pin} can't")
+        is_unfit = any(why.startswith(ways) for why in self._unfit.values())
+        return f"its Dask worker {pin} {'is of no use' if is_unfit else 'is not there'}; in use are {shown}"
 
     def _owners(self) -> dict[int, str | None]:
         """Return whose each lane is, or will be."""
