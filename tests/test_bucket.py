@@ -453,16 +453,17 @@ def test_workers_on_other_machines_send_what_they_make_and_hold_it_there(
         night.machine("workers")
         dasks.add("a", "b")
         night.machine("one")
-        s3.fail("put", "AccessDenied", named="c.ply")
+        s3.fail("put", "AccessDenied", times=2, named="c.ply")
         told = {"endpoints": [one.url for one in four], "engine": {"kind": "dask", "address": dasks.address}}
-        summary = night.run("abcdefgh", **told)
-        assert (summary.exit_code, "c.ply can't be written" in summary.error) == (1, True)
+        summary = night.run("abcdefgh", **told, health={"all_down_s": 0.5})
+        assert (summary.exit_code, "c.ply can't be written" in summary.error) == (75, True), "first a's, then b's"
+        assert "generated waits on the machine of Dask worker" in summary.error
         assert night.held() == []
         night.machine("workers")
         assert (night.working / "held" / "c.ply").read_bytes() == PLY
         night.machine("one")
         assert night.run("abcdefgh", **told).success
-    assert [sum(one.asked(name) for one in four) for name in "abcdefgh"] == [1] * 8
+    assert sum(one.asked("c") for one in four) == 1, "others may have been cut when one of the workers was taken out"
     assert {name for name in night.there() if name.endswith(".ply")} == {f"{name}.ply" for name in "abcdefgh"}
 
 

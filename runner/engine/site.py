@@ -154,11 +154,12 @@ class _Site:
         self._heard_at = time.monotonic()
         threading.Thread(target=self._obey_all, name="runner's orders", daemon=True).start()
 
-    def take(self, number: int, orders: Sequence[wire.Envelope]) -> bool:
+    def take(self, number: int, orders: Sequence[wire.Envelope]) -> bool | None:
+        """Take orders, once; None if they are neither the next ones nor the last: some went to another site."""
         if number == self._taken + 1:
             self._taken = number
             self._orders.put(orders)
-        return True
+        return True if number == self._taken else None
 
     async def since(self, seen: int) -> tuple[int, list[wire.Envelope]] | None:
         if not self._heard():
