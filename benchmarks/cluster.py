@@ -38,9 +38,9 @@ def dask(folder: Path, workers: int) -> Iterator[tuple[str, dict[str, int]]]:
 
 @contextmanager
 def bucket(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Start moto's server, whose log has every request, with an empty bucket, and let this process and its children speak to it.
+    """Start moto's server with an empty bucket, and let this process and its children speak to it.
 
-    Gives the URL of a folder in it, and the log of the server.
+    Gives the URL of a folder in it, and the log of the server, which has every request.
     """
     import boto3
 

@@ -408,7 +408,7 @@ class Summary:
         if self.success:
             return 0
         if self.runs:
-            return _worst([one.exit_code for one in self.runs])
+            return _worst([one.exit_code for one in self.runs]) or 1
         if self.stopped in _EXIT_CODES:
             return _EXIT_CODES[self.stopped]
         return 75 if self.failed == 0 and self.stopped in _LATER else 1

@@ -1,8 +1,10 @@
-"""The wish to stop: set once by a signal, a limit or an error."""
+"""The wish to stop: set once by a signal, a limit or an error. And what keeps the abandoned from going on."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from math import inf
 
 
@@ -50,3 +52,20 @@ class Stop:
         """Wait for nothing any more; this is the reason, whatever was given before."""
         self._reason = reason
         self.leave(reason)
+
+
+class Fence(threading.Event):
+    """Says that work was abandoned, and also, by ``passed``, that it must be when nobody could say so.
+
+    Who was stopped and goes on looks at it before anything that others would see, and so is not too late.
+    """
+
+    def __init__(self, passed: Callable[[], bool]) -> None:
+        super().__init__()
+        self._passed = passed
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._passed()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout) or self._passed()

@@ -94,12 +94,18 @@ def summary_of(path: Path, state: Path) -> Summary:
     if not _is_there(file):
         shown = url_at(path) or path
         raise UsageError(f"{shown} has no {STATE}/{SUMMARY}: no run has ended in it; see runner status {shown}")
-    try:
-        return TypeAdapter(Summary).validate_python(dict(_document(file)))
-    except ValidationError as error:
-        raise UsageError(
-            f"{file} is no summary of a run; the next run writes it anew, runner status {path} goes by the ledger"
-        ) from error
+    if found := summary_from(_document(file)):
+        return found
+    raise UsageError(
+        f"{file} is no summary of a run; the next run writes it anew, runner status {path} goes by the ledger"
+    )
+
+
+def summary_from(said: Mapping[str, Any]) -> Summary | None:
+    """Return what a run said at its end as its summary; None if somebody made something else of it."""
+    with suppress(ValidationError):
+        return TypeAdapter(Summary).validate_python(dict(said))
+    return None
 
 
 def _is_there(path: Path) -> bool:

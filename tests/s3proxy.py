@@ -27,8 +27,8 @@ class Fault:
     """What to do to the next ``times`` requests of a kind (``*``: any) whose key ends in ``named``.
 
     ``do`` is a code of S3, or ``reset``: before the body is read; ``cut``: the store has done it, and nobody hears of
-    it; ``spoil``: a byte of the body is another when it arrives; ``rot``: it arrives well, and is another a moment
-    later; ``stall``: it waits for ``go_on``.
+    it; ``spoil``: a byte of the body is another when it arrives; ``rot``: it arrives well, is another a moment
+    later, and the store takes that for what it got; ``stall``: it waits for ``go_on``.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class S3Proxy:
         self.at_once = self.most_at_once = 0
         self.stalled = threading.Event()
         self.go_on = threading.Event()
-        self.rotting: Callable[[str, str, bytes], None] | None = None
+        self.rotting: Callable[[str, str, bytes], dict[str, Any]] | None = None
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self.there = url
@@ -167,15 +167,18 @@ class S3Proxy:
         answer = there.getresponse()
         content = answer.read()
         there.close()
+        headers = dict(answer.getheaders())
         if do == "rot" and self.rotting:
             bucket, _, key = unquote(urlsplit(asked.path).path).lstrip("/").partition("/")
-            self.rotting(bucket, key, bytes([body[0] ^ 1]) + body[1:])
+            rotten = self.rotting(bucket, key, bytes([body[0] ^ 1]) + body[1:])["ETag"]
+            headers = {name: rotten if name.lower() == "etag" else value for name, value in headers.items()}
+            content = re.sub(rb"<ETag>[^<]*</ETag>", f"<ETag>{rotten}</ETag>".encode(), content)
         if do == "cut":
             asked.close_connection = True
             asked.connection.close()
             return
         asked.send_response_only(answer.status)
-        for name, value in answer.getheaders():
+        for name, value in headers.items():
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                 asked.send_header(name, value)
         length = answer.getheader("Content-Length") if asked.command == "HEAD" else str(len(content))

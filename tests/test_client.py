@@ -15,6 +15,7 @@ from runner.errors import BusyError, ImageError, ResultError, TransportError
 from runner.protocols import Values, preset
 from runner.records import Endpoint, Image, Prompt, Request
 from runner.settings import Timeouts
+from runner.stop import Fence
 
 
 def generation_request(image: Image) -> Request:
@@ -359,3 +360,13 @@ def test_a_redirect_that_says_not_where_is_an_answer(server: ScriptedServer) -> 
     with pytest.raises(ImageError, match="answers 302"):
         fetch(server.image("a"))
     assert len(server.images_asked) == 1
+
+
+def test_nothing_goes_out_once_it_should_not_though_nobody_could_say_so(server: ScriptedServer) -> None:
+    for stopped_after in range(3):  # a process goes on after a stop, at any of these places
+        looks = iter([False] * stopped_after)
+        fence = Fence(lambda looks=looks: next(looks, True))
+        client = Client(Endpoint(0, server.url, "one", "port 1"), Timeouts(), connections=1, abandoned=fence)
+        with pytest.raises(TransportError, match="abandoned"):
+            client.send(client.prepare(REQUEST))
+    assert not server.received

@@ -145,6 +145,39 @@ def test_a_pinned_lane_is_with_its_worker_and_waits_for_it(dasks: Dasks, patient
 
 
 @cluster
+@pytest.mark.parametrize("assignment", ["modulo", "steal"])
+def test_the_others_do_the_work_of_an_endpoint_whose_worker_is_not_there(
+    dasks: Dasks, patient, written, start: Start, assignment: str
+) -> None:
+    dasks.add("a")
+    four = patient(4, generation_s=0.1)
+    name = written(four, 240, dasks.address, pins=[None, None, None, "typo"], assignment=assignment)
+    process = start("run", name)
+    assert "its Dask worker typo is not there; in use are a" in said(process, "is out")
+    wait_for(four, 20)
+    assert not four[3].received
+    dasks.add("typo")
+    out, err = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (process.returncode, answer["saved"], answer["failed"]) == (0, 240, 0), err
+    assert four[3].received, "its worker has joined"
+    assert [one.most_at_once for one in four] == [1] * 4
+
+
+@cluster
+def test_without_failover_who_is_pinned_to_nobody_waits_and_the_run_says_for_whom(
+    dasks: Dasks, servers, written, runner
+) -> None:
+    dasks.add("a")
+    two = servers(2)
+    health = {"all_down_s": 0.5, "wait_ready_s": 0.5}
+    done = runner("run", written(two, 6, dasks.address, pins=[None, "typo"], failover=False, health=health))
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["saved"], answer["pending"]) == (75, 3, 3), done.stderr
+    assert re.search(r"No endpoint can be used \(.*: its Dask worker typo is not there; in use are a\)", done.stderr)
+
+
+@cluster
 def test_that_all_workers_are_lost_ends_a_run_after_a_while(dasks: Dasks, patient, written, start: Start) -> None:
     dasks.add("a")
     two = patient(2, generation_s=0.2)
@@ -158,6 +191,49 @@ def test_that_all_workers_are_lost_ends_a_run_after_a_while(dasks: Dasks, patien
     assert "no other is there, so the run waits for one, up to 1 s" in err
     assert "Traceback" not in err and "distributed" not in err
     assert answer["error"].startswith("no Dask worker that could go on came within health.all_down_s (1 s)")
+
+
+@cluster
+def test_a_worker_whose_disk_refuses_is_used_no_more_and_the_others_go_on(
+    dasks: Dasks, patient, written, start: Start, here: Path
+) -> None:
+    (here / "results").mkdir()
+    for name in "ab":
+        (here / name).mkdir()
+        (here / name / "results").symlink_to(here / "results")
+        dasks.add(name, cwd=here / name)
+    four = patient(4, generation_s=0.1)
+    options: dict[str, Any] = {"output_folder": "/proc/self/cwd/results", "health": {"all_down_s": 0.5}}
+    process = start("run", written(four, 60, dasks.address, **options))
+    wait_for(four, 8)
+    (here / "b/results").unlink()
+    assert re.search(
+        r"warning: Dask worker b can't go on with \d prompts? in its hands; its endpoints go to a \(2\); "
+        r"start it anew once this is put right: /proc/self/cwd/results.* can't be ",
+        said(process, "Dask worker b"),
+    )
+    out, err = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (process.returncode, answer["saved"], answer["failed"]) == (0, 60, 0), err
+    assert "Dask worker b" not in err and "rying" not in err, "it is said once, and no endpoint is blamed"
+    assert [one.most_at_once for one in four] == [1] * 4
+    lines = [line for line in ledger_of(here / "results") if line["outcome"] == "saved"]
+    assert len(lines) == len(results_of(here / "results")) == 60
+    assert {len(line["attempts"]) for line in lines} == {1}
+
+    process = start("run", written(four, 90, dasks.address, **options))
+    assert "Using 1 Dask worker: a (4 endpoints)" in said(process, "Dask worker")
+    asked = sum(len(one.received) for one in four)
+    wait_for(four, asked + 4)
+    (here / "a/results").unlink()
+    out, err = process.communicate(timeout=30)
+    answer = json.loads(out)
+    assert (process.returncode, answer["failed"]) == (75, 0), err
+    assert re.search(
+        r"^no Dask worker that could go on came within health.all_down_s \(0.5 s\): start workers, and run the same "
+        r"command again\. Dask worker a can't go on: /proc/self/cwd/results.* can't be ",
+        answer["error"],
+    )
 
 
 @cluster
@@ -283,6 +359,18 @@ def test_that_somebody_else_answers_is_said_in_a_sentence(servers, written, star
         door.shutdown(socket.SHUT_RDWR)
     assert f"no Dask scheduler answers at {address}" in json.loads(out)["error"], err
     assert "Traceback" not in err
+
+
+@cluster
+def test_that_the_address_is_a_worker_s_is_said_in_a_sentence(dasks: Dasks, servers, written, runner) -> None:
+    dasks.add("a")
+    (address,) = re.findall(r"Start worker at:\s+(tcp://\S+)", dasks.log_of("a"))
+    done = runner("run", written(servers(1), 2, address))
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (
+        2,
+        f"engine.address: a worker of Dask answers at {address}: expected the address of the scheduler, which the "
+        "worker was started with. Nothing was sent.",
+    )
 
 
 @pytest.mark.parametrize(

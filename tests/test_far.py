@@ -20,6 +20,7 @@ from runner.engine import site, wire
 from runner.engine.berth import Berth
 from runner.engine.far import Far
 from runner.engine.shares import Place, share_out
+from runner.errors import StorageError
 from runner.records import Prompt, Task
 from runner.schedule import Away, Rule, Stopped
 
@@ -188,11 +189,50 @@ def test_what_was_sent_is_lost_with_the_worker_and_what_waits_is_not(one: OneLan
     assert len(one.berth.seat.open) == 1
 
 
+def test_what_a_worker_refused_is_raised_where_it_is_taken_out_and_what_it_had_goes_back_as_it_came(
+    one: OneLane,
+) -> None:
+    link = Wire()
+    with one.changed:
+        one.berth.sit(link)  # type: ignore[arg-type]
+    hand = one.ask()
+    asked = link.sent[-1][1]
+    spoiled = [Task(Prompt(0, "0-0", "x"), attempts=[None])]  # type: ignore[list-item]
+    with pytest.raises(StorageError, match="no space left"):
+        one.berth.heard(1, wire.Raised(asked.hand, StorageError("no space left"), "", spoiled))
+    with one.changed:
+        (lost,) = one.berth.lost(0.0)
+    lost.give_back()
+    hand.join(10)
+    assert one.came == [Away] and (asked.load[0].attempts, asked.load[0].losses) == ([], [])
+
+
 def test_a_prompt_that_waits_for_a_worker_may_be_stolen(one: OneLane) -> None:
     hand = one.ask()
     assert one.lane.gate.want() and not one.lane.gate.want()
     hand.join(10)
     assert one.came == [Away]
+
+
+def test_a_lane_whose_worker_is_not_there_says_so_until_it_joins(one: OneLane) -> None:
+    waiting = one.ask()
+    with one.changed:
+        one.berth.give_up("its Dask worker typo is not there")
+    waiting.join(10)
+    with pytest.raises(Away) as away:
+        one.work([task := Task(Prompt(0, "0-0", "x"))], one.lane, lambda event: None)
+    assert (one.came, away.value.why) == ([Away], "its Dask worker typo is not there")
+    assert (task.attempts, task.losses, task.charged) == ([], [], [])
+    found = one.work.probe(one.lane.endpoint)
+    assert (found.alive, found.refused, found.status) == (False, True, "its Dask worker typo is not there")
+    assert not one.berth.waits, "so nobody takes it for a sign that all workers are lost"
+    link = Wire()
+    with one.changed:
+        one.berth.sit(link)  # type: ignore[arg-type]
+    hand = one.ask()
+    one.answer(link, 1)
+    hand.join(10)
+    assert one.came == [Away, []]
 
 
 def test_who_waits_for_a_worker_is_let_go_when_the_run_stops(one: OneLane) -> None:
@@ -210,10 +250,12 @@ class Bench(Tools):
     """Its work tells when it was cut."""
 
     cut = threading.Event()
+    fence: threading.Event | None = None
 
     @contextmanager
-    def open(self, endpoints: Sequence[Any]) -> Any:
+    def open(self, endpoints: Sequence[Any], abandoned: threading.Event | None = None) -> Any:
         type(self).cut.clear()
+        type(self).fence = abandoned
         yield self
 
     def abandon(self) -> None:
@@ -254,6 +296,18 @@ def test_orders_that_come_twice_are_taken_once() -> None:
         assert gate.rule.closes_at == 1050.0, "by the clock there"
         await site.runner_end("run", worker)
         assert await site.runner_give("run", 3, orders, worker) is None
+
+    in_a_loop(story)
+
+
+def test_a_site_that_orders_were_lost_to_knows_no_such_run() -> None:
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run")
+        assert await site.runner_give("run", 3, [], worker) is None
+        assert await site.runner_give("run", 2, [], worker)
+        assert await site.runner_give("run", 1, [], worker) is None
+        await site.runner_end("run", worker)
 
     in_a_loop(story)
 
@@ -302,6 +356,29 @@ def test_a_site_that_is_left_alone_cuts_its_work_and_ends(why: str, monkeypatch:
             await asyncio.sleep(0.01)
 
     in_a_loop(story)
+
+
+def test_a_site_that_stood_still_too_long_is_over_before_anybody_has_told_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "LOOK_S", 60.0)  # it does not come to cut its work
+    seen: list[Any] = []
+
+    async def story() -> None:
+        worker = dask_worker()
+        await begun(worker, "run")
+        here = site._sites[worker.address, "run"]
+        asked = asyncio.create_task(site.runner_poll("run", 1, worker))
+        await asyncio.sleep(0)
+        assert Bench.fence is not None and not Bench.fence.is_set()
+        here._heard_at -= 2 * site.LEASE_S
+        assert Bench.fence.is_set() and Bench.fence.wait(0) and not Bench.cut.is_set()
+        here._say(1, wire.Declined(0))
+        seen.append(await asked)
+        assert Bench.fence.is_set(), "a question of before does not bring it back"
+        seen.append(await site.runner_poll("run", 1, worker))
+        await site.runner_give("run", 2, [], worker)
+
+    in_a_loop(story)
+    assert seen == [None, None]
 
 
 def test_what_keeps_a_child_from_beginning_is_told() -> None:

@@ -45,6 +45,12 @@ def test_a_wrong_option_is_refused_at_once() -> None:
         Generator("http://h:1", sed=5)
 
 
+def test_a_url_that_a_path_has_torn_is_refused() -> None:
+    said = "Generator: output_folder: expected a URL such as s3://.*, got 's3:/bucket/night': give it as a text"
+    with pytest.raises(RunnerError, match=said):
+        Generator("http://h:1", output_folder=Path("s3://bucket/night"))
+
+
 def test_a_cancelled_task_finishes_what_is_in_flight(server: ScriptedServer, here: Path) -> None:
     hold = threading.Event()
     for name in "abcdef":

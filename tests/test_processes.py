@@ -274,7 +274,7 @@ class Tools:
         self.failing = failing
 
     @contextmanager
-    def open(self, endpoints: Sequence[Endpoint]) -> Iterator["Tools"]:
+    def open(self, endpoints: Sequence[Endpoint], _: object = None) -> Iterator["Tools"]:
         if self.failing == "open":
             raise SystemExit(7)
         if self.failing == "submit":

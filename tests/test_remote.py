@@ -22,6 +22,7 @@ from runner.errors import UsageError
 from runner.remote import Entry, RemoteError, Store, refusals
 from runner.remote import s3 as remote_s3
 from runner.settings import Upload
+from runner.stop import Fence
 
 QUICK = Upload(attempts=4, backoff_s=0.01, backoff_max_s=0.02, part_bytes=5 * 1024 * 1024)
 LARGE = random.Random(8).randbytes(11 * 1024 * 1024)
@@ -250,6 +251,27 @@ def test_an_object_that_is_not_what_was_sent_is_removed_and_sent_again(
     assert keys_in(s3_url, bucket) == ["a.ply"]
 
 
+def test_an_object_that_another_has_put_there_meanwhile_is_not_removed(
+    s3: S3Proxy, s3_url: str, bucket: str, file: Callable[..., str]
+) -> None:
+    s3.fail("head", "stall")
+    path, there = file(b"small"), client(s3_url)
+
+    def put() -> None:
+        with pytest.raises(RemoteError, match="its size or checksum there is not that of the file"):
+            Store(f"s3://{bucket}", QUICK.model_copy(update={"attempts": 1})).put(path, "a.ply")
+
+    upload = threading.Thread(target=put)
+    upload.start()
+    assert s3.stalled.wait(20)
+    there.put_object(Bucket=bucket, Key="a.ply", Body=b"SMALL")
+    s3.go_on.set()
+    upload.join(20)
+    assert there.get_object(Bucket=bucket, Key="a.ply")["Body"].read() == b"SMALL"
+    Store(f"s3://{bucket}", QUICK).put(path, "a.ply")
+    assert there.get_object(Bucket=bucket, Key="a.ply")["Body"].read() == b"small"
+
+
 def test_an_object_of_many_parts_that_is_not_what_was_sent_is_sent_again(
     s3: S3Proxy, s3_url: str, bucket: str, file: Callable[..., str]
 ) -> None:
@@ -464,6 +486,37 @@ def test_waits_end_when_the_run_does(s3: S3Proxy, s3_url: str, bucket: str, file
     upload.join(10)
     assert failed and "large.ply can't be written" in str(failed[0])
     assert uploads_in(s3_url, bucket) == []
+
+
+@pytest.mark.parametrize(("content", "places"), [(b"small", (0, 1, 2)), (LARGE, (0, 1, 2, 7, 11))])
+def test_nothing_goes_up_once_it_should_not_though_nobody_could_say_so(
+    s3: S3Proxy, bucket: str, file: Callable[..., str], content: bytes, places: tuple[int, ...]
+) -> None:
+    path, here = file(content), threading.Lock()
+
+    def put(stopped_at: int) -> int:
+        """Upload, in a process that goes on after a stop at one of many places; return how many those are."""
+        looks = 0
+
+        def passed() -> bool:
+            nonlocal looks
+            with here:
+                looks += 1
+                return looks > stopped_at
+
+        Store(f"s3://{bucket}", QUICK, Fence(passed)).put(path, "a.ply")
+        return looks
+
+    s3.fail("complete", "InternalError")
+    assert put(10**6) > places[-1] + 1
+    remove = client(s3.there).delete_object
+    for stopped_at in places:
+        remove(Bucket=bucket, Key="a.ply")
+        s3.counts.clear()
+        with pytest.raises(RemoteError):
+            put(stopped_at)
+        assert keys_in(s3.there, bucket) == [] and uploads_in(s3.there, bucket) == []
+        assert stopped_at or not s3.counts
 
 
 def test_many_threads_share_a_store_and_few_connections(s3: S3Proxy, bucket: str, file: Callable[..., str]) -> None:

@@ -383,6 +383,21 @@ def test_a_task_given_back_untried_goes_to_who_serves() -> None:
     assert run.waiting(0) == ["p0", "p1"]
 
 
+def test_a_task_given_back_with_a_reason_takes_its_endpoint_out_once_and_it_may_be_hoped_for() -> None:
+    run = Run(6, 2)
+    first, second = run.take(1, "p1"), run.take(1, "p3")
+    (out,) = run.schedule.give_back(run.lanes[1], [first], "nobody can ask it")
+    assert out == Out(run.lanes[1].endpoint, "nobody can ask it", 1)
+    assert run.schedule.give_back(run.lanes[1], [second], "nobody can ask it") == []
+    assert sorted(run.waiting(0)) == ["p0", "p1", "p2", "p3", "p4", "p5"]
+    assert (first.attempts, first.charged) == ([], [])
+    assert isinstance(run.step(1), float) and run.lanes[1].gate.rule.closed_until == inf
+    run.schedule.expect(run.lanes[1])
+    run.probe(1, alive=True)
+    run.schedule.give_back(run.lanes[1], [run.take(1)], "nobody can ask it")
+    assert run.lanes[1].breaker.state == "out", "nor on trial"
+
+
 def test_lanes_that_get_work_later_are_started_then() -> None:
     run = Run(1, 2)
     assert run.schedule.to_start() == []

@@ -25,6 +25,7 @@ from runner.errors import LockedError, StorageError, UsageError
 from runner.ledger import locked, locked_for
 from runner.records import Prompt, Summary, Task
 from runner.shards import Shard, number_of, shard_from, shard_in
+from runner.stop import Stop
 from runner.storage import OutputFolder, states_of
 from runner.worker import Workbench
 
@@ -479,10 +480,13 @@ def test_a_killed_shard_makes_the_whole_killed_and_the_same_command_goes_on(
 
     started = begin()
     state = OutputFolder(here / "results", shard=Shard(2, 3)).state
-    until = time.monotonic() + 20
-    while time.monotonic() < until and not (
-        three[1].asked(stuck) and (state / "progress.json").exists() and _lines_in(state) == 3
+    until = time.monotonic() + 60
+    while not (
+        three[1].asked(stuck)
+        and (state / "progress.json").exists()
+        and _lines_in(state) == len(three[1].received) - 1  # two hands may have changed their order
     ):
+        assert started.poll() is None and time.monotonic() < until, "it never came to what is held"
         time.sleep(0.02)
     found = said_by(capsys, "status", "results")
     assert found["last_run"]["ended"] is None and found["running"]["total"] == len(OF_THREE[2])
@@ -508,6 +512,70 @@ def test_a_killed_shard_makes_the_whole_killed_and_the_same_command_goes_on(
     assert (told["standing"]["saved"], told["run"]["ended"], told["run"]["saved"]) == (30, "done", left)
     assert said_by(capsys, "status", "results")["code"] == 0
     assert asked(three) == sorted([*KEYS, stuck]), "only what was in flight is asked for again"
+
+
+FOUR = {number: [key for key in KEYS if number_of(key.encode(), 4) == number] for number in (1, 2, 3, 4)}
+
+
+def run_four(three: list[ScriptedServer], here: Path, *numbers: int, stop: Stop | None = None) -> None:
+    """Run these of four shards, one after another, as if somebody had typed it."""
+    for number in numbers:
+        config = config_for(three[0], here, f"{number}/4")
+        run(config, command=f"runner run run.yaml --shard {number}/4", stop=stop)
+
+
+def test_the_report_offers_the_command_of_a_shard_that_has_something_left_and_names_all_of_these(
+    three: list[ScriptedServer], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three[0].script[FOUR[4][0]] = [Answer(400)]
+    run_four(three, here, 1)
+    stop = Stop()
+    stop.ask("SIGTERM")
+    run_four(three, here, 2, stop=stop)
+    run_four(three, here, 3, stop=stop)
+    state = OutputFolder(here / "results", shard=Shard(3, 4)).state
+    (state / "summary.json").unlink()
+    trail = (state / "runs.jsonl").read_text().splitlines(keepends=True)
+    (state / "runs.jsonl").write_text("".join(line for line in trail if '"ended"' not in line))  # as if killed
+    run_four(three, here, 4)
+    for list_is_there in (True, False):
+        if not list_is_there:
+            (here / "prompts.txt").rename(here / "gone.txt")
+        capsys.readouterr()
+        assert main(["report", "results", "--format", "text"]) == 0
+        offered = "just these again, for shards 2, 3 and 4 of 4: runner run run.yaml --shard 2/4\n"
+        assert offered in capsys.readouterr().out
+    assert main(["report", "results"]) == 0
+    page = (here / "results" / "report.html").read_text()
+    assert "and whatever is pending, for shards 2, 3 and 4 of 4:" in page and "--shard 1/4" not in page
+    (here / "gone.txt").rename(here / "prompts.txt")
+    run_four(three, here, 2)
+    run_four(three, here, 3)
+    told = said_by(capsys, "report", "results")["run"]
+    assert (told["shards"], told["left"], told["command"]) == (4, [4], "runner run run.yaml --shard 4/4")
+
+
+def test_the_summary_in_json_is_that_of_the_round_that_is_told_of_whatever_found_nothing_to_do_since(
+    three: list[ScriptedServer], here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = FOUR[3][0], FOUR[4][0]
+    three[0].script |= {key: [Answer(400)] for key in broken}
+    run_four(three, here, 1, 2, 3, 4)
+    before = said_by(capsys, "report", "results")
+    assert (before["success"], before["exit_code"], before["total"], before["failed"]) == (False, 1, 30, 2)
+    run_four(three, here, 2)
+    told = said_by(capsys, "report", "results")
+    for name in ("success", "exit_code", "total", "saved", "skipped", "failed", "pending", "standing"):
+        assert told[name] == before[name], name
+    assert told["run"]["name"] == before["run"]["name"] and (told["run"]["saved"], told["run"]["failed"]) == (28, 2)
+    monkeypatch.setattr("runner.status.rounds._PAUSE_S", 0.0)  # as if it were the next night
+    run_four(three, here, 4)
+    told = said_by(capsys, "report", "results")
+    assert (told["total"], told["saved"], told["failed"], told["standing"]["failed"]) == (len(FOUR[4]), 1, 0, 1)
+    assert (told["success"], told["exit_code"]) == (False, 1), "the whole is none, though this shard is"
+    assert told["error"] == "shard 3/4 has prompts without a result from before"
+    run_four(three, here, 3)
+    assert said_by(capsys, "report", "results")["success"] is True
 
 
 def _lines_in(state: Path) -> int:
@@ -617,13 +685,36 @@ def test_the_slurm_script_passes_the_signal_on_and_asks_to_be_put_into_the_queue
     server.wait_for(requests=1)
     process.terminate()
     log = OutputFolder(here / "results", shard=Shard(2, 3)).state / "run.log"
-    until = time.monotonic() + 20
-    while "SIGTERM" not in log.read_text() and time.monotonic() < until:
-        time.sleep(0.02)
+    await_in(log, "SIGTERM", process)
     hold.set()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143, err
     assert json.loads(out)["saved"] == 1 and asked_for.read_text() == "requeue 77_2\n"
+
+
+def await_in(log: Path, text: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a log says this; fails if the process ends before, or a minute passes."""
+    until = time.monotonic() + 60
+    while text not in log.read_text():
+        assert process.poll() is None, f"it ended with {process.returncode} before the log said {text}"
+        assert time.monotonic() < until, f"after a minute the log does not say {text}: {log.read_text()}"
+        time.sleep(0.02)
+
+
+def test_a_signal_that_comes_while_the_servers_start_keeps_the_slurm_task_from_beginning(
+    here: Path, environment: dict[str, str], server: ScriptedServer
+) -> None:
+    scripts = here / "scripts"
+    scripts.mkdir()
+    (scripts / "start_multi_port.sh").write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    (scripts / "stop_multi_port.sh").write_text(f"#!/bin/sh\necho stopped >> {here / 'servers'}\n")
+    for one in scripts.iterdir():
+        one.chmod(0o755)
+    process, asked_for = slurm(here, environment, server, ENDPOINTS="", N="1")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert asked_for.read_text() == "requeue 77_2\n" and (here / "servers").read_text() == "stopped\n"
+    assert not (here / "results").exists()
 
 
 def documents() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from runner.chronicle.records import (
     Server,
     Turn,
 )
-from runner.chronicle.saying import markdown_lines, text_lines, verdict
+from runner.chronicle.saying import markdown_lines, of_shards, text_lines, verdict
 from runner.chronicle.telling import chronicle_of
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Turn",
     "chronicle_of",
     "markdown_lines",
+    "of_shards",
     "text_lines",
     "verdict",
 ]

@@ -83,8 +83,10 @@ class Run:
     ``ended``: ``done``, ``stopped`` (and ``why`` says why, in words), ``killed``, None while it is going on, or
     ``unknown`` of one that left no trail, as those before this was kept.
     ``seconds``: wall-clock; of a run without a summary until its last trace. ``share``: of the endpoints' seconds
-    those in which they generated, 0 to 1. ``command``: what was typed, None where it is not known. ``turns``: one for
-    each of its endpoints.
+    those in which they generated, 0 to 1. ``command``: what was typed, None where it is not known; of several shards'
+    runs that of one that has something left. ``turns``: one for each of its endpoints. ``shards``: so many shards
+    whose runs these are, 0 if it was of the whole list; ``left``: the numbers of those that have prompts without a
+    result now, only of the run that is told of.
     """
 
     name: str
@@ -102,6 +104,8 @@ class Run:
     share: float = 0.0
     command: str | None = None
     turns: tuple[Turn, ...] = ()
+    shards: int = 0
+    left: tuple[int, ...] = ()
 
     @property
     def a_minute(self) -> float:

@@ -44,6 +44,8 @@ class Known:
     gone: list[tuple[int, float, float | None, str]] = field(default_factory=list)
     stopping_s: float | None = None
     shards: int = 0
+    left: tuple[int, ...] = ()
+    """The numbers of those of its shards that have prompts without a result now."""
 
     @property
     def had_work(self) -> bool:

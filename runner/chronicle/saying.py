@@ -197,13 +197,26 @@ def _changes(told: Chronicle) -> Iterator[str]:
             yield f"{count} {what}: {', '.join(keys[:_NAMED])}" + (" …" if count > _NAMED else "")
 
 
+def of_shards(run: Run | None) -> str:
+    """Say which shards have something left, as what ends a clause; "" of a run of the whole list.
+
+    >>> of_shards(Run("r", "", 1.0, "done", shards=4, left=(2, 3, 4)))
+    ', for shards 2, 3 and 4 of 4'
+    """
+    if run is None or not run.left:
+        return ""
+    numbers = [str(number) for number in run.left]
+    if len(numbers) == 1:
+        return f", for shard {numbers[0]} of {run.shards}"
+    more = len(numbers) - _NAMED
+    first, last = (numbers[:_NAMED], f"{more} more") if more > 0 else (numbers[:-1], numbers[-1])
+    return f", for shards {', '.join(first)} and {last} of {run.shards}"
+
+
 def _again(told: Chronicle) -> str:
     command = told.run.command if told.run else None
-    return (
-        f"The same command tries just these again: {plain(command)}"
-        if command
-        else "The same command tries just these again."
-    )
+    again = f"The same command tries just these again{of_shards(told.run)}"
+    return f"{again}: {plain(command)}" if command else f"{again}."
 
 
 def _safe(text: str) -> str:

@@ -12,6 +12,7 @@ from itertools import islice
 from math import inf
 from pathlib import Path
 
+from runner.chronicle.again import offer
 from runner.chronicle.attempts import Laid, Span, laid_out, renumbered
 from runner.chronicle.idle import Ending, Gap, disjoint
 from runner.chronicle.reading import Told, read
@@ -54,6 +55,7 @@ def chronicle_of(path: Path, *, beat: Callable[[], None] | None = None) -> Chron
     known = _runs(path, told, found, traces)
     _until_trial(told, known)
     shown = next((one for one in reversed(known) if one.had_work), known[-1] if known else None)
+    offer(path, shown, found)
     numbers = {one.number: place for place, one in enumerate(known)}
     rows = rows_of(ledgers, told, islice(_places(found, told), ROWS_MOST), numbers, shown.number if shown else None)
     if found is None:

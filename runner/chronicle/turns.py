@@ -42,6 +42,8 @@ def runs_of(told: Told, known: Sequence[Known], laid: Laid) -> Iterator[Run]:
             share=_share(sum(turn.busy_s for turn in turns), possible_s),
             command=one.command,
             turns=turns,
+            shards=one.shards,
+            left=one.left,
         )
         if medians_of := {turn.endpoint: turn.median_s for turn in turns if turn.median_s is not None}:
             before = medians_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import pruning
-from runner.chronicle import chronicle_of, markdown_lines, text_lines, verdict
+from runner.chronicle import Run, chronicle_of, markdown_lines, text_lines, verdict
 from runner.cli import standing, targets
 from runner.cli.output import counting
 from runner.errors import UsageError
@@ -54,7 +54,7 @@ def report(arguments: Namespace) -> int:
         told = chronicle_of(path)
         if arguments.format == "json":
             last = last_run(path, progress_in(path))
-            _print_object(standing.report_fields(told, _summary(path), last))
+            _print_object(standing.report_fields(told, _summary(path, told.run), last))
         else:
             for line in text_lines(told) if arguments.format == "text" else markdown_lines(told):
                 print(line)
@@ -76,10 +76,10 @@ def _told_to(file: str | None, folder: Path) -> Iterator[None]:
         targets.write_to(file, target, [said.getvalue()])
 
 
-def _summary(path: Path) -> Summary | None:
-    """Return the summary of the last run that ended, if one did and can be read."""
+def _summary(path: Path, shown: Run | None) -> Summary | None:
+    """Return the summary of the run that is told of, or else the last that ended, if there is one to be read."""
     with suppress(UsageError):
-        return latest_summary(path)
+        return latest_summary(path, shown.name, shown.left) if shown else latest_summary(path)
     return None
 
 

@@ -108,7 +108,8 @@ def _run_lines(found: Status) -> Iterator[str]:
     parts = [_last_run_text(found.last_run)] if found.last_run and found.last_run.ended else []
     if found.last_result_at:
         parts.append(f"last result {_ago(found.last_result_at)}")
-    parts.append(f"{found.free_bytes / 1e9:.1f} GB free")
+    where = " here, where results wait for the bucket" if found.config.far else ""
+    parts.append(f"{found.free_bytes / 1e9:.1f} GB free{where}")
     if found.held:
         parts.append(f"{found.held} results wait here for their upload: the next run sends them")
     if found.unreadable_lines:
@@ -186,7 +187,7 @@ def report_fields(told: Chronicle, summary: Summary | None, last: LastRun | None
     if summary:
         yield "success", summary.success
         yield "exit_code", summary.exit_code
-        yield from asdict(summary).items()
+        yield from ((name, value) for name, value in asdict(summary).items() if name != "run")  # it stands below
     yield "causes", [_cause_fields(cause) for cause in told.causes]
     yield "last_run", _last_run_fields(last)
     yield "folder", told.folder

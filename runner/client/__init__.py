@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import threading
 from typing import Any
 
 import requests
@@ -52,11 +53,19 @@ _BLANKS_KEPT = 16
 class Client:
     """The long-lived session of one endpoint; its hands share it."""
 
-    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, *, connections: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timeouts: Timeouts,
+        *,
+        connections: int,
+        abandoned: threading.Event | None = None,
+    ) -> None:
+        """Once ``abandoned`` is set nothing is sent any more."""
         self._url = endpoint.url
         self._shown = public_url(endpoint.url)
         self._timeouts = timeouts
-        self._under_way = UnderWay()
+        self._under_way = UnderWay(abandoned)
         self._asking = UnderWay()
         self._session = session_of(connections, endpoint.headers, origins=1, query=query_of(endpoint))
         self._session.trust_env = False

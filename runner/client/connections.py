@@ -79,6 +79,9 @@ class _Known:
         if self._held is not None and isinstance(data, bytes):
             self._held.append(data)
         else:
+            exchange: Exchange | None = getattr(OF_THIS_THREAD, "exchange", None)
+            if exchange:
+                exchange.check()
             super().send(data)  # type: ignore[misc]
 
     def getresponse(self) -> Any:

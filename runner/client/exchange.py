@@ -84,7 +84,9 @@ class Exchange:
                 socket.socket.shutdown(plain, socket.SHUT_RDWR)  # of the plain socket, whatever lies over it
 
     def check(self) -> None:
-        """Raise what stands for having been cut, if it was."""
+        """Raise what stands for having been cut, if it was, or for having been abandoned."""
+        if self.cut_because is None and self._under_way.is_abandoned:
+            self.cut_because = "abandoned"
         if self.cut_because is not None:
             raise ConnectionAbortedError(self.cut_because)
 
@@ -96,9 +98,10 @@ class Exchange:
 
 
 class UnderWay:
-    """The exchanges of a client that have begun and not ended."""
+    """The exchanges of a client that have begun and not ended; none goes out once ``abandoned`` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, abandoned: threading.Event | None = None) -> None:
+        self._told = abandoned or threading.Event()
         self._exchanges: set[Exchange] = set()
         self._lock = threading.Lock()
         self._abandoned = False
@@ -115,6 +118,10 @@ class UnderWay:
     def end(self, exchange: Exchange) -> None:
         with self._lock:
             self._exchanges.discard(exchange)
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._abandoned or self._told.is_set()
 
     def abandon(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,19 @@ from runner.remote import is_remote, problem_of
 from runner.settings import RunConfig
 from runner.shards import shard_from
 
+_TORN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
+"""A URL that was a Path on its way here; no letter of a drive."""
+
 
 def runnable(settings: RunConfig, base: Path) -> Iterator[str]:
     """Yield what the types can't say: URLs and files that are none, and names and addresses that stand twice."""
     if "\0" in settings.output_folder:
         yield f"output_folder: expected a path, got {settings.output_folder!r}"
+    if _TORN.match(settings.output_folder):
+        yield (
+            f"output_folder: expected a URL such as s3://bucket/prefix, got {settings.output_folder!r}: "
+            "give it as a text, for a Path drops slashes"
+        )
     yield from _elsewhere(settings)
     yield from problems(settings.protocol)
     yield from watching.problems(settings, base)

@@ -10,7 +10,9 @@ from math import inf
 from runner.engine import wire
 from runner.engine.far import FarGate, Question, Seat, from_afar, let_go
 from runner.engine.link import Link
-from runner.schedule import Away, Lane, Rule, Schedule
+from runner.errors import StorageError
+from runner.health import Health
+from runner.schedule import Lane, Rule, Schedule
 
 
 class Berth:
@@ -37,6 +39,8 @@ class Berth:
         self.target: Link | None = None
         """Where it moves to, once nothing is in hand any more."""
         self.number = 0
+        self.absent = ""
+        """Why nobody will be there for it for now, as far as anybody knows: then its endpoint is out."""
         self.free_at = 0.0
         """When its last owner has surely let go of its endpoint, on the monotonic clock."""
         self._schedule = schedule
@@ -50,6 +54,9 @@ class Berth:
     # What is asked of a carrier; ``changed`` is held.
 
     def post(self, message: object) -> None:
+        if self.absent and isinstance(message, wire.Do | wire.Probe):
+            self._turn_down(self.seat.open.pop(message.hand))
+            return
         if self.link is None or self.target:
             if message == "stop":
                 self._drop_what_waits()
@@ -66,7 +73,7 @@ class Berth:
         for hand, question in self.seat.open.items():
             if hand not in self._sent and isinstance(question.asked, wire.Do):
                 del self.seat.open[hand]
-                question.answers.put(wire.Raised(hand, Away(), "", question.load))
+                question.give_back()
                 return True
         return False
 
@@ -84,7 +91,7 @@ class Berth:
 
     def sit(self, link: Link) -> None:
         """Begin a child on a worker, and ask it what waits."""
-        self.link, self.target, self._child = link, None, self._new_child(self)
+        self.link, self.target, self._child, self.absent = link, None, self._new_child(self), ""
         self.number = link.number
         link.put(self._child, wire.Begin(self.lane.endpoint, self.lane.rule))
         self._ask_what_waits()
@@ -102,6 +109,12 @@ class Berth:
             self.link.put(self._child, wire.Obey(self.lane.endpoint.index, closed))
         self.target = target
         self._go_if_free()
+
+    def give_up(self, why: str) -> None:
+        """Answer all that waits, and will be asked before there is a worker, that there is none."""
+        self.absent = why
+        for hand in [hand for hand in self.seat.open if hand not in self._sent]:
+            self._turn_down(self.seat.open.pop(hand))
 
     def lost(self, free_at: float) -> list[Question]:
         """Take note that the worker is gone; return what it had in hand."""
@@ -122,13 +135,13 @@ class Berth:
     # What the event loop does.
 
     def heard(self, child: int, message: object) -> None:
-        """Pass on what a child has said. Raises what kept it from beginning."""
+        """Pass on what a child has said. Raises what kept it from beginning, and what is its Dask worker's fault."""
         match message:
             case wire.Declined():  # that of an earlier one, too: somebody waits for it
                 self._schedule.declined(self.lane)
             case _ if child != self._child:
                 return
-            case wire.Unseated():
+            case wire.Unseated() | wire.Raised(error=StorageError()):
                 raise from_afar(message.error, message.trace)
             case wire.Told() | wire.Done() | wire.Found() | wire.Raised():
                 with suppress(KeyError):  # nobody waits for it any more
@@ -158,6 +171,13 @@ class Berth:
             if hand not in self._sent:
                 self._sent.add(hand)
                 self.link.put(self._child, question.asked)
+
+    def _turn_down(self, question: Question) -> None:
+        if isinstance(question.asked, wire.Do):
+            question.give_back(self.absent)
+            return
+        health = Health(self.lane.endpoint, healthy=False, status=self.absent, refused=True)
+        question.answers.put(wire.Found(question.asked.hand, health))
 
     def _drop_what_waits(self) -> None:
         waiting = [hand for hand in self.seat.open if hand not in self._sent]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,9 @@ CALL_S = 15.0
 
 _CONNECT_S = 15.0
 """So long at most; ``distributed.comm.timeouts.connect`` of Dask's config may say less."""
+
+_OTHERS = re.compile(r"(Worker|Nanny)\.identity\(\)")
+"""How begins what Dask says when who answers is no scheduler."""
 
 _CLOSE_S = 5.0
 _CONNECTIONS = 8192
@@ -75,6 +79,11 @@ class Cluster:
                 "correct engine.address, and run the same command again"
             ) from error
         except (ValueError, ImportError, TypeError) as error:
+            if other := _OTHERS.match(str(error)):
+                raise UsageError(
+                    f"engine.address: a {other[1].lower()} of Dask answers at {self.address}: expected the address "
+                    "of the scheduler, which the worker was started with. Nothing was sent."
+                ) from error
             raise UsageError(f"engine.address: Dask can't use {self.address}: {error}. Nothing was sent.") from error
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from math import inf
 
 from runner.engine import site
 from runner.engine.berth import Berth
@@ -24,14 +25,14 @@ from runner.engine.joining import Terms, welcome
 from runner.engine.link import Link
 from runner.engine.shares import Place, share_out
 from runner.engine.work import Bench
-from runner.errors import AbsentError, UsageError
-from runner.records import Task
-from runner.schedule import Schedule
+from runner.errors import AbsentError, StorageError, UsageError
+from runner.schedule import Lane, Schedule
 
 LOOK_S = 1.0
 """Workers are looked for so often; at once when one doesn't answer."""
 
 _TICK_S = 0.05
+_SHOWN = 5
 _LEAVE_S = 5.0
 _LET_GO_S = 2 * site.LOOK_S
 """So long after it is gone from Dask's list a worker that was closed in good order may have requests out."""
@@ -58,6 +59,7 @@ class Dask(Far):
             for lane in schedule.lanes
         }
         super().__init__({index: one.seat for index, one in self._berths.items()}, schedule.stop, bench())
+        self._schedule = schedule
         self._terms = terms
         self._make_bench = bench
         self._say = say
@@ -66,6 +68,8 @@ class Dask(Far):
         self._links: dict[str, Link] = {}
         self._joining: dict[str, asyncio.Task[None]] = {}
         self._unfit: dict[str, str] = {}
+        self._refusals: list[str] = []
+        self._endings: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._error: Exception | None = None
         self._began = threading.Event()
@@ -163,7 +167,7 @@ class Dask(Far):
                 self._stop.ask("down")
                 raise AbsentError(
                     f"no Dask worker that could go on came within health.all_down_s ({self._terms.all_lost_s:g} s): "
-                    "start workers, and run the same command again"
+                    + ". ".join(["start workers, and run the same command again", *self._refusals[-_SHOWN:]])
                 )
             self._look.clear()
             with suppress(asyncio.TimeoutError):
@@ -216,11 +220,13 @@ class Dask(Far):
             heard=self._heard,
             doubt=self._look.set,
             lost=self._gone,
+            refused=self._refused,
             broke=self._break,
         )
 
     def _place(self) -> None:
-        """Let every lane be with whom it should be."""
+        """Let every lane be with whom it should be; one whose worker is not there is out until it is."""
+        back: list[Lane] = []
         with self._changed:
             if self._over:
                 return
@@ -229,11 +235,23 @@ class Dask(Far):
             shares = share_out(pins, [link.place for link in self._links.values()], owners)
             for number, berth in enumerate(self._berths.values()):
                 if (address := shares.get(number)) is None:
-                    continue  # its worker is not there
-                if berth.link is None and time.monotonic() >= berth.free_at:
+                    if self._links:  # else it waits with all others
+                        berth.give_up(self._why_absent(str(pins[number])))
+                elif berth.link is None and time.monotonic() >= berth.free_at:
+                    if berth.absent:
+                        back.append(berth.lane)
                     berth.sit(self._links[address])
                 elif berth.link:
                     berth.move(self._links[address])
+        for lane in back:  # what it said before, that nobody is there, has come by then
+            self._loop.call_later(_TICK_S, self._schedule.expect, lane)
+
+    def _why_absent(self, pin: str) -> str:
+        known = [link.place.label for link in self._links.values()]
+        shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        ways = (f"Dask worker {pin}:", f"Dask worker {pin} can't")
+        is_unfit = any(why.startswith(ways) for why in self._unfit.values())
+        return f"its Dask worker {pin} {'is of no use' if is_unfit else 'is not there'}; in use are {shown}"
 
     def _owners(self) -> dict[int, str | None]:
         """Return whose each lane is, or will be."""
@@ -255,6 +273,38 @@ class Dask(Far):
         """Give back what a worker had in hand, and its lanes to others."""
         if self._links.get(link.place.address) is not link:
             return
+        berths, lost = self._take_out(link, time.monotonic() + _LET_GO_S)
+        said = f"Dask worker {link.place.label} {how} with {_in_hand(lost)}"
+        self._loop.call_later(_LET_GO_S, self._place_again, said, berths)
+        self._loop.run_in_executor(None, self._give_back, link, lost, berths, let_go)
+
+    def _refused(self, link: Link, error: StorageError) -> None:
+        """Use a worker no more in this run whose disk or bucket refuses."""
+        address, label = link.place.address, link.place.label
+        if self._links.get(address) is not link:
+            return
+        why = str(error).replace("this machine", f"the machine of Dask worker {label}")  # which said it of itself
+        self._unfit[address] = f"Dask worker {label} can't go on: {why}"
+        self._refusals.append(self._unfit[address])
+        self._endings.add(ending := asyncio.create_task(self._end_refused(link, why)))
+        ending.add_done_callback(self._endings.discard)
+
+    async def _end_refused(self, link: Link, why: str) -> None:
+        """End what a worker does, and give back what it had in hand as if it had not been begun."""
+        berths, lost = self._take_out(link, inf)
+        try:
+            if not await link.end():
+                await asyncio.sleep(site.POLL_S + site.LEASE_S)
+            for one in berths:
+                one.free_at = time.monotonic()
+            said = f"Dask worker {link.place.label} can't go on with {_in_hand(lost)}"
+            self._place_again(said, berths, f"start it anew once this is put right: {why}")
+            await self._loop.run_in_executor(None, self._give_back, link, lost, berths, _unharmed)
+        finally:
+            _unharmed(lost)  # if the run ends meanwhile; else they have gone
+
+    def _take_out(self, link: Link, free_at: float) -> tuple[list[Berth], list[Question]]:
+        """Ask a worker nothing any more; return its lanes, and what it had in hand."""
         del self._links[link.place.address]
         link.cut()
         with self._changed:
@@ -262,15 +312,12 @@ class Dask(Far):
             for one in self._berths.values():
                 if one.target is link and one.link:
                     one.move(one.link)
-            lost = [question for one in berths for question in one.lost(time.monotonic() + _LET_GO_S)]
+            lost = [question for one in berths for question in one.lost(free_at)]
             self._changed.notify_all()
         self._look.set()
-        tasks = [task for one in lost for task in one.load]
-        said = f"Dask worker {link.place.label} {how} with {_counted(len(tasks), 'prompt')} in its hands"
-        self._loop.call_later(_LET_GO_S, self._place_again, said, berths)
-        self._loop.run_in_executor(None, self._give_back, link, tasks, lost, berths)
+        return berths, lost
 
-    def _place_again(self, said: str, berths: Sequence[Berth]) -> None:
+    def _place_again(self, said: str, berths: Sequence[Berth], what_now: str = "") -> None:
         """Let the lanes of a worker that is gone be with others, and say so."""
         self._place()
         to = Counter(one.link.place.label for one in berths if one.link)
@@ -283,19 +330,23 @@ class Dask(Far):
             went = ", ".join(f"{label} ({count})" for label, count in to.items())
             then = [f"its endpoints go to {went}"] if to else []
             then += [f"{_counted(left, 'endpoint')} can't be asked before it is there again"] if left else []
-        self._say(logging.WARNING, "; ".join([said, *then]))
+        self._say(logging.WARNING, "; ".join([said, *then, *filter(None, [what_now])]))
 
     def _give_back(
-        self, link: Link, tasks: Sequence[Task], lost: Iterable[Question], berths: Sequence[Berth]
+        self,
+        link: Link,
+        lost: Iterable[Question],
+        berths: Iterable[Berth],
+        answer: Callable[[Iterable[Question]], None],
     ) -> None:
-        """Remove what is left of what was in hand, and let go who waits for it. In a thread of its own."""
+        """Remove what is left of what was in hand, and answer who waits for it. In a thread of its own."""
         try:
-            link.bench.clean(tasks)
+            link.bench.clean([task for one in lost for task in one.load])
         except Exception as error:  # noqa: BLE001 - raised again by the hands
             self._break(error)
         for one in berths:
             one.decline()
-        let_go(lost)
+        answer(lost)
 
     def _break(self, error: Exception) -> None:
         """Let everybody go who waits, for good."""
@@ -317,6 +368,16 @@ class Dask(Far):
             self._say(
                 logging.WARNING, f"{_counted(count, 'endpoint')} can't be asked before Dask worker {name} is there"
             )
+
+
+def _unharmed(lost: Iterable[Question]) -> None:
+    """Answer that nothing has happened."""
+    for question in lost:
+        question.give_back()
+
+
+def _in_hand(lost: Iterable[Question]) -> str:
+    return f"{_counted(sum(len(one.load) for one in lost), 'prompt')} in its hands"
 
 
 def _counted(count: int, what: str) -> str:

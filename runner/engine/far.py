@@ -47,6 +47,14 @@ class Question:
         """How often a child was lost with one of its tasks."""
         return max((len(task.losses) for task in self.load), default=0)
 
+    def give_back(self, why: str = "") -> None:
+        """Answer that its load goes back as it came, and an endpoint goes out if there is a ``why``.
+
+        A probe is asked for again.
+        """
+        is_load = isinstance(self.asked, wire.Do)
+        self.answers.put(wire.Raised(self.asked.hand, Away(why), "", self.load) if is_load else None)
+
 
 class Carrier(Protocol):
     """Brings messages to the child of a seat, and puts another in its place when it is lost.

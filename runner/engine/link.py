@@ -14,9 +14,11 @@ from runner.engine import site, wire
 from runner.engine.cluster import Cluster
 from runner.engine.shares import Place
 from runner.engine.work import Bench
+from runner.errors import StorageError
 
 _AGAIN_S = 0.1
 _SPARE_S = 1.0
+_END_S = 2.0
 
 
 class LostError(Exception):
@@ -29,7 +31,8 @@ class Link:
     ``put`` may be called from any thread, all else belongs to the event loop. One batch of orders is on its way at a
     time, and one question for messages; both are repeated until the worker has answered, and numbered, so that a
     repeated one does no harm. ``doubt`` is called when no answer came: somebody should look whether the worker is
-    there still. ``lost`` is called when it is sure to be gone: it has no such run, or has ended it by now. ``broke``
+    there still. ``lost`` is called when it is sure to be gone: it has no such run, or has ended it by now.
+    ``refused`` takes what the worker's disk or bucket refused, and then it is not listened to any more; ``broke``
     takes what else goes wrong.
     """
 
@@ -44,6 +47,7 @@ class Link:
         heard: Callable[[int, object], None],
         doubt: Callable[[], None],
         lost: Callable[[Link, str], None],
+        refused: Callable[[Link, StorageError], None],
         broke: Callable[[Exception], None],
     ) -> None:
         self.place = place
@@ -54,6 +58,7 @@ class Link:
         self._heard = heard
         self._doubt = doubt
         self._lost = lost
+        self._refused = refused
         self._broke = broke
         self._loop = asyncio.get_running_loop()
         self._outbox: deque[wire.Envelope] = deque()
@@ -81,11 +86,12 @@ class Link:
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._some.set)
 
-    async def end(self) -> None:
-        """End what the run has there."""
+    async def end(self) -> bool:
+        """End what the run has there; tell whether that is sure. If not, it ends by itself."""
         self.cut()
         with suppress(Exception):
-            await self._cluster.call(self.place.address, site.runner_end, self._run, within_s=2.0)
+            return bool(await self._cluster.call(self.place.address, site.runner_end, self._run, within_s=_END_S))
+        return False
 
     def cut(self) -> None:
         """Send nothing any more, and listen no more."""
@@ -98,6 +104,8 @@ class Link:
             await work()
         except LostError as error:
             self._lost(self, str(error))
+        except StorageError as error:
+            self._refused(self, error)
         except Exception as error:  # noqa: BLE001 - raised again by the hands
             self._broke(error)
 
@@ -116,8 +124,14 @@ class Link:
         while True:
             before, messages = await self._answer(site.runner_poll, seen)
             self._heard_at = time.monotonic()
+            refused: StorageError | None = None
             for child, content in messages[seen - before :]:
-                self._heard(child, pickle.loads(content))
+                try:
+                    self._heard(child, pickle.loads(content))
+                except StorageError as error:
+                    refused = refused or error  # what else it has said is heard still
+            if refused:
+                raise refused
             seen = before + len(messages)
 
     async def _answer(self, function: Callable[..., Any], *arguments: object) -> Any:

@@ -31,6 +31,7 @@ from runner.engine.work import Bench
 from runner.errors import RunnerError, UsageError
 from runner.records import Endpoint
 from runner.schedule import Rule
+from runner.stop import Fence
 
 POLL_S = 5.0
 """With nothing to tell, a site answers after this time."""
@@ -153,16 +154,16 @@ class _Site:
         self._heard_at = time.monotonic()
         threading.Thread(target=self._obey_all, name="runner's orders", daemon=True).start()
 
-    def take(self, number: int, orders: Sequence[wire.Envelope]) -> bool:
+    def take(self, number: int, orders: Sequence[wire.Envelope]) -> bool | None:
+        """Take orders, once; None if they are neither the next ones nor the last: some went to another site."""
         if number == self._taken + 1:
             self._taken = number
             self._orders.put(orders)
-        return True
+        return True if number == self._taken else None
 
     async def since(self, seen: int) -> tuple[int, list[wire.Envelope]] | None:
-        if self._is_forlorn():  # this machine stood still, and others have its lanes by now
+        if not self._heard():
             return None
-        self._heard_at = time.monotonic()
         with self._changed:
             while self._before < seen and self._said:
                 self._said.popleft()
@@ -173,7 +174,8 @@ class _Site:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._some.wait(), POLL_S)
         await asyncio.sleep(_GATHER_S)
-        self._heard_at = time.monotonic()
+        if not self._heard():
+            return None
         with self._changed:
             return self._before, [*self._said]
 
@@ -196,6 +198,18 @@ class _Site:
             if self._closing() or self._is_forlorn():
                 self.end()
 
+    def _heard(self) -> bool:
+        """Take note that somebody asks, unless it is too late: this machine stood still, others have its lanes."""
+        now = time.monotonic()
+        if now - self._heard_at > LEASE_S:
+            return False
+        self._heard_at = now
+        return True
+
+    def _must_not(self) -> bool:
+        """Tell whether hands must let be what they are about to do, though nobody has cut them yet."""
+        return self._is_over or self._is_forlorn()
+
     def _is_forlorn(self) -> bool:
         return time.monotonic() - self._heard_at > LEASE_S
 
@@ -216,7 +230,7 @@ class _Site:
         opened = ExitStack()
         try:
             self._allow_files(begin.endpoint)
-            work = opened.enter_context(self._bench.open([begin.endpoint]))
+            work = opened.enter_context(self._bench.open([begin.endpoint], Fence(self._must_not)))
             child = Child(lambda message: self._say(number, message), work, [begin.endpoint])
             child.take(wire.Obey(begin.endpoint.index, _shifted(begin.rule, self._ahead_s)))
         except BaseException as error:  # noqa: BLE001 - raised again in the main process

@@ -226,8 +226,8 @@ class _Pool:
                 try:
                     events = schedule.settle(lane, step, self._work(step, lane, self._tell))
                     lane.gate.settled()
-                except Away:
-                    events = schedule.give_back(lane, step)
+                except Away as away:
+                    events = schedule.give_back(lane, step, away.why)
                 except Stopped:
                     outcomes = [self._work.interrupted(task, lane) for task in step]
                     events = schedule.abandon(lane, step, outcomes)

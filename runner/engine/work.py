@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -38,8 +39,10 @@ class Work(Protocol):
 class Bench(Protocol):
     """What a worker process needs for its work; it is pickled on the way there."""
 
-    def open(self, endpoints: Sequence[Endpoint]) -> AbstractContextManager[Work]:
-        """Make ready for work on these endpoints, in the worker process."""
+    def open(
+        self, endpoints: Sequence[Endpoint], abandoned: threading.Event | None = None
+    ) -> AbstractContextManager[Work]:
+        """Make ready for work on these endpoints, in the worker process; it sets ``abandoned``, and looks at it."""
 
     def clean(self, tasks: Sequence[Task]) -> None:
         """Remove, in the main process, what a worker process that died has left of its work on these tasks."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from runner.chronicle import REASONS, Chronicle
+from runner.chronicle import REASONS, Chronicle, of_shards
 from runner.page import verdict, words
 from runner.page.album import album
 from runner.page.links import folder_link
@@ -82,6 +82,7 @@ def _context(path: Path, told: Chronicle, gallery: Gallery) -> dict[str, Any]:
         "folder": folder,
         "brand": words.last_parts(plain(folder)),
         "ending": verdict.ending(run) if run else "",
+        "of_shards": of_shards(run),
         "doings": verdict.doings(told, run) if run else "",
         "figures": verdict.figures(told),
         "lines": table,

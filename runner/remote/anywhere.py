@@ -41,6 +41,7 @@ class Anywhere:
         def written(filesystem: Any, target: str) -> None:
             self._connection.ask(filesystem, "put_file", path, target, moved_bytes=size)
             if not self._is_there(filesystem, target, sums):
+                self._connection.check()
                 self._drop(filesystem, target)
                 raise WrongContentError("its size or checksum there is not that of the file")
 
@@ -72,6 +73,7 @@ class Anywhere:
         self._connection.tried(self._connection.cannot(name, "written"), once)
 
     def _rename(self, filesystem: Any, part: str, target: str) -> None:
+        self._connection.check()
         if self._connection.scheme in ("file", "local"):
             with open(part, "rb") as file:
                 os.fsync(file.fileno())  # a name must never stand for bytes that a power cut takes

@@ -29,6 +29,9 @@ _LAST_S = 5
 _CONNECTIONS = 64
 """So many at a time; what else is asked waits for one."""
 
+_ENDS_AN_UPLOAD = ".AbortMultipartUpload"
+"""What is still asked when the run is over."""
+
 _BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError)
 
 T = TypeVar("T")
@@ -69,7 +72,7 @@ class Connection:
         if self.scheme not in S3:
             return {}
         return {
-            "session": _session(),
+            "session": _session(self.check),
             "use_listings_cache": False,
             "default_block_size": self.policy.part_bytes,
             "max_concurrency": self.policy.at_once,
@@ -93,14 +96,22 @@ class Connection:
             if self._filesystem is used:
                 self._filesystem = None
 
-    def tried(self, what: str, ask: Callable[[Any], T]) -> T:
+    def check(self) -> None:
+        """Raise AbandonedError if nothing should be asked any more."""
+        if self.abandoned.is_set():
+            raise AbandonedError
+
+    def tried(self, what: str, ask: Callable[[Any], T], *, last: bool = False) -> T:
         """Return what ``ask`` gets from the filesystem, after as many tries as it takes, or as are allowed.
 
-        ``what`` begins the sentence of the RemoteError that is raised else.
+        ``what`` begins the sentence of the RemoteError that is raised else. ``last`` is asked when the run is over,
+        too.
         """
         for attempt in count(1):
             filesystem = None
             try:
+                if not last:
+                    self.check()
                 filesystem = self.filesystem()
                 return ask(filesystem)
             except RemoteError:
@@ -133,6 +144,7 @@ class Connection:
 
         ``last`` is what is still asked when the run is over.
         """
+
         last = last and self.abandoned.is_set()
         within_s = _LAST_S if last else _CONNECT_S + _READ_S + moved_bytes / _LEAST_RATE
         ends_at = time.monotonic() + within_s
@@ -154,10 +166,11 @@ class Connection:
             future.cancel()
 
 
-def _session() -> Any:
+def _session(check: Callable[[], None]) -> Any:
     """Return a new session of botocore, which has read no credentials yet.
 
-    It reads times quickly, which take two thirds of a long listing else.
+    It reads times quickly, which take two thirds of a long listing else. ``check`` is called right before a request
+    goes out, and may raise.
     """
     from aiobotocore.session import get_session
     from botocore.utils import parse_timestamp
@@ -168,7 +181,12 @@ def _session() -> Any:
         except (AttributeError, ValueError):
             return parse_timestamp(said)  # type: ignore[no-any-return]
 
+    def before_send(event_name: str, **_: object) -> None:
+        if not event_name.endswith(_ENDS_AN_UPLOAD):
+            check()
+
     session = get_session()
+    session.register("before-send.s3", before_send)
     session.register_component("data_loader", _models())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     return session

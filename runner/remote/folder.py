@@ -5,6 +5,7 @@ It can do what ``storage.OutputFolder`` can, of which it has one for what is on 
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from runner.errors import LockedError, StorageError
 from runner.ledger import LEDGER, alone
 from runner.records import Outcome, Saving
-from runner.remote.held import Held, Shelf, is_old
+from runner.remote.held import WAITS_DAYS, Held, Shelf, is_old
 from runner.remote.lease import Lease
 from runner.remote.mark import mark
 from runner.remote.places import Far
@@ -33,6 +34,11 @@ from runner.storage import (
 _FETCHING = "lock-fetch"
 _LEASE_ATTEMPTS = 3
 """The lock is asked for again soon, or not at all."""
+
+_FORGET_S = 3.0
+"""So long a run looks, at its start, whether what waits here was made again; the rest is for the next."""
+
+_log = logging.getLogger("runner")
 
 _HURRY_S = 20.0
 """Who waits for nothing any more waits so long for the state to get into the bucket."""
@@ -157,14 +163,33 @@ class FarFolder(There):
         """Remove what dead runs have left unfinished here and return how much that was. Only with the lock held."""
         for left in (*self.path.glob(".segments-*"), *self.state.glob(".reading-*")):
             shutil.rmtree(left, ignore_errors=True)
-        return self._near.sweep() + self._shelf.sweep()
+        swept = self._near.sweep() + self._shelf.sweep()
+        self._forget()
+        return swept
 
     def tidy(self) -> None:
         """Remove what was left here long ago, where the lock is another machine's, and so nobody sweeps."""
         self._shelf.sweep()
+        self._forget()
         for part in (one for one in self.path.glob(".*") if PART.match(one.name) and is_old(one)):
             with suppress(OSError):
                 part.unlink()
+
+    def _forget(self) -> None:
+        """Let go of results that wait here for nothing, as many as can be looked for in a short time."""
+        if not self._shelf.count():
+            return
+        late = threading.Event()
+        timer = threading.Timer(_FORGET_S, late.set)
+        timer.start()
+        try:
+            policy = self._far.policy.model_copy(update={"attempts": 1})
+            old = self._shelf.forget(Store(self._far.url, policy, late))
+        finally:
+            timer.cancel()
+        if old:
+            said = "Removed what had waited %d days in %s for its upload: results of %d prompts"
+            _log.warning(said, WAITS_DAYS, self.path, old)
 
     def clean(self, key: str, mark: int) -> None:
         """Remove the temp files that ``temp`` made of the same."""

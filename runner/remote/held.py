@@ -29,6 +29,12 @@ _UNCLAIMED_S = 3600.0
 """A note without its files, as is left where who writes the ledger is elsewhere, is removed at this age, and so is a
 file without a note: until then another run, of another shard, may be about to write that."""
 
+_MADE_AGAIN_S = 120.0
+"""By so much an object must be newer than what is held of it: two machines' clocks are never quite the same."""
+
+WAITS_DAYS = 30
+"""Nobody has asked for what is held for so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -126,6 +132,33 @@ class Shelf:
             names = {entry.name for entry in os.scandir(self._path)}
             return sum(self._removed(name) for name in self._stale(names))
         return 0
+
+    def forget(self, store: Store) -> int:
+        """Remove what others have made again since, and what has waited ``WAITS_DAYS``; return how much that was.
+
+        ``store`` is asked about each result once, those that wait longest first, until it gives up.
+        """
+        old = 0
+        with refusals(f"{self._path} can't be read"), suppress(FileNotFoundError, RemoteError):
+            names = {entry.name for entry in os.scandir(self._path)}
+            for changed_s, note, files in sorted(self._results(names)):
+                there = None
+                if time.time() - changed_s > WAITS_DAYS * 86400:
+                    old += 1
+                elif not (there := store.entry(files[0])) or there.changed_s < changed_s + _MADE_AGAIN_S:
+                    continue
+                if there is None or there.size_bytes != os.stat(self._path / files[0]).st_size:
+                    self._removed(note)  # else it may be this very result, and no ledger know of it
+                for name in files:
+                    self._removed(name)
+        return old
+
+    def _results(self, names: set[str]) -> Iterable[tuple[float, str, list[str]]]:
+        """Yield when a result that is held changed last, its note, and those of its files that are here."""
+        for note in (one for one in names if one.startswith(".") and one.endswith(".json")):
+            with suppress(FileNotFoundError):  # its run has just sent it
+                if files := sorted(self._claimed(note) & names):
+                    yield max(os.stat(self._path / one).st_mtime for one in files), note, files
 
     def _stale(self, names: set[str]) -> Iterable[str]:
         claimed: set[str] = set()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from runner.remote.refusals import RemoteError, WrongContentError
 from runner.remote.room import Room
-from runner.remote.sums import Sums, check_unchanged, etag_of, md5_of, size_of
+from runner.remote.sums import Sums, check_unchanged, etag_in, etag_of, md5_of, size_of
 
 if TYPE_CHECKING:
     from runner.remote.s3 import Requests
@@ -30,8 +30,10 @@ def upload_in_parts(
     sha256: str | None,
     *,
     is_there: Callable[[str, Sums], bool],
-) -> Sums:
-    """Upload the local file ``path``, open as ``file``; return what it sums up to. Raises RemoteError.
+) -> tuple[Sums, str]:
+    """Upload the local file ``path``, open as ``file``; return what it sums up to, and what the store calls it there.
+
+    Raises RemoteError.
 
     Whatever goes wrong, the upload is ended there, so that nobody pays for parts of nothing. What a killed process
     leaves of one, a rule of the bucket should remove (AbortIncompleteMultipartUpload, after a day).
@@ -46,17 +48,18 @@ def upload_in_parts(
         sums, parts = _sent(requests, room, file, size, what, upload)
         check_unchanged(path, size, sums, sha256)
         try:
-            requests.of(what, "complete_multipart_upload", MultipartUpload={"Parts": parts}, **upload)
+            said = requests.of(what, "complete_multipart_upload", MultipartUpload={"Parts": parts}, **upload)
         except RemoteError as error:
             if error.kind != "absent" or not is_there(name, sums):  # else only the answer got lost
                 raise
+            said = {"ETag": sums.etag}
     except BaseException as error:
         with suppress(RemoteError):  # a store that can't be asked is left to its own rules
             requests.of(what, "abort_multipart_upload", last=True, **upload)
         if isinstance(error, RemoteError) and error.kind == "absent":
             raise WrongContentError("the upload was ended there before it was whole") from error
         raise
-    return sums
+    return sums, etag_in(said)
 
 
 def _sent(

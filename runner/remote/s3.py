@@ -13,7 +13,7 @@ from runner.remote.parts import upload_in_parts
 from runner.remote.records import Entry
 from runner.remote.refusals import RemoteError, SaidError, WrongContentError
 from runner.remote.room import Room
-from runner.remote.sums import Sums, check_unchanged, md5_of, opened, size_of, sums_of
+from runner.remote.sums import Sums, check_unchanged, etag_in, md5_of, opened, size_of, sums_of
 
 _PAGE = _REMOVED_AT_ONCE = 1000
 _FEW = 3
@@ -39,10 +39,10 @@ class Requests:
         """Ask, as often as it takes; ``last`` also when the run is over. Raises RemoteError."""
 
         def once(filesystem: Any) -> Any:
-            sent = {} if body is None else {"Body": io.BytesIO(body)}
+            sent = {} if body is None else {"Body": _Body(body, self.connection)}
             return self.once(filesystem, method, moved_bytes=len(body or b""), last=last, **sent, **asked)
 
-        return self.connection.tried(what, once)
+        return self.connection.tried(what, once, last=last)
 
     def once(self, filesystem: Any, method: str, *, moved_bytes: int = 0, last: bool = False, **asked: Any) -> Any:
         coroutine = filesystem._call_s3(method, Bucket=self._bucket, **asked)
@@ -69,6 +69,18 @@ class Requests:
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
+class _Body(io.BytesIO):
+    """What goes up; not the rest of it once the run is abandoned: the store takes no half of an object."""
+
+    def __init__(self, content: bytes, connection: Connection) -> None:
+        super().__init__(content)
+        self._connection = connection
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._connection.check()
+        return super().read(size)
+
+
 class Bucket:
     """The objects below a URL of S3."""
 
@@ -85,29 +97,31 @@ class Bucket:
             with opened(path) as file:
                 size = size_of(file)
                 if size < 2 * self._part_bytes:
-                    sums = self._put_whole(file, path, name, size, sha256)
+                    sums, etag = self._put_whole(file, path, name, size, sha256)
                 else:
-                    sums = upload_in_parts(
+                    sums, etag = upload_in_parts(
                         self._requests, self._room, file, path, name, sha256, is_there=self._is_there
                     )
-            if not self._is_there(name, sums):
-                self.remove([name])
+            head = self._found(name)
+            if head is None or not self._is_same(name, head, sums):
+                if head and etag and etag_in(head) == etag:  # else it is another's by now, and may be whole
+                    self.remove([name])
                 raise WrongContentError("its size or checksum there is not that of the file")
 
         self._connection.tried(what, once)
 
-    def _put_whole(self, file: BinaryIO, path: str, name: str, size: int, sha256: str | None) -> Sums:
+    def _put_whole(self, file: BinaryIO, path: str, name: str, size: int, sha256: str | None) -> tuple[Sums, str]:
+        """Upload at once; return what it sums up to, and what the store calls what came there."""
         with self._room.of(size):
             content = file.read(size + 1)
             sums = sums_of(io.BytesIO(content))
             check_unchanged(path, size, sums, sha256)
-            self._put_object(name, content, sums.md5)
-        return sums
+            return sums, etag_in(self._put_object(name, content, sums.md5))
 
-    def _put_object(self, name: str, content: bytes, md5: bytes, **more: Any) -> None:
+    def _put_object(self, name: str, content: bytes, md5: bytes, **more: Any) -> dict[str, Any]:
         what, key = self._connection.cannot(name, "written"), self._requests.key(name)
         sent = base64.b64encode(md5).decode()  # the store refuses a body that has another
-        self._requests.of(what, "put_object", Key=key, body=content, ContentMD5=sent, **more)
+        return dict(self._requests.of(what, "put_object", Key=key, body=content, ContentMD5=sent, **more))
 
     def write(self, name: str, content: bytes) -> None:
         self._put_object(name, content, md5_of(content))
@@ -147,13 +161,8 @@ class Bucket:
             yield self._requests.content(what, moved_bytes=end - start, **asked)
 
     def entry(self, name: str) -> Entry | None:
-        try:
-            head = self._head(name)
-        except RemoteError as error:
-            if error.kind == "absent":
-                return None
-            raise
-        return Entry(name, int(head["ContentLength"]), head["LastModified"].timestamp())
+        head = self._found(name)
+        return Entry(name, int(head["ContentLength"]), head["LastModified"].timestamp()) if head else None
 
     def _head(self, name: str) -> dict[str, Any]:
         what, key = self._connection.cannot(name, "read"), self._requests.key(name)
@@ -165,17 +174,23 @@ class Bucket:
             next(self._requests.pages(what, Prefix=key, MaxKeys=1))  # an answer to HEAD can't say why; this one does
             raise
 
-    def _is_there(self, name: str, sums: Sums) -> bool:
-        """Compare size and ETag; where that is no MD5 (KMS, and stores of other habits), read all of it back."""
+    def _found(self, name: str) -> dict[str, Any] | None:
         try:
-            head = self._head(name)
+            return self._head(name)
         except RemoteError as error:
             if error.kind == "absent":
-                return False
+                return None
             raise
+
+    def _is_there(self, name: str, sums: Sums) -> bool:
+        head = self._found(name)
+        return head is not None and self._is_same(name, head, sums)
+
+    def _is_same(self, name: str, head: dict[str, Any], sums: Sums) -> bool:
+        """Compare size and ETag; where that is no MD5 (KMS, and stores of other habits), read all of it back."""
         if int(head["ContentLength"]) != sums.size_bytes:
             return False
-        if head.get("ETag", "").strip('"').lower() == sums.etag:
+        if etag_in(head) == sums.etag:
             return True
         found = hashlib.sha256()
         for block in self._blocks(name, sums.size_bytes):

@@ -40,6 +40,11 @@ def etag_of(parts: list[bytes]) -> str:
     return f"{md5_of(b''.join(parts)).hex()}-{len(parts)}"
 
 
+def etag_in(said: Mapping[str, Any]) -> str:
+    """Return what S3 calls an object in one of its answers; "" if it does not say."""
+    return str(said.get("ETag") or "").strip('"').lower()
+
+
 def sums_of(file: BinaryIO) -> Sums:
     """Sum up the rest of a file, block by block."""
     size, md5, sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()

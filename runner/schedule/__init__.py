@@ -148,9 +148,10 @@ class Schedule:
             self._rule(lane)
             return events
 
-    def give_back(self, lane: Lane, load: Sequence[Task]) -> list[Event]:
-        """Take back a load that its endpoint doesn't take just now; nothing was sent."""
+    def give_back(self, lane: Lane, load: Sequence[Task], why: str = "") -> list[Event]:
+        """Take back a load that its endpoint doesn't take just now; nothing was sent. ``why`` takes it out."""
         with self._lock:
+            events = self._shut(lane, why) if why else []
             for task in reversed(load):
                 lane.taken -= 1
                 if self._landed(task):
@@ -158,7 +159,7 @@ class Schedule:
                 elif not self._queues.hand_over(lane, task, now := self._clock()):
                     self._queues.give_back(lane, task, now)
             wake_all(self.lanes)
-            return []
+            return events
 
     def abandon(self, lane: Lane, load: Sequence[Task], outcomes: Sequence[Outcome]) -> list[Event]:
         """Take note that the tasks of a load are left pending because the run stops."""
@@ -180,6 +181,13 @@ class Schedule:
             events = self._probed(lane, found, now)
             self._rule(lane)
             return events
+
+    def expect(self, lane: Lane) -> None:
+        """Let an endpoint that is out be asked at once how it is: there is reason to hope."""
+        with self._lock:
+            if lane.breaker.state == "out":
+                lane.breaker.probe_at = self._clock()
+                lane.work.notify_all()
 
     def declined(self, lane: Lane) -> None:
         """Take note that no hand of a lane has got the task ready that an idle one asked for."""
@@ -403,6 +411,17 @@ class Schedule:
             lane.last_error = found.status
             lane.breaker.open(now)
             events += self._blame.went_out(lane)
+        return events
+
+    def _shut(self, lane: Lane, why: str) -> list[Event]:
+        """Take out a lane that nobody can ask, unless it is."""
+        before = lane.breaker.state
+        if before == "out":
+            return []
+        lane.last_error = why
+        lane.breaker.open(self._clock())
+        events = self._blame.went_out(lane) if before == "in" else []
+        self._rule(lane)
         return events
 
     def _wake(self, lane: Lane) -> None:

@@ -18,7 +18,14 @@ from runner.stop import Stop
 
 
 class Away(Exception):
-    """The endpoint takes no prompts just now: give the task back."""
+    """The endpoint takes no prompts just now: give the task back.
+
+    ``why``: what takes it out, if nobody knows yet that it is.
+    """
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class Stopped(Exception):

@@ -21,7 +21,8 @@ from runner.report import Cause, Causes
 from runner.resume import Standing
 from runner.shards import Shard, number_of
 from runner.status.lastly import LastRun, last_in
-from runner.status.rounds import Round, last_run, latest_summary, rounds_in, told_runs
+from runner.status.latest import latest_summary
+from runner.status.rounds import Round, last_run, rounds_in, told_runs
 from runner.status.shares import Share, Shares
 from runner.storage import OutputFolder, states_of
 from runner.traces import config_in
@@ -121,6 +122,11 @@ class Status:
         if file != "-" and kind != "jsonl" and (as_json or kind != "text" or file.lower().endswith(".gz")):
             raise UsageError(f"--missing-file {file}: expected a name that ends in .jsonl{_OR_TXT[as_json]}")
         return written(self._packed(), as_json=as_json)
+
+    def shards_left(self, count: int) -> list[int]:
+        """Return the numbers of those of so many shards that have prompts without a result."""
+        left = {*self.failed, *self.missing}
+        return sorted({number_of(key, count) for at, (key, _) in enumerate(self.prompts.encoded()) if at in left})
 
     def _packed(self) -> Iterator[str]:
         return map(self.prompts.packed, sorted([*self.failed, *self.missing]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -16,12 +16,10 @@ from typing import Any, Literal
 
 from runner.ledger import Ledgers, ledgers_of
 from runner.progress import progress_in
-from runner.records import Summary
-from runner.report import together, why
+from runner.report import why
 from runner.shards import Shard, shard_in
 from runner.status.lastly import NAME, LastRun, last_in
-from runner.storage import STATE, states_of
-from runner.traces import summary_in, summary_of
+from runner.storage import states_of
 from runner.trail import Trace, traces_in
 
 _PAUSE_S = 3600.0
@@ -42,6 +40,12 @@ class Part:
     began_s: float
     heard_s: float
     last: LastRun
+
+    @property
+    def has_left(self) -> bool:
+        """Tell whether by this run its shard has prompts without a result."""
+        ended = self.trace.ended
+        return ended is None or bool(ended["failed"] or ended["pending"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +71,13 @@ class Round:
         """Yield what keeps this from being the whole list's work, done."""
         killed = [str(one.shard) for one in self.parts if one.last.ended == "killed"]
         if killed:
-            yield f"{_shards(killed)} left no summary (killed?)"
+            yield f"{shards_named(killed)} left no summary (killed?)"
         for one in self.parts:
             if one.last.ended == "stopped":
                 yield f"shard {one.shard} was stopped: {one.last.error or why(one.last.stopped)}"
         if self.absent:
             absent = [f"{number}/{self.count}" for number in self.absent]
-            yield f"{_shards(absent)} {'have' if absent[1:] else 'has'} not run yet"
-
-
-def _shards(named: Sequence[str]) -> str:
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    return f"shard{'s' if named[1:] else ''} {', '.join(named[:_NAMED])}{more}"
+            yield f"{shards_named(absent)} {'have' if absent[1:] else 'has'} not run yet"
 
 
 def rounds_in(path: Path) -> list[Round]:
@@ -96,6 +95,12 @@ def rounds_in(path: Path) -> list[Round]:
         else:
             rounds.append([part])
     return [_round(one, parts) for one in rounds]
+
+
+def shards_named(named: Sequence[str]) -> str:
+    """Name shards in a sentence, the first few of many."""
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return f"shard{'s' if named[1:] else ''} {', '.join(named[:_NAMED])}{more}"
 
 
 def _round(parts: Sequence[Part], known: Iterable[Part]) -> Round:
@@ -191,24 +196,6 @@ def _folded(whole: Round) -> LastRun:
         error="; ".join(wrong) if ended in ("stopped", "killed") and wrong else None,
         seconds=None if ended is None else seconds,
     )
-
-
-def latest_summary(path: Path) -> Summary:
-    """Return the summary of the last run that ended in a folder; of a round that of all its runs.
-
-    Raises UsageError if there is none, StorageError.
-    """
-    rounds = rounds_in(path)
-    whole = last_in(path / STATE, None)
-    if not rounds or (whole and whole.run > rounds[-1].name):
-        return summary_in(path)
-    parts = rounds[-1].parts
-    found = [summary_of(path, one.state) for one in parts if one.last.ended in ("done", "stopped")]
-    if not found:
-        return summary_of(path, parts[-1].state)
-    seconds = max(one.heard_s for one in parts if one.heard_s < inf) - parts[0].began_s
-    summed = together(found, seconds=seconds, output_folder=found[0].output_folder)
-    return replace(summed, run=rounds[-1].name, error="; ".join(rounds[-1].wrong()) or None)
 
 
 def told_runs(path: Path) -> tuple[list[Trace], dict[str, str]]:

@@ -37,16 +37,18 @@ class Workbench:
     mark: str = field(default_factory=new_mark)
 
     @contextmanager
-    def open(self, endpoints: Sequence[Endpoint]) -> Iterator[Worker]:
+    def open(self, endpoints: Sequence[Endpoint], abandoned: threading.Event | None = None) -> Iterator[Worker]:
         """Open long-lived sessions, one for each of these endpoints and two for the rest; close them at the end."""
+        abandoned = abandoned or threading.Event()
         with ExitStack() as sessions:
-            clients = {one.index: Client(one, self.timeouts, connections=one.hands) for one in endpoints}
+            clients = {
+                one.index: Client(one, self.timeouts, connections=one.hands, abandoned=abandoned) for one in endpoints
+            }
             hands = sum(one.hands for one in endpoints) or 1
             images = WebClient(self.timeouts, connections=hands)
             downloads = WebClient(self.timeouts, connections=hands)
             for close in (images.close, downloads.close, *(one.close for one in clients.values())):
                 sessions.callback(close)
-            abandoned = threading.Event()
             folder = self._folder(abandoned)
             folder.prepare()
             tools = Tools(
