@@ -466,3 +466,22 @@ def test_what_a_run_saves_goes_up_once_though_other_ledgers_are_read_beside_it(
     one.close()
     assert sorted(put) == ["a.ply", "b.ply", "c.ply"]
     assert one.standing().results == 3 and one.standing().left == 0
+
+
+@cluster
+def test_what_a_killed_shard_had_not_brought_up_is_brought_up_by_the_whole_list(
+    s3: S3Proxy, bucket: str, start: Callable[..., subprocess.Popen[str]], here: Path, listed: Callable[..., str]
+) -> None:
+    s3.fail("put", "stall", times=99, named=".ply")
+    config = listed(*KEYS, upload=f"s3://{bucket}/night")
+    process = start("run", config, "--shard", "1/2")
+    assert s3.stalled.wait(30)
+    process.kill()
+    process.communicate()
+    s3.heal()
+    assert run(load_config("run.yaml")).success
+    found = there(s3, bucket)
+    results = results_of(here / "results")
+    assert {name: found.get(f"night/{name}") for name in results} == results
+    assert sorted(results) == [f"{key}.ply" for key in KEYS]
+    assert "night/.runner/shards/1-of-2/ledger.jsonl" in found
