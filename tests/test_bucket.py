@@ -25,11 +25,12 @@ from server import Answer, ScriptedServer, splat_ply
 from simulated import SERVERS, ImageHost
 
 from runner import Generator, load_config, run
+from runner.batch import working
 from runner.cli import main
 from runner.config import Config, config_from
 from runner.errors import LockedError
 from runner.ledger import since_of
-from runner.records import Summary
+from runner.records import Outcome, Summary
 from runner.remote import Far, FarFolder, Held, Store, working_folder
 from runner.remote import lease as leases
 from runner.remote.lease import Holder, Lease
@@ -465,6 +466,30 @@ def test_workers_on_other_machines_send_what_they_make_and_hold_it_there(
         assert night.run("abcdefgh", **told).success
     assert sum(one.asked("c") for one in four) == 1, "others may have been cut when one of the workers was taken out"
     assert {name for name in night.there() if name.endswith(".ply")} == {f"{name}.ply" for name in "abcdefgh"}
+
+
+def test_what_a_worker_that_stood_still_has_replaced_is_pending_at_the_end(
+    night: Night, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = working.opened_work
+
+    def doubted(this: Any, *rest: Any) -> Any:
+        this.doubted.update("abc")
+        return opened(this, *rest)
+
+    monkeypatch.setattr(working, "opened_work", doubted)
+
+    def replaced(_: Any, event: Any) -> None:
+        if isinstance(event, Outcome) and event.key in "bd":
+            night.put(event.file or "", splat_ply(value=0.25))
+
+    summary = run(night.config("abcd"), observe=replaced)
+    assert (summary.saved, summary.pending, summary.failed, summary.exit_code) == (3, 1, 0, 1)
+    assert "replaced what others made of b: removed" in caplog.text
+    assert "b.ply" not in night.there()
+    again = night.run("abcd")
+    assert (again.saved, again.skipped, again.success) == (1, 3, True)
+    assert night.there()["b.ply"] == PLY
 
 
 # Resume

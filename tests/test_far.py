@@ -18,7 +18,9 @@ from test_threads import lane, schedule_of
 
 from runner.engine import site, wire
 from runner.engine.berth import Berth
-from runner.engine.far import Far
+from runner.engine.dask import Dask
+from runner.engine.far import Far, Question
+from runner.engine.joining import Terms
 from runner.engine.shares import Place, share_out
 from runner.errors import StorageError
 from runner.records import Prompt, Task
@@ -241,6 +243,26 @@ def test_who_waits_for_a_worker_is_let_go_when_the_run_stops(one: OneLane) -> No
     one.lane.gate.look()
     hand.join(10)
     assert one.came == [Stopped]
+
+
+@pytest.mark.parametrize(("how", "doubted"), [("does not answer (no answer)", ["a", "b"]), ("is gone", [])])
+def test_what_a_silent_worker_had_in_hand_is_doubted(how: str, doubted: list[str]) -> None:
+    doubts: list[str] = []
+    schedule = schedule_of(lane(5))
+    terms = Terms("tcp://127.0.0.1:1", "here", lambda: None, 1.0, 1.0)
+    dask = Dask(schedule, terms, Tools, say=lambda *_: None, doubt=doubts.extend)
+    link: Any = SimpleNamespace(place=A, number=1, bench=Tools(), put=Wire().put, cut=lambda: None)
+    dask._links[A.address] = link
+    berth = dask._berths[0]
+    with dask._changed:
+        berth.sit(link)
+        question = Question(wire.Do(7, 0, [Task(Prompt(0, "a", "x")), Task(Prompt(1, "b", "x"))]))
+        berth.seat.open[7] = question
+        berth.post(question.asked)
+    dask._gone(link, how)
+    assert question.answers.get(timeout=10) is None
+    dask._loop.close()
+    assert doubts == doubted
 
 
 # What a site does.

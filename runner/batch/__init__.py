@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from runner import journal, ledger, mirror, report
 from runner.batch.beforehand import first_image, inputs_among_results, keep_config, processes_for, stand
-from runner.batch.closing import close
+from runner.batch.closing import close, look_again
 from runner.batch.places import CONFIG, PROMPTS, RICH_PROMPTS, RUN_LOG, SUMMARY, near
 from runner.batch.reading import history_of, members_of, read_all, standing_of
 from runner.batch.records import Observe, Run
@@ -94,6 +94,7 @@ def run(
         )
         with kept as mirrored:
             error = work_through(this, schedule, processes, tally, observe, mirrored)
+            look_again(this, tally)
             observe(tally, None)
             return close(this, tally, error, mirrored)
 

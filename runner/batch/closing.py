@@ -11,6 +11,25 @@ from runner.errors import RunnerError, StorageError
 from runner.records import Summary
 
 
+def look_again(this: Run, tally: report.Tally) -> None:
+    """Compare what is doubtful in a bucket with the ledger; what is another now is removed, and pending."""
+    if this.stop.now:
+        return
+    replaced: list[str] = []
+    try:
+        for outcome in this.doubtful.values():
+            if this.folder.refute(outcome):
+                tally.unsaved(outcome)
+                replaced.append(outcome.key)
+    except RunnerError as error:
+        journal.log.warning("%s; `runner verify` tells whether results were replaced", error)
+    if replaced:
+        journal.log.warning(
+            "A worker that had stood still replaced what others made of %s: removed; the same command makes it again",
+            ", ".join(replaced),
+        )
+
+
 def close(this: Run, tally: report.Tally, error: RunnerError | None, mirrored: mirror.Mirror | None) -> Summary:
     """Write the summary and the last lines of the log; what is mirrored goes up before, and the summary after it."""
     if mirrored:

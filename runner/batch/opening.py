@@ -72,7 +72,7 @@ def _dask(
         wait_workers_s=settings.engine.wait_workers_s,
         all_lost_s=settings.health.all_down_s,
     )
-    with fit.shown(), Dask(schedule, terms, workbench, say=say) as workers:
+    with fit.shown(), Dask(schedule, terms, workbench, say=say, doubt=this.doubted.update) as workers:
         yield workers
 
 

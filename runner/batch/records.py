@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from runner import journal, report
 from runner.config import Config
-from runner.records import Event
+from runner.records import Event, Outcome
 from runner.remote import Folder
 from runner.stop import Stop
 from runner.trail import Trail
@@ -36,6 +36,10 @@ class Run:
     """The names of prompts' images that lie where results go: none of them is replaced by one."""
     image: tuple[str, ...] = ()
     """The path of the first image that is to be read, if it is no URL."""
+    doubted: set[str] = field(default_factory=set)
+    """The keys of prompts whose results in a bucket may be replaced by older ones of a worker that stood still."""
+    doubtful: dict[str, Outcome] = field(default_factory=dict)
+    """What was saved of these, by its key."""
     notices: deque[tuple[int, str]] = field(default_factory=deque)
     """What other threads have to say, and its level; the main thread says it."""
 

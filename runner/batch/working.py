@@ -48,6 +48,8 @@ def work_through(
                 with journal.together():
                     for event in _written([_sparing(this, one) for one in events], lines):
                         slow = tally.add(event)
+                        if isinstance(event, Outcome) and event.outcome == "saved" and event.key in this.doubted:
+                            this.doubtful[event.key] = event
                         if mirrored and isinstance(event, Outcome):
                             mirrored.add(event)
                         this.words.tell(event)

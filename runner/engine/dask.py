@@ -22,7 +22,7 @@ from runner.engine.berth import Berth
 from runner.engine.cluster import Cluster
 from runner.engine.far import Far, Question, let_go
 from runner.engine.joining import Terms, welcome
-from runner.engine.link import Link
+from runner.engine.link import SILENT, Link
 from runner.engine.shares import Place, share_out
 from runner.engine.work import Bench
 from runner.errors import AbsentError, StorageError, UsageError
@@ -46,10 +46,19 @@ class Dask(Far):
     """The work of Dask's workers. Use it as a context manager; leaving it ends what they do for this run.
 
     ``bench`` returns what a worker needs, each time it is called for another one. Entering waits for workers; it
-    raises AbsentError if there are none, or no scheduler, and UsageError if none of them can be used.
+    raises AbsentError if there are none, or no scheduler, and UsageError if none of them can be used. ``doubt`` takes
+    the keys of what a worker had in hand that stood still: what it had given to the network may still arrive.
     """
 
-    def __init__(self, schedule: Schedule, terms: Terms, bench: Callable[[], Bench], *, say: Say) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        terms: Terms,
+        bench: Callable[[], Bench],
+        *,
+        say: Say,
+        doubt: Callable[[Iterable[str]], object],
+    ) -> None:
         self._changed = threading.Condition()
         self._children: dict[int, Berth] = {}
         self._berths = {
@@ -63,6 +72,7 @@ class Dask(Far):
         self._terms = terms
         self._make_bench = bench
         self._say = say
+        self._doubt = doubt
         self._run = secrets.token_hex(8)
         self._cluster = Cluster(terms.address)
         self._links: dict[str, Link] = {}
@@ -274,6 +284,8 @@ class Dask(Far):
         if self._links.get(link.place.address) is not link:
             return
         berths, lost = self._take_out(link, time.monotonic() + _LET_GO_S)
+        if how.startswith(SILENT):
+            self._doubt([task.prompt.key for one in lost for task in one.load])
         said = f"Dask worker {link.place.label} {how} with {_in_hand(lost)}"
         self._loop.call_later(_LET_GO_S, self._place_again, said, berths)
         self._loop.run_in_executor(None, self._give_back, link, lost, berths, let_go)

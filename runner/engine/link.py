@@ -16,6 +16,9 @@ from runner.engine.shares import Place
 from runner.engine.work import Bench
 from runner.errors import StorageError
 
+SILENT = "does not answer"
+"""How it is said that a worker is lost that may go on some day."""
+
 _AGAIN_S = 0.1
 _SPARE_S = 1.0
 _END_S = 2.0
@@ -145,7 +148,7 @@ class Link:
                 if time.monotonic() - self._heard_at > site.LEASE_S:
                     ends_at = asked + site.POLL_S + site.LEASE_S + _SPARE_S  # it may have heard what was asked last
                     await asyncio.sleep(ends_at - time.monotonic())
-                    raise LostError(f"does not answer ({str(error) or 'no answer'})") from error
+                    raise LostError(f"{SILENT} ({str(error) or 'no answer'})") from error
                 await asyncio.sleep(_AGAIN_S)
                 continue
             if found is None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from runner.errors import LockedError, StorageError
 from runner.ledger import LEDGER, alone
-from runner.records import Outcome, Saving
+from runner.records import Outcome, ResultFile, Saving
 from runner.remote.held import WAITS_DAYS, Held, Shelf, is_old
 from runner.remote.lease import Lease
 from runner.remote.mark import mark
@@ -148,6 +148,15 @@ class FarFolder(There):
     def _fetch(self, *states: str) -> None:
         with alone(self.state / _FETCHING):
             fetch_all(self._store, self.path, states)
+
+    def refute(self, outcome: Outcome) -> bool:
+        """Remove the results of a saved outcome if one of them is another by now; tell whether it was."""
+        assert outcome.file and outcome.format and outcome.sha256 and outcome.size_bytes is not None
+        files = (ResultFile(outcome.file, outcome.format, outcome.size_bytes, 0, outcome.sha256), *outcome.more)
+        if all(map(self._shelf.is_there, files)):
+            return False
+        self._store.remove([one.file for one in files])
+        return True
 
     # Results on their way.
 

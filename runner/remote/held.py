@@ -194,10 +194,14 @@ class Shelf:
             with open(self._path / one.file, "rb") as file:
                 return sha256_of(file) == one.sha256
         except FileNotFoundError:
-            there = self._store.entry(one.file)
-            return there is not None and there.size_bytes == one.size_bytes and self._is_same_there(one)
+            return self.is_there(one)
         except OSError:
             return False
+
+    def is_there(self, one: ResultFile) -> bool:
+        """Tell whether the bucket has a file as it was verified; it is downloaded if its size is right."""
+        there = self._store.entry(one.file)
+        return there is not None and there.size_bytes == one.size_bytes and self._is_same_there(one)
 
     def _is_same_there(self, one: ResultFile) -> bool:
         """Read a file of the bucket: a note may be old, and another machine have put its own there since."""

@@ -71,6 +71,13 @@ class Tally:
             self._add_attempts(event)
         return slow
 
+    def unsaved(self, outcome: Outcome) -> None:
+        """Take back what was counted as saved: its prompt is pending."""
+        self.saved -= 1
+        old = self._endpoints[outcome.endpoint]
+        bytes_left = old.bytes - (outcome.size_bytes or 0)
+        self._endpoints[old.name] = replace(old, saved=old.saved - 1, bytes=bytes_left)
+
     def summary(self, *, output_folder: str, stopped: str | None = None, error: str | None = None) -> Summary:
         """Return the state of affairs as the record that ends a run."""
         return Summary(

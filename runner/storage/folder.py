@@ -63,6 +63,10 @@ class OutputFolder:
     def settle(self, *, hurry: bool = False) -> None:
         """Bring the state to where it belongs: it is there."""
 
+    def refute(self, outcome: Outcome) -> bool:
+        """Remove the results of a saved outcome if they were replaced; here only the run itself names them."""
+        return False
+
     def publish(self, name: str) -> str:
         """Let a file of the folder be seen by all; return where it is."""
         return str(self.path / name)
