@@ -40,6 +40,7 @@ from runner.remote.state import fetch_all
 from runner.settings import Upload
 from runner.shards import number_of
 from runner.stop import Stop
+from runner.storage import OutputFolder
 from runner.worker import Fit
 
 QUICK = {"attempts": 2, "backoff_s": 0.01, "backoff_max_s": 0.02}
@@ -297,6 +298,14 @@ def test_a_machine_without_the_credentials_or_room_for_results_is_told_from_one_
         patched.delenv("AWS_ACCESS_KEY_ID")
         patched.delenv("AWS_SECRET_ACCESS_KEY")
         assert "no credentials were found" in (fit.problem() or "")
+    with monkeypatch.context() as patched:
+        patched.setattr(OutputFolder, "free_bytes", lambda _: 999_000)
+        full = f"{night.working}: only 1.0 MB are free on that machine: make space there"
+        assert fit.problem() == full
+        shared = Fit(night.working, night.working / ".runner")
+        shared.state.mkdir(exist_ok=True)
+        with shared.shown():
+            assert shared.problem() == full
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
     assert "/proc/nowhere" in (fit.problem() or "")
 

@@ -287,7 +287,7 @@ def test_two_shards_of_a_folder_may_be_on_the_same_workers(
     shards = [start("run", name, "--shard", f"{number}/2") for number in (1, 2)]
     for process in shards:
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 0 and "is gone" not in err and "anew" not in err, err
+        assert process.returncode == 0 and "is gone" not in err and "any more" not in err, err
     assert len(results_of(here / "results")) == 40
 
 

@@ -4,7 +4,7 @@ import asyncio
 import pickle
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_processes import Tools
 from test_threads import lane, schedule_of
 
-from runner.engine import site, wire
+from runner.engine import link, site, wire
 from runner.engine.berth import Berth
 from runner.engine.dask import Dask
 from runner.engine.far import Far, Question
@@ -263,6 +263,82 @@ def test_what_a_silent_worker_had_in_hand_is_doubted(how: str, doubted: list[str
     assert question.answers.get(timeout=10) is None
     dask._loop.close()
     assert doubts == doubted
+
+
+# What is said of a worker that this run lost, and has again.
+
+
+class Placed(Wire):
+    """A link to a place."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def workers(told: list[str]) -> Iterator[Dask]:
+    terms = Terms("tcp://scheduler:1", "here", lambda: None, wait_workers_s=1, all_lost_s=1)
+    dask = Dask(schedule_of(lane(5)), terms, Tools, say=lambda _, sentence: told.append(sentence), doubt=print)
+    yield dask
+    dask._loop.close()
+
+
+@pytest.mark.parametrize(
+    ("other", "then"), [(False, "it is there again, with 1 endpoint"), (True, "its endpoints go to b (1)")]
+)
+def test_a_worker_that_is_there_again_is_not_said_to_be_replaced_by_itself(
+    workers: Dask, told: list[str], other: bool, then: str
+) -> None:
+    new: Any = Placed(B if other else A)
+    workers._links[new.place.address] = new
+    workers._place_again(A.label, "Dask worker a is gone", [*workers._berths.values()])
+    assert told == [f"Dask worker a is gone; {then}"]
+
+
+@pytest.mark.parametrize(("free_in_s", "said"), [(9.0, []), (-1.0, ["Dask worker a joined: 1 endpoint for it"])])
+def test_who_joins_while_lanes_are_still_to_be_placed_is_not_said_to_have_none(
+    workers: Dask, told: list[str], free_in_s: float, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def join(address: str) -> bool:
+        new: Any = Placed(A)
+        workers._links[address] = new
+        return True
+
+    async def story() -> None:
+        workers._joining[A.address] = None  # type: ignore[assignment]
+        await workers._join_later(A.address)
+
+    monkeypatch.setattr(workers, "_join", join)
+    workers._berths[0].free_at = time.monotonic() + free_in_s
+    in_a_loop(story)
+    assert told == said
+
+
+def test_a_run_that_stood_still_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "CALL_S", -9.0)  # so that any answer comes later than it could
+    monkeypatch.setattr(site, "LEASE_S", -9.0)
+
+    class Dead:
+        async def call(self, *_: object) -> None:
+            raise OSError("timed out")
+
+    async def story() -> None:
+        nothing: Any = None
+        far: Any = Dead()
+        one = link.Link(
+            far, A, "run", nothing, number=1, heard=nothing, doubt=lambda: None, lost=nothing, refused=nothing,
+            broke=nothing,
+        )  # fmt: skip
+        with pytest.raises(link.LostError, match=r"^was not asked for -?\d+ s, as this run stood still,$"):
+            await one._answer(site.runner_poll, 0)
+
+    in_a_loop(story)
 
 
 # What a site does.

@@ -13,9 +13,6 @@ from runner.errors import StorageError, UsageError
 from runner.prompts import Prompts, needs_json, written
 from runner.resume import Standing
 
-_LEAST_FREE_BYTES = 1_000_000
-"""With less there is no use in beginning: ledger, log and summary need some of it."""
-
 
 def stand(this: Run, prompts: Prompts, *, overwrite: bool) -> tuple[Standing, float]:
     """Return what is to do, and the average size of the results so far. Raises UsageError, StorageError."""
@@ -40,14 +37,11 @@ def _check_space(this: Run, pending: int, average: float) -> None:
 
     Raises StorageError if not even one fits; warns if not all do.
     """
-    free = this.folder.free_bytes()
     where = near(this.folder.path)
-    if free < max(average, _LEAST_FREE_BYTES):
+    if lack := this.folder.lack_of_room(average):
         needed = f", and a result needs about {average / 1e6:.1f} MB" if average else ""
-        raise StorageError(
-            f"{where}: only {free / 1e6:.1f} MB are free{needed}; make space and run the same command again. "
-            "Nothing was sent."
-        )
+        raise StorageError(f"{where}: {lack}{needed}; make space and run the same command again. Nothing was sent.")
+    free = this.folder.free_bytes()
     if free < average * pending:
         journal.log.warning(
             "%d results of about %.1f MB need %.0f MB, but only %.0f MB are free in %s: the run ends when it is full",

@@ -200,13 +200,18 @@ class Dask(Far):
                 self._place()
                 moved = sum(1 for index, owner in self._owners().items() if owner == address != before.get(index))
                 label = self._links[address].place.label
-                self._say(logging.INFO, f"Dask worker {label} joined: {_counted(moved, 'endpoint')} for it")
+                if moved or not self._is_placing():  # else it is said whose they are when they are placed
+                    self._say(logging.INFO, f"Dask worker {label} joined: {_counted(moved, 'endpoint')} for it")
             elif address in self._unfit:
                 self._say(logging.WARNING, f"{self._unfit[address]}; it is not used")
         except Exception as error:  # noqa: BLE001 - raised again where people wait
             self._break(error)
         finally:
             del self._joining[address]
+
+    def _is_placing(self) -> bool:
+        """Tell whether lanes of a worker that was lost have not been given to others yet."""
+        return any(time.monotonic() < one.free_at for one in self._berths.values())
 
     async def _join(self, address: str) -> bool:
         """Make a worker ready for the run; return whether it can be used. If not, ``_unfit`` may say why."""
@@ -287,7 +292,7 @@ class Dask(Far):
         if how.startswith(SILENT):
             self._doubt([task.prompt.key for one in lost for task in one.load])
         said = f"Dask worker {link.place.label} {how} with {_in_hand(lost)}"
-        self._loop.call_later(_LET_GO_S, self._place_again, said, berths)
+        self._loop.call_later(_LET_GO_S, self._place_again, link.place.label, said, berths)
         self._loop.run_in_executor(None, self._give_back, link, lost, berths, let_go)
 
     def _refused(self, link: Link, error: StorageError) -> None:
@@ -310,7 +315,7 @@ class Dask(Far):
             for one in berths:
                 one.free_at = time.monotonic()
             said = f"Dask worker {link.place.label} can't go on with {_in_hand(lost)}"
-            self._place_again(said, berths, f"start it anew once this is put right: {why}")
+            self._place_again(link.place.label, said, berths, f"start it anew once this is put right: {why}")
             await self._loop.run_in_executor(None, self._give_back, link, lost, berths, _unharmed)
         finally:
             _unharmed(lost)  # if the run ends meanwhile; else they have gone
@@ -329,7 +334,7 @@ class Dask(Far):
         self._look.set()
         return berths, lost
 
-    def _place_again(self, said: str, berths: Sequence[Berth], what_now: str = "") -> None:
+    def _place_again(self, label: str, said: str, berths: Sequence[Berth], what_now: str = "") -> None:
         """Let the lanes of a worker that is gone be with others, and say so."""
         self._place()
         to = Counter(one.link.place.label for one in berths if one.link)
@@ -339,8 +344,10 @@ class Dask(Far):
         elif not self._links:
             then = [f"no other is there, so the run waits for one, up to {self._terms.all_lost_s:g} s"]
         else:
-            went = ", ".join(f"{label} ({count})" for label, count in to.items())
-            then = [f"its endpoints go to {went}"] if to else []
+            again = to.pop(label, 0)
+            went = ", ".join(f"{name} ({count})" for name, count in to.items())
+            then = [f"it is there again, with {_counted(again, 'endpoint')}"] if again else []
+            then += [f"its endpoints go to {went}"] if to else []
             then += [f"{_counted(left, 'endpoint')} can't be asked before it is there again"] if left else []
         self._say(logging.WARNING, "; ".join([said, *then, *filter(None, [what_now])]))
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from runner.engine import site, wire
-from runner.engine.cluster import Cluster
+from runner.engine.cluster import CALL_S, Cluster
 from runner.engine.shares import Place
 from runner.engine.work import Bench
 from runner.errors import StorageError
@@ -144,13 +144,16 @@ class Link:
             try:
                 found = await self._cluster.call(self.place.address, function, self._run, *arguments)
             except Exception as error:
+                took_s = time.monotonic() - asked
                 self._doubt()
                 if time.monotonic() - self._heard_at > site.LEASE_S:
                     ends_at = asked + site.POLL_S + site.LEASE_S + _SPARE_S  # it may have heard what was asked last
                     await asyncio.sleep(ends_at - time.monotonic())
+                    if took_s > CALL_S + _SPARE_S:  # an answer is not waited for so long
+                        raise LostError(f"was not asked for {took_s:.0f} s, as this run stood still,") from error
                     raise LostError(f"{SILENT} ({str(error) or 'no answer'})") from error
                 await asyncio.sleep(_AGAIN_S)
                 continue
             if found is None:
-                raise LostError("was started anew")
+                raise LostError("knows nothing of this run any more,")
             return found

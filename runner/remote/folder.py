@@ -164,6 +164,10 @@ class FarFolder(There):
         """Return how much may still be written here, on the way there."""
         return self._near.free_bytes()
 
+    def lack_of_room(self, needed: float = 0.0) -> str | None:
+        """Say that there is no room here for what is on its way."""
+        return self._near.lack_of_room(needed)
+
     def at_once(self, pending: int, hands: int) -> int:
         """Return how many of the results that are to be made lie on the disk at a time."""
         return min(pending, hands)

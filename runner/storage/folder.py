@@ -19,6 +19,9 @@ from runner.storage.writing import FILE_MODE, opened, refusals, seen_as, sha256_
 
 _FOLDER_MODE = 0o775
 
+_LEAST_FREE_BYTES = 1_000_000
+"""With less there is no use in beginning: ledger, log and summary need some of it, and so does what is on its way."""
+
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """To open a pipe that has a result's name would else wait for its other end."""
 
@@ -194,6 +197,11 @@ class OutputFolder:
         with refusals(f"the output folder {self.path} can't be read"):
             disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize
+
+    def lack_of_room(self, needed: float = 0.0) -> str | None:
+        """Say that there is not even room for so many bytes, or for a little. Raises StorageError."""
+        free = self.free_bytes()
+        return f"only {free / 1e6:.1f} MB are free" if free < max(needed, _LEAST_FREE_BYTES) else None
 
     def sweep(self) -> int:
         """Remove the temp files of dead runs and return how many there were. Only with the lock held.

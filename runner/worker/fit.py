@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.extras import missing
-from runner.remote import Far, FarFolder, Store
+from runner.remote import Far, FarFolder, Folder, Store
 from runner.storage import STATE, OutputFolder, refusals
 
 SIGN = "sign-"
@@ -72,9 +72,10 @@ class Fit:
             )
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".sign-", suffix=".00000000.part"):
-                return None
+                pass
         except OSError as error:
             return f"it can't write into {self.folder} ({error.strerror or error}): let its user write there"
+        return _lack_of_room(OutputFolder(self.folder))
 
     def _problem_of_bucket(self) -> str | None:
         """Put a file there and remove it, with this machine's credentials; results wait here for their upload."""
@@ -88,6 +89,8 @@ class Fit:
             folder = FarFolder(OutputFolder(self.far.here), self.far)
             folder.prepare()
             folder.tidy()
+            if lack := _lack_of_room(folder):
+                return lack
             store, name = Store(self.far.url, policy, late), f"{STATE}/lock-{SIGN}{secrets.token_hex(8)}"
             store.write(name, b"")
             store.remove([name])
@@ -114,3 +117,9 @@ class Fit:
             except OSError as error:
                 return f"it can't read {name} ({error.strerror or error}): let it have that file under the same path"
         return None
+
+
+def _lack_of_room(folder: Folder) -> str | None:
+    """Say what to do if results have no room there, on their way or for good. Raises StorageError."""
+    lack = folder.lack_of_room()
+    return f"{folder.path}: {lack} on that machine: make space there" if lack else None
