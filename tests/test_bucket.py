@@ -325,6 +325,7 @@ def test_a_machine_that_only_works_for_others_forgets_what_is_long_done(night: N
     assert (held / "a.ply").exists() and (held / ".a.json").exists(), "that waits for its upload"
 
 
+@cluster
 @pytest.mark.parametrize("who", ["another machine's worker", "a run"])
 def test_what_was_made_again_elsewhere_or_waits_for_weeks_is_forgotten(
     night: Night, s3: S3Proxy, who: str, caplog: pytest.LogCaptureFixture
@@ -679,6 +680,7 @@ def test_shards_share_the_folder_and_the_whole_list_waits_for_them(
     assert f"{night.url}: 6 total, 6 saved" in capsys.readouterr().out
 
 
+@cluster
 def test_from_python_results_go_into_a_bucket_and_a_shard_does_its_share(
     night: Night, server: ScriptedServer
 ) -> None:
