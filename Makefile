@@ -33,7 +33,7 @@ test: .venv/all ## Run the tests
 test-browser: .venv/all ## Run the tests that open reports in a real Chromium (make browser installs it; 2 minutes)
 	@$(BIN)/python -m pytest -q -m browser -n 2 --dist loadfile
 
-test-cluster: .venv/all ## Run the tests that start Dask, or take long with a real object store (2 minutes)
+test-cluster: .venv/all ## Run the tests that start Dask, or need a real object store (2 minutes)
 	@$(BIN)/python -m pytest -q -m cluster -n 2
 
 check: .venv/all ## Lint, format and types

@@ -21,6 +21,15 @@ REPOSITORY = Path(__file__).parents[1]
 QUICK = {"retry": {"attempts": 3, "backoff_s": 0.01, "backoff_max_s": 0.02}}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what needs a real object store to ``make test-cluster``: it takes a processor of its own."""
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        if "s3_url" in getattr(item, "fixturenames", ()) or (chosen and "s3" in chosen.params.values()):
+            item.add_marker("cluster")
+
+
 class Nowhere:
     """A result that nobody needs a file for."""
 
