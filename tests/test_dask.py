@@ -21,7 +21,7 @@ from server import Answer, ScriptedServer
 
 Start = Callable[..., subprocess.Popen[str]]
 
-cluster = pytest.mark.cluster
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
@@ -69,7 +69,6 @@ def wait_for(servers: Sequence[ScriptedServer], requests: int) -> None:
         time.sleep(0.01)
 
 
-@cluster
 def test_a_worker_and_the_coordinator_are_killed_and_every_result_is_there_once(
     dasks: Dasks, patient, written, start: Start, here: Path
 ) -> None:
@@ -101,7 +100,6 @@ def test_a_worker_and_the_coordinator_are_killed_and_every_result_is_there_once(
     assert not list((here / "results").glob(".*.part")) and not list((here / "results/.runner").glob("sign*"))
 
 
-@cluster
 def test_a_worker_that_joins_takes_its_share_and_nobody_is_asked_twice_at_a_time(
     dasks: Dasks, patient, written, start: Start
 ) -> None:
@@ -124,7 +122,6 @@ def test_a_worker_that_joins_takes_its_share_and_nobody_is_asked_twice_at_a_time
     assert dasks.processes["a"].wait(20) == 0, "nothing of the run holds it up"
 
 
-@cluster
 def test_a_pinned_lane_is_with_its_worker_and_waits_for_it(dasks: Dasks, patient, written, start: Start) -> None:
     dasks.add("a", "b")
     four = patient(4, generation_s=0.1)
@@ -144,7 +141,6 @@ def test_a_pinned_lane_is_with_its_worker_and_waits_for_it(dasks: Dasks, patient
     assert [one.most_at_once for one in four] == [1] * 4
 
 
-@cluster
 @pytest.mark.parametrize("assignment", ["modulo", "steal"])
 def test_the_others_do_the_work_of_an_endpoint_whose_worker_is_not_there(
     dasks: Dasks, patient, written, start: Start, assignment: str
@@ -164,7 +160,6 @@ def test_the_others_do_the_work_of_an_endpoint_whose_worker_is_not_there(
     assert [one.most_at_once for one in four] == [1] * 4
 
 
-@cluster
 def test_without_failover_who_is_pinned_to_nobody_waits_and_the_run_says_for_whom(
     dasks: Dasks, servers, written, runner
 ) -> None:
@@ -177,7 +172,6 @@ def test_without_failover_who_is_pinned_to_nobody_waits_and_the_run_says_for_who
     assert re.search(r"No endpoint can be used \(.*: its Dask worker typo is not there; in use are a\)", done.stderr)
 
 
-@cluster
 def test_that_all_workers_are_lost_ends_a_run_after_a_while(dasks: Dasks, patient, written, start: Start) -> None:
     dasks.add("a")
     two = patient(2, generation_s=0.2)
@@ -193,7 +187,6 @@ def test_that_all_workers_are_lost_ends_a_run_after_a_while(dasks: Dasks, patien
     assert answer["error"].startswith("no Dask worker that could go on came within health.all_down_s (1 s)")
 
 
-@cluster
 def test_a_worker_whose_disk_refuses_is_used_no_more_and_the_others_go_on(
     dasks: Dasks, patient, written, start: Start, here: Path
 ) -> None:
@@ -236,7 +229,6 @@ def test_a_worker_whose_disk_refuses_is_used_no_more_and_the_others_go_on(
     )
 
 
-@cluster
 def test_that_the_scheduler_is_lost_ends_a_run_with_a_sentence(dasks: Dasks, patient, written, start: Start) -> None:
     dasks.add("a")
     two = patient(2, generation_s=0.2)
@@ -251,7 +243,6 @@ def test_that_the_scheduler_is_lost_ends_a_run_with_a_sentence(dasks: Dasks, pat
     assert "Traceback" not in err and "distributed" not in err
 
 
-@cluster
 def test_signals_mean_what_they_mean_to_one_process(dasks: Dasks, patient, written, start: Start, here: Path) -> None:
     dasks.add("a")
     two = patient(2, generation_s=0.4)
@@ -277,7 +268,6 @@ def test_signals_mean_what_they_mean_to_one_process(dasks: Dasks, patient, writt
     assert (process.returncode, json.loads(out)["saved"]) == (130, 0), err
 
 
-@cluster
 def test_two_shards_of_a_folder_may_be_on_the_same_workers(
     dasks: Dasks, patient, written, start: Start, here: Path
 ) -> None:
@@ -291,7 +281,6 @@ def test_two_shards_of_a_folder_may_be_on_the_same_workers(
     assert len(results_of(here / "results")) == 40
 
 
-@cluster
 def test_what_a_worker_lacks_is_said_in_a_sentence(dasks: Dasks, servers, written, runner, here: Path) -> None:
     one = servers(1)
     done = runner("run", written(one, 2, dasks.address, engine={"wait_workers_s": 0.2}))
@@ -361,7 +350,6 @@ def test_that_somebody_else_answers_is_said_in_a_sentence(servers, written, star
     assert "Traceback" not in err
 
 
-@cluster
 def test_that_the_address_is_a_worker_s_is_said_in_a_sentence(dasks: Dasks, servers, written, runner) -> None:
     dasks.add("a")
     (address,) = re.findall(r"Start worker at:\s+(tcp://\S+)", dasks.log_of("a"))

@@ -15,7 +15,7 @@ from server import Answer, ScriptedServer
 from test_run import config_for, names
 
 from runner import run
-from runner.journal import JsonLines, LogFile, log
+from runner.journal import JsonLines, LogFile, log, together
 from runner.ledger import LOCK, holder, locked
 from runner.progress import PROGRESS, Board, read_progress
 from runner.records import Event
@@ -58,6 +58,18 @@ def test_nothing_is_kept_if_so_asked(tmp_path: Path) -> None:
         say(handler, f"{'.' * 900}{letter}")
     handler.close()
     assert parts(tmp_path) == {"run.log": "b"}
+
+
+def test_a_log_whose_run_has_ended_is_no_reason_for_another_run_of_the_process_to_fail(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "run.log", Log())
+    log.addHandler(file)
+    try:
+        with together():
+            log.warning("one")
+            file.close()
+    finally:
+        log.removeHandler(file)
+    assert (tmp_path / "run.log").read_text() == ""
 
 
 def test_a_pipe_or_a_device_is_never_put_aside(tmp_path: Path) -> None:

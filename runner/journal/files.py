@@ -102,6 +102,8 @@ class LogFile(Held):
         self.setFormatter(logging.Formatter(LOG_FORMAT))
 
     def write(self, lines: str) -> None:
+        if self._file.closed:
+            return  # of another run in this process, which ended as this one wrote
         line = f"{lines}\n".encode(errors="backslashreplace")
         with suppress(OSError):
             if self._size_bytes and self._size_bytes + len(line) > self._limits.max_bytes:
@@ -134,7 +136,7 @@ class LogFile(Held):
         before.close()
 
     def close(self) -> None:
-        with suppress(OSError):
+        with self.lock or nullcontext(), suppress(OSError):
             self._file.close()
         super().close()
 
