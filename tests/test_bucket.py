@@ -202,6 +202,15 @@ def test_results_made_with_another_seed_are_refused_before_anything_is_sent(nigh
 # What a run leaves when it dies
 
 
+def test_a_folder_among_the_shards_that_is_none_is_left_in_its_bucket(tmp_path: Path) -> None:
+    bucket = tmp_path / "bucket" / ".runner" / "shards"
+    for name in ("1-of-2", "lost+found", "3-of-2"):
+        (bucket / name).mkdir(parents=True)
+        (bucket / name / "config.yaml").write_text("seed: 1\n")
+    assert fetch_all(Store(f"file://{tmp_path}/bucket", Upload()), tmp_path / "here")
+    assert [one.name for one in (tmp_path / "here" / ".runner" / "shards").iterdir()] == ["1-of-2"]
+
+
 def _until(is_so: Callable[[], bool]) -> None:
     give_up_at = time.monotonic() + 20
     while not is_so():

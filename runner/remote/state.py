@@ -20,6 +20,7 @@ from runner import storage
 from runner.ledger import LEDGER, cut_torn_line, holder
 from runner.remote.lines import add_missing
 from runner.remote.store import Entry, Store
+from runner.shards import shard_in
 from runner.storage import STATE, not_for_all, refusals
 
 SEGMENTS = "ledger"
@@ -87,7 +88,8 @@ def fetch_all(store: Store, path: Path, states: Sequence[str] = ()) -> bool:
     ``states`` are those of the run that asks. Raises RemoteError, StorageError.
     """
     found = False
-    for state in dict.fromkeys([STATE, *states, *store.folders(SHARDS)]):
+    shards = (one for one in store.folders(SHARDS) if shard_in(one.rpartition("/")[2]))  # others are nobody's
+    for state in dict.fromkeys([STATE, *states, *shards]):
         if state in states or holder(path / state) is None:  # else a run of this machine knows more
             found |= _Fetch(store, path, state).all()
     return found
