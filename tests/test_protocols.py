@@ -7,6 +7,7 @@ import json
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -14,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.config import config_from
-from runner.errors import AttemptError, NoDocumentError, ResultError, UsageError
+from runner.errors import AttemptError, NoDocumentError, ResultError, StorageError, UsageError
 from runner.protocols import Document, Protocol, Values, documents, paths, preset, presets, saved, stem_of
 from runner.protocols.block import Block
 from runner.protocols.template import in_url, placeholders, render
 from runner.records import Image, Prompt
+from runner.worker.tools import Tools
 
 PNG = Image("chair.png", b"\x89PNG\r\n\x1a\n123", "0")
 VALUES = Values(
@@ -423,3 +425,24 @@ def test_base64_may_be_escaped_in_any_way_json_knows() -> None:
         text = base64.b64encode(content + b"\0\0").decode().replace(old, new)
         found = document_of(b'{"b64":"' + text.encode() + b'"}')
         assert b"".join(found.decoded(found.value["b64"])) == content + b"\0\0"
+
+
+def test_an_answer_that_there_is_no_room_for_is_closed() -> None:
+    class Full:
+        def scratch(self) -> None:
+            raise StorageError("no space left")
+
+    ended: list[bool] = []
+
+    class Arrived:
+        def __enter__(self) -> None:
+            ended.append(False)
+
+        def __exit__(self, *_: object) -> None:
+            ended.append(True)
+
+    tools: Any = SimpleNamespace(folder=Full())
+    answer: Any = Arrived()
+    with pytest.raises(StorageError):
+        Tools.document(tools, answer)
+    assert ended == [False, True]

@@ -109,16 +109,15 @@ class _Batch:
     def _archive(self) -> Archive:
         tools = self._tools
         arrived = time.monotonic()
-        answer = tools.asked(self._lane, tools.protocol.archive(self._all))
-        scratch = tools.folder.scratch()
-        try:
-            with answer:
+        with tools.asked(self._lane, tools.protocol.archive(self._all)) as answer:
+            scratch = tools.folder.scratch()
+            try:
                 answer.receive(scratch, tools.output.max_bytes * len(self._load))
-            self._share(receive_s=since(arrived))
-            return Archive(scratch.settled())
-        except BaseException:
-            scratch.close()
-            raise
+                self._share(receive_s=since(arrived))
+                return Archive(scratch.settled())
+            except BaseException:
+                scratch.close()
+                raise
 
     def _results(self, archive: Archive) -> Came:
         """Open the archive, and return what came of each prompt."""

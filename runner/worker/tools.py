@@ -97,14 +97,14 @@ class Tools:
 
     def document(self, answer: Answer) -> Document:
         """Receive a JSON answer whole; who asks for it closes it. Raises ResultError if it is none."""
-        scratch = self.folder.scratch()
-        try:
-            with answer:
+        with answer:
+            scratch = self.folder.scratch()
+            try:
                 answer.receive(scratch, _DOCUMENT_SHARE * self.output.max_bytes)
-            return Document(scratch.settled(), scratch.size_bytes)
-        except BaseException:
-            scratch.close()
-            raise
+                return Document(scratch.settled(), scratch.size_bytes)
+            except BaseException:
+                scratch.close()
+                raise
 
     def judged(self, document: Document, status: int | None = None) -> Document:
         """Return a document that is no failure. Raises ResultError if it is one, whatever the status said."""
